@@ -1,0 +1,97 @@
+"""From pictures to network inputs, in the graph: the evaluation preprocessing of research/slim.
+
+The networks are only as good as the preprocessing their weights were trained with:
+
+vgg        shorter side to round(256 * size / 224), central crop of size x size, minus the mean colour. For slim's
+           published v1 weights, at 224.
+inception  to [0, 1], central crop of 87.5 %, resized to size x size whatever the aspect, then to [-1, 1]. For
+           slim's published v2 weights, at 299.
+cifar      central crop, or padding with zeros, to size x size, then zero mean and unit variance a picture.
+none       the values as they are, as float32.
+
+Resizing is bilinear with legacy pixel centres (``align_corners=False`` of TensorFlow 1), which those weights saw in
+training; ``tf.image.resize`` places pixels otherwise.
+"""
+
+import functools
+from collections.abc import Callable
+
+import tensorflow as tf
+
+__all__ = ["PREPROCESSINGS", "get_preprocessing", "preprocess"]
+
+v1 = tf.compat.v1
+
+# RGB means of the ImageNet training set, as slim's vgg_preprocessing has them.
+_VGG_MEANS = (123.68, 116.78, 103.94)
+_VGG_RESIZE_SIDE, _VGG_CROP_SIDE = 256, 224
+_INCEPTION_CENTRAL_FRACTION = 0.875
+
+
+def _vgg(images: tf.Tensor, size: int) -> tf.Tensor:
+    shorter_side = round(_VGG_RESIZE_SIDE * size / _VGG_CROP_SIDE)
+    height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
+    scale = shorter_side / tf.minimum(height, width)
+    resized = tf.cast(tf.math.rint(tf.stack([height * scale, width * scale])), tf.int32)
+    images = v1.image.resize_bilinear(images, resized, align_corners=False)
+    top, left = tf.unstack((resized - size) // 2)
+    images = tf.image.crop_to_bounding_box(images, top, left, size, size)
+    return images - tf.constant(_VGG_MEANS)
+
+
+def _inception(images: tf.Tensor, size: int) -> tf.Tensor:
+    images = tf.image.convert_image_dtype(images, tf.float32)
+    images = tf.image.central_crop(images, _INCEPTION_CENTRAL_FRACTION)
+    images = v1.image.resize_bilinear(images, [size, size], align_corners=False)
+    return (images - 0.5) * 2.0
+
+
+def _cifar(images: tf.Tensor, size: int) -> tf.Tensor:
+    images = tf.image.resize_with_crop_or_pad(tf.cast(images, tf.float32), size, size)
+    return tf.image.per_image_standardization(images)
+
+
+PREPROCESSINGS: dict[str, Callable[[tf.Tensor, int], tf.Tensor] | None] = {
+    "cifar": _cifar,
+    "inception": _inception,
+    "none": None,
+    "vgg": _vgg,
+}
+
+
+def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
+    """Preprocesses a batch of pictures of one size.
+
+    Args:
+      images: [batch, height, width, 3], uint8, RGB; for 'none' of any numeric dtype and any number of channels.
+      name: 'vgg', 'inception', 'cifar' or 'none'.
+      size: height and width of the result; with 'none' the images must have it already.
+
+    Returns:
+      [batch, size, size, 3], float32.
+
+    Raises:
+      ValueError: for an unknown name, a size below 1, or images that are not uint8.
+    """
+    if name not in PREPROCESSINGS:
+        raise ValueError(f"Unknown preprocessing {name!r}: there is {', '.join(sorted(PREPROCESSINGS))}.")
+    if size < 1:
+        raise ValueError(f"The image size must be at least 1, and is {size}.")
+    with v1.name_scope("preprocessing"):
+        function = PREPROCESSINGS[name]
+        if function is None:
+            images = tf.cast(images, tf.float32)
+        else:
+            if images.dtype != tf.uint8:
+                raise ValueError(
+                    f"Preprocessing {name!r} takes uint8 images, 0 to 255, and was given {images.dtype.name}: "
+                    "convert them, or use 'none' for input that needs no preprocessing."
+                )
+            images = function(images, size)
+        batch, _, _, channels = images.shape.as_list()
+        return tf.ensure_shape(images, [batch, size, size, channels])
+
+
+def get_preprocessing(name: str, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """``preprocess`` for one name and size: a function of the images alone."""
+    return functools.partial(preprocess, name=name, size=size)

@@ -1,0 +1,360 @@
+"""What the slim ResNets are made of: blocks of units, their stacking at any density, the common arg scope.
+
+He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv:1512.03385 (v1), and Identity Mappings
+in Deep Residual Networks, arXiv:1603.05027 (v2). As in slim, a block's stride sits in its last unit: the
+numbers are those of a stride in the next block's first unit, with less memory.
+"""
+
+import collections
+import contextlib
+import itertools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tf_slim as slim
+from tf_slim.layers import utils
+
+from nets import layers
+
+__all__ = [
+    "Block",
+    "EndPoints",
+    "Variant",
+    "build_resnet",
+    "conv2d_same",
+    "resnet_arg_scope",
+    "stack_blocks_dense",
+    "subsample",
+]
+
+v1 = tf.compat.v1
+
+EndPoints = dict[str, tf.Tensor]
+
+
+class Block(collections.namedtuple("Block", ["scope", "unit_fn", "args"])):
+    """A ResNet block: units of one kind under one variable scope.
+
+    scope: name of the block's variable scope.
+    unit_fn: function of a unit: ``unit_fn(net, rate=..., **unit)`` returns the unit's output.
+    args: one element a unit, its keyword arguments as a dict (``depth``, ``depth_bottleneck``, ``stride``),
+      or the tuple (depth, depth_bottleneck, stride).
+    """
+
+
+class Variant(NamedTuple):
+    """The dimensions of one network of a family.
+
+    units: number of units a block.
+    base_depths: channels inside the units of each block.
+    image_size: height and width the network was made for.
+    """
+
+    units: tuple[int, ...]
+    base_depths: tuple[int, ...] = (64, 128, 256, 512)
+    image_size: int = 224
+
+    def blocks(self) -> Iterator[tuple[str, int, int, int]]:
+        """(scope, base_depth, num_units, stride) of each block; all but the last have stride 2."""
+        for i, (base_depth, num_units) in enumerate(zip(self.base_depths, self.units, strict=True), start=1):
+            yield f"block{i}", base_depth, num_units, 2 if i < len(self.units) else 1
+
+
+def subsample(inputs: tf.Tensor, factor: int, scope: str | None = None) -> tf.Tensor:
+    """Takes every ``factor``-th row and column, the first included.
+
+    Args:
+      inputs: [batch, height, width, channels].
+      factor: 1 returns ``inputs`` itself.
+      scope: name scope.
+
+    Returns:
+      [batch, ceil(height / factor), ceil(width / factor), channels].
+    """
+    if factor == 1:
+        return inputs
+    return layers.max_pool2d(inputs, [1, 1], stride=factor, scope=scope)
+
+
+def conv2d_same(
+    inputs: tf.Tensor, num_outputs: int, kernel_size: int, stride: int, rate: int = 1, scope: str | None = None
+) -> tf.Tensor:
+    """A strided convolution that equals the unstrided 'SAME' one, subsampled.
+
+    TensorFlow's own strided 'SAME' does not on an even size: it pads less at the top and left. Here the padding
+    is fixed, (k - 1) // 2 rows before and the rest after for an effective kernel size k, whatever the input's size.
+
+    Args:
+      inputs: [batch, height, width, channels].
+      num_outputs: number of filters.
+      kernel_size: height and width of the kernel.
+      stride: of the output.
+      rate: dilation of the kernel.
+      scope: variable scope.
+
+    Returns:
+      [batch, ceil(height / stride), ceil(width / stride), num_outputs].
+    """
+    if stride == 1:
+        return layers.conv2d(inputs, num_outputs, kernel_size, stride=1, rate=rate, padding="SAME", scope=scope)
+    inputs = tf.pad(inputs, _padding((kernel_size - 1) * rate))
+    return layers.conv2d(inputs, num_outputs, kernel_size, stride=stride, rate=rate, padding="VALID", scope=scope)
+
+
+def _padding(total: int) -> list[list[int]]:
+    """Paddings that add ``total`` rows and columns, the odd one at the end."""
+    spatial = [total // 2, total - total // 2]
+    return [[0, 0], spatial, spatial, [0, 0]]
+
+
+def _unit_arguments(unit: dict[str, Any] | Sequence[int]) -> dict[str, Any]:
+    if isinstance(unit, dict):
+        return unit
+    if len(unit) != 3:
+        raise ValueError(f"A unit is a dict or a tuple (depth, depth_bottleneck, stride), and not {unit!r}.")
+    return dict(zip(("depth", "depth_bottleneck", "stride"), unit, strict=True))
+
+
+@slim.add_arg_scope
+def stack_blocks_dense(
+    net: tf.Tensor,
+    blocks: Iterable[Block],
+    output_stride: int | None = None,
+    store_non_strided_activations: bool = False,
+    outputs_collections: layers.Collections = None,
+) -> tf.Tensor:
+    """Stacks blocks, and keeps the output as dense as ``output_stride`` says.
+
+    Unit i of a block is built under '<block scope>/unit_<i>', counted from 1. Once the stride so far equals
+    ``output_stride``, further strides are replaced by 1 and the convolutions after them are dilated instead
+    (atrous convolution, arXiv:1606.00915), so that the values are those of the nominal network, computed at
+    more places.
+
+    Args:
+      net: [batch, height, width, channels].
+      blocks: the blocks, in order.
+      output_stride: the input's size over the output's; the product of the strides up to some unit. None for
+        the product of all.
+      store_non_strided_activations: take each block's end point before the stride of its last unit, at four
+        times the cost of that unit; the output does not change.
+      outputs_collections: collections that get each block's output.
+
+    Returns:
+      [batch, ceil(height / output_stride), ceil(width / output_stride), channels_out].
+
+    Raises:
+      ValueError: if ``output_stride`` is no product of the strides up to some unit.
+    """
+    blocks = [block._replace(args=[_unit_arguments(unit) for unit in block.args]) for block in blocks]
+    _check_output_stride(output_stride, blocks)
+    stride, rate = 1, 1
+    for block in blocks:
+        with v1.variable_scope(block.scope, "block", [net]) as sc:
+            stride_after_block = 1
+            for i, unit in enumerate(block.args, start=1):
+                if store_non_strided_activations and i == len(block.args):
+                    stride_after_block = unit.get("stride", 1)
+                    unit = {**unit, "stride": 1}
+                with v1.variable_scope(f"unit_{i}", values=[net]):
+                    unit_stride = unit.get("stride", 1)
+                    if stride == output_stride:
+                        net = block.unit_fn(net, rate=rate, **{**unit, "stride": 1})
+                        rate *= unit_stride
+                    else:
+                        net = block.unit_fn(net, rate=1, **unit)
+                        stride *= unit_stride
+            net = utils.collect_named_outputs(outputs_collections, sc.name, net)
+            if stride == output_stride:
+                rate *= stride_after_block
+            else:
+                net = subsample(net, stride_after_block)
+                stride *= stride_after_block
+    return net
+
+
+def _check_output_stride(output_stride: int | None, blocks: Sequence[Block]) -> None:
+    unit_strides = (unit.get("stride", 1) for block in blocks for unit in block.args)
+    strides = list(itertools.accumulate(unit_strides, operator.mul, initial=1))
+    if output_stride is not None and output_stride not in strides:
+        reachable = ", ".join(str(stride) for stride in sorted(set(strides)))
+        raise ValueError(
+            f"The target output_stride cannot be reached: the blocks have the strides {reachable}, "
+            f"and {output_stride} was asked for."
+        )
+
+
+def build_resnet(
+    inputs: tf.Tensor,
+    blocks: Iterable[Block],
+    num_classes: int | None,
+    is_training: bool | tf.Tensor | None,
+    global_pool: bool,
+    output_stride: int | None,
+    include_root_block: bool,
+    spatial_squeeze: bool,
+    reuse: bool | None,
+    scope: str | None,
+    *,
+    default_scope: str,
+    unit_fn: Callable,
+    preactivation: bool,
+    pool1_padding: str | None = None,
+    store_non_strided_activations: bool | None = None,
+) -> tuple[tf.Tensor, EndPoints]:
+    """The generator that the v1 and v2 families share; ``resnet_v2.resnet_v2`` describes its arguments.
+
+    Args:
+      default_scope: of the network, where ``scope`` is None.
+      unit_fn: the family's unit, whose outputs are end points.
+      preactivation: whether normalization and activation come before each convolution, and so not after the
+        first one but after the last block.
+    """
+    num_classes = _check_arguments(inputs, num_classes, output_stride, include_root_block, pool1_padding)
+    with v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as sc:
+        collection = sc.original_name_scope + "_end_points"
+        end_point_layers = [layers.conv2d, unit_fn, stack_blocks_dense]
+        with slim.arg_scope(end_point_layers, outputs_collections=collection), _training_scope(is_training):
+            net = inputs
+            if include_root_block:
+                net = _root_block(net, preactivation, pool1_padding)
+                output_stride = None if output_stride is None else output_stride // 4
+            stored = (
+                {}
+                if store_non_strided_activations is None
+                else {"store_non_strided_activations": store_non_strided_activations}
+            )
+            net = stack_blocks_dense(net, blocks, output_stride, **stored)
+            if preactivation:
+                net = layers.batch_norm(net, activation_fn=tf.nn.relu, scope="postnorm")
+            end_points = utils.convert_collection_to_dict(collection)
+            if global_pool:
+                net = tf.reduce_mean(net, [1, 2], name="pool5", keepdims=True)
+                end_points["global_pool"] = net
+            if num_classes:
+                net = layers.conv2d(net, num_classes, [1, 1], activation_fn=None, normalizer_fn=None, scope="logits")
+                end_points[sc.name + "/logits"] = net
+                if spatial_squeeze:
+                    net = _squeeze(net)
+                    end_points[sc.name + "/spatial_squeeze"] = net
+                end_points["predictions"] = layers.softmax(net, scope="predictions")
+            return net, end_points
+
+
+def _check_arguments(
+    inputs: tf.Tensor,
+    num_classes: int | None,
+    output_stride: int | None,
+    include_root_block: bool,
+    pool1_padding: str | None,
+) -> int:
+    """Raises ValueError for what no network can be built from; returns the number of classes, 0 for none."""
+    shape = inputs.shape
+    if shape.rank != 4 or shape.as_list()[-1] is None:
+        raise ValueError(f"inputs must be [batch, height, width, channels] with known channels, and has shape {shape}.")
+    if num_classes is not None and num_classes < 0:
+        raise ValueError(f"num_classes must be positive, or 0 or None for no logits, and is {num_classes}.")
+    if include_root_block and output_stride is not None and output_stride % 4 != 0:
+        raise ValueError(f"The output_stride needs to be a multiple of 4, and is {output_stride}.")
+    if pool1_padding not in (None, "SAME", "PAD1"):
+        raise ValueError(f"pool1_padding must be 'SAME' or 'PAD1', and is {pool1_padding!r}.")
+    if pool1_padding is not None and not include_root_block:
+        raise ValueError(f"pool1_padding={pool1_padding!r} has no pool1 to pad: include_root_block is False.")
+    return num_classes or 0
+
+
+def _training_scope(is_training: bool | tf.Tensor | None) -> contextlib.AbstractContextManager:
+    """The arg scope that puts the batch norms in the mode a builder was told; None leaves it to the caller's.
+
+    Raises:
+      ValueError: if the caller's ``normalizer_params``, which the convolutions obey, say otherwise.
+    """
+    if is_training is None:
+        return contextlib.nullcontext()
+    conv2d_scope = slim.current_arg_scope().get(slim.arg_scope_func_key(layers.conv2d), {})
+    theirs = (conv2d_scope.get("normalizer_params") or {}).get("is_training", is_training)
+    if theirs is not is_training:
+        modes = layers.static_bool(theirs), layers.static_bool(is_training)
+        if None in modes or modes[0] != modes[1]:
+            raise ValueError(
+                f"is_training is {is_training} but normalizer_params of the arg scope of conv2d has {theirs}: "
+                "take it out of normalizer_params, or give the same."
+            )
+    return slim.arg_scope([layers.batch_norm], is_training=is_training)
+
+
+def _root_block(net: tf.Tensor, preactivation: bool, pool1_padding: str | None) -> tf.Tensor:
+    """The 7x7 convolution and the 3x3 max pooling, of stride 2 each."""
+    bare = {"activation_fn": None, "normalizer_fn": None} if preactivation else {}
+    with slim.arg_scope([layers.conv2d], **bare):
+        net = conv2d_same(net, 64, 7, stride=2, scope="conv1")
+    padding = {}
+    if pool1_padding == "PAD1":
+        net = tf.pad(net, [[0, 0], [1, 1], [1, 1], [0, 0]], name="pool1_pad")
+        padding = {"padding": "VALID"}
+    elif pool1_padding == "SAME":
+        padding = {"padding": "SAME"}
+    return layers.max_pool2d(net, [3, 3], stride=2, scope="pool1", **padding)
+
+
+def _squeeze(logits: tf.Tensor) -> tf.Tensor:
+    height, width = logits.shape.as_list()[1:3]
+    if not {height, width} <= {1, None}:
+        raise ValueError(
+            f"spatial_squeeze=True needs logits of 1x1, and they are {height}x{width}: "
+            "set spatial_squeeze=False, or global_pool=True."
+        )
+    return tf.squeeze(logits, [1, 2], name="SpatialSqueeze")
+
+
+def resnet_arg_scope(
+    weight_decay: float = 0.0001,
+    batch_norm_decay: float = 0.997,
+    batch_norm_epsilon: float = 1e-5,
+    batch_norm_scale: bool = True,
+    activation_fn: Callable = tf.nn.relu,
+    use_batch_norm: bool = True,
+    batch_norm_updates_collections: layers.Collections = v1.GraphKeys.UPDATE_OPS,
+    *,
+    is_training: bool | tf.Tensor | None = None,
+) -> dict[str, dict[str, Any]]:
+    """The arg scope of the slim ResNets, for ``slim.arg_scope(...)``.
+
+    The defaults are those of the published models; training from scratch may want others.
+
+    Args:
+      weight_decay: factor of the L2 loss on the convolutions' weights.
+      batch_norm_decay: of the moving statistics.
+      batch_norm_epsilon: added to the variance.
+      batch_norm_scale: whether batch norms have a gamma.
+      activation_fn: of the convolutions.
+      use_batch_norm: False leaves the batch norm of the convolutions out, which then have biases.
+      batch_norm_updates_collections: where the updates of the moving statistics go; None for in place.
+      is_training: mode of the batch norms, where a builder is not told its own; None says nothing.
+
+    Returns:
+      The scope, a dict.
+    """
+    batch_norm_params = {
+        "decay": batch_norm_decay,
+        "epsilon": batch_norm_epsilon,
+        "scale": batch_norm_scale,
+        "updates_collections": batch_norm_updates_collections,
+        "fused": None,
+    }
+    mode = {} if is_training is None else {"is_training": is_training}
+    with (
+        slim.arg_scope(
+            [layers.conv2d],
+            weights_regularizer=slim.l2_regularizer(weight_decay),
+            weights_initializer=slim.variance_scaling_initializer(),
+            activation_fn=activation_fn,
+            normalizer_fn=layers.batch_norm if use_batch_norm else None,
+            normalizer_params=batch_norm_params,
+        ),
+        slim.arg_scope([layers.batch_norm], **batch_norm_params, **mode),
+        # 'SAME' aligns the features of dense prediction with the image; the original code pads otherwise.
+        slim.arg_scope([layers.max_pool2d], padding="SAME") as scope,
+    ):
+        return scope

@@ -1,0 +1,216 @@
+"""The full pre-activation ResNets of slim: He, Zhang, Ren, Sun, Identity Mappings in Deep Residual Networks,
+arXiv:1603.05027. Normalization and activation come before each convolution, so a unit's output has neither.
+
+For classification into 1000 classes, of images [batch, 224, 224, 3]:
+
+    with slim.arg_scope(resnet_v2.resnet_arg_scope()):
+        net, end_points = resnet_v2.resnet_v2_50(images, 1000, is_training=False)
+
+For dense prediction, sizes of a multiple of 32 plus 1 align the features' corners with the image's:
+
+    with slim.arg_scope(resnet_v2.resnet_arg_scope()):
+        net, end_points = resnet_v2.resnet_v2_101(
+            images, 21, is_training=False, global_pool=False, output_stride=16, spatial_squeeze=False)
+"""
+
+from collections.abc import Callable, Iterable
+
+import tensorflow as tf
+import tf_slim as slim
+from tf_slim.layers import utils
+
+from nets import layers
+from nets.resnet_utils import (
+    Block,
+    EndPoints,
+    Variant,
+    build_resnet,
+    conv2d_same,
+    resnet_arg_scope,
+    subsample,
+)
+
+v1 = tf.compat.v1
+
+__all__ = [
+    "VARIANTS",
+    "bottleneck",
+    "resnet_arg_scope",
+    "resnet_v2",
+    "resnet_v2_50",
+    "resnet_v2_101",
+    "resnet_v2_152",
+    "resnet_v2_200",
+    "resnet_v2_block",
+    "resnet_v2_tiny",
+]
+
+VARIANTS = {
+    "resnet_v2_50": Variant(units=(3, 4, 6, 3)),
+    "resnet_v2_101": Variant(units=(3, 4, 23, 3)),
+    "resnet_v2_152": Variant(units=(3, 8, 36, 3)),
+    "resnet_v2_200": Variant(units=(3, 24, 36, 3)),
+    "resnet_v2_tiny": Variant(units=(1, 1, 1, 1), base_depths=(16, 32, 64, 128), image_size=32),
+}
+
+
+@slim.add_arg_scope
+def bottleneck(
+    inputs: tf.Tensor,
+    depth: int,
+    depth_bottleneck: int,
+    stride: int,
+    rate: int = 1,
+    outputs_collections: layers.Collections = None,
+    scope: str | None = None,
+) -> tf.Tensor:
+    """The pre-activation bottleneck unit: 1x1, 3x3 and 1x1 convolution beside a shortcut; Fig. 1(b) of the paper.
+
+    The shortcut is the input itself, subsampled, where the depths agree, and a 1x1 projection of the
+    pre-activation where they do not.
+
+    Args:
+      inputs: [batch, height, width, channels].
+      depth: channels of the output.
+      depth_bottleneck: channels of the first two convolutions.
+      stride: of the 3x3 convolution and the shortcut.
+      rate: dilation of the 3x3 convolution.
+      outputs_collections: collections that get the output, under the scope's name.
+      scope: variable scope; 'bottleneck_v2' where None.
+
+    Returns:
+      [batch, ceil(height / stride), ceil(width / stride), depth].
+    """
+    with v1.variable_scope(scope, "bottleneck_v2", [inputs]) as sc:
+        depth_in = utils.last_dimension(inputs.shape, min_rank=4)
+        preact = layers.batch_norm(inputs, activation_fn=tf.nn.relu, scope="preact")
+        bare = {"normalizer_fn": None, "activation_fn": None}
+        if depth == depth_in:
+            shortcut = subsample(inputs, stride, "shortcut")
+        else:
+            shortcut = layers.conv2d(preact, depth, [1, 1], stride=stride, scope="shortcut", **bare)
+        residual = layers.conv2d(preact, depth_bottleneck, [1, 1], stride=1, scope="conv1")
+        residual = conv2d_same(residual, depth_bottleneck, 3, stride, rate=rate, scope="conv2")
+        residual = layers.conv2d(residual, depth, [1, 1], stride=1, scope="conv3", **bare)
+        return utils.collect_named_outputs(outputs_collections, sc.name, shortcut + residual)
+
+
+def resnet_v2(
+    inputs: tf.Tensor,
+    blocks: Iterable[Block],
+    num_classes: int | None = None,
+    is_training: bool | tf.Tensor | None = None,
+    global_pool: bool = True,
+    output_stride: int | None = None,
+    include_root_block: bool = True,
+    spatial_squeeze: bool = True,
+    reuse: bool | None = None,
+    scope: str | None = None,
+    *,
+    pool1_padding: str | None = None,
+    store_non_strided_activations: bool | None = None,
+) -> tuple[tf.Tensor, EndPoints]:
+    """Builds a pre-activation ResNet from ``blocks``.
+
+    Args:
+      inputs: [batch, height, width, channels]; batch, height and width may be unknown.
+      blocks: the blocks, in order.
+      num_classes: channels of the logits; 0 or None for a network without.
+      is_training: mode of the batch norms. None takes it from the enclosing arg scope, and trains where none says.
+      global_pool: whether features are averaged over the image before the logits.
+      output_stride: the input's size over the size of the last block's output, kept by atrous convolution; None
+        for the nominal one, 32 for the networks of the paper.
+      include_root_block: whether there is a convolution and a pooling, of stride 4 together, before the blocks.
+        Without, ``inputs`` should come from a convolution without activation.
+      spatial_squeeze: whether logits are [batch, num_classes], and not [batch, 1, 1, num_classes].
+      reuse: whether the variables of ``scope`` are taken again.
+      scope: variable scope; 'resnet_v2', made unique, where None.
+      pool1_padding: 'SAME' as in slim, or 'PAD1': one row and column of zeros on each side, as Keras and PyTorch
+        have it. None for what the arg scope says, which is 'SAME' in ``resnet_arg_scope``.
+      store_non_strided_activations: see ``resnet_utils.stack_blocks_dense``; None for what the arg scope says.
+
+    Returns:
+      net: the logits; without classes the features, [batch, 1, 1, channels] or, without global pooling,
+        [batch, height_out, width_out, channels].
+      end_points: from the end points' names to their tensors, in graph order.
+
+    Raises:
+      ValueError: for an argument that no network can be built from; the message names it.
+    """
+    return build_resnet(
+        inputs,
+        blocks,
+        num_classes,
+        is_training,
+        global_pool,
+        output_stride,
+        include_root_block,
+        spatial_squeeze,
+        reuse,
+        scope,
+        default_scope="resnet_v2",
+        unit_fn=bottleneck,
+        preactivation=True,
+        pool1_padding=pool1_padding,
+        store_non_strided_activations=store_non_strided_activations,
+    )
+
+
+resnet_v2.default_image_size = 224
+
+
+def resnet_v2_block(scope: str, base_depth: int, num_units: int, stride: int) -> Block:
+    """A block of ``num_units`` bottleneck units.
+
+    Args:
+      scope: name of the block's variable scope.
+      base_depth: channels inside a unit; its output has four times as many.
+      num_units: number of units.
+      stride: of the block, which its last unit carries.
+    """
+    unit = {"depth": base_depth * 4, "depth_bottleneck": base_depth}
+    return Block(scope, bottleneck, [{**unit, "stride": 1}] * (num_units - 1) + [{**unit, "stride": stride}])
+
+
+def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
+    variant = VARIANTS[name]
+
+    def build(
+        inputs: tf.Tensor,
+        num_classes: int | None = None,
+        is_training: bool | tf.Tensor | None = None,
+        global_pool: bool = True,
+        output_stride: int | None = None,
+        spatial_squeeze: bool = True,
+        reuse: bool | None = None,
+        scope: str | None = name,
+        *,
+        pool1_padding: str | None = None,
+        store_non_strided_activations: bool | None = None,
+    ) -> tuple[tf.Tensor, EndPoints]:
+        return resnet_v2(
+            inputs,
+            [resnet_v2_block(*block) for block in variant.blocks()],
+            num_classes,
+            is_training,
+            global_pool,
+            output_stride,
+            include_root_block=True,
+            spatial_squeeze=spatial_squeeze,
+            reuse=reuse,
+            scope=scope,
+            pool1_padding=pool1_padding,
+            store_non_strided_activations=store_non_strided_activations,
+        )
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"The network of {variant.units} units a block; ``resnet_v2`` describes arguments and results."
+    build.default_image_size = variant.image_size
+    return build
+
+
+resnet_v2_50 = _builder("resnet_v2_50")
+resnet_v2_101 = _builder("resnet_v2_101")
+resnet_v2_152 = _builder("resnet_v2_152")
+resnet_v2_200 = _builder("resnet_v2_200")
+resnet_v2_tiny = _builder("resnet_v2_tiny")
