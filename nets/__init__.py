@@ -1,0 +1,14 @@
+"""The networks: every op of a graph is made here."""
+
+import importlib.util
+
+if importlib.util.find_spec("tensorflow") is None:
+    raise ModuleNotFoundError(
+        "TensorFlow is not installed: install slimnets with one of its extras, "
+        "pip install 'slimnets[cpu]' or pip install 'slimnets[gpu]'.",
+        name="tensorflow",
+    )
+
+from nets import endpoint_info, layers, nets_factory, preprocessing, resnet_utils, resnet_v2
+
+__all__ = ["endpoint_info", "layers", "nets_factory", "preprocessing", "resnet_utils", "resnet_v2"]

@@ -26,6 +26,8 @@ v1 = tf.compat.v1
 Collections = str | Sequence[str] | None
 VariablesCollections = Collections | dict[str, Collections]
 
+_XAVIER, _ZEROS, _ONES = slim.xavier_initializer(), v1.zeros_initializer(), v1.ones_initializer()
+
 _BY_KEY: dict[str, Callable] = {}
 
 
@@ -134,9 +136,9 @@ def conv2d(
     activation_fn: Callable | None = tf.nn.relu,
     normalizer_fn: Callable | None = None,
     normalizer_params: dict[str, Any] | None = None,
-    weights_initializer: Any = slim.xavier_initializer(),
+    weights_initializer: Any = _XAVIER,
     weights_regularizer: Callable | None = None,
-    biases_initializer: Any = v1.zeros_initializer(),
+    biases_initializer: Any = _ZEROS,
     biases_regularizer: Callable | None = None,
     reuse: bool | None = None,
     variables_collections: VariablesCollections = None,
@@ -371,15 +373,14 @@ def _batch_norm_parameters(
             loss_scope=name_scope + name,
         )
 
-    zeros, ones = v1.zeros_initializer(), v1.ones_initializer()
-    beta = parameter("beta", zeros, trainable) if center else tf.zeros([channels])
-    gamma = parameter("gamma", ones, trainable) if scale else tf.ones([channels])
+    beta = parameter("beta", _ZEROS, trainable) if center else tf.zeros([channels])
+    gamma = parameter("gamma", _ONES, trainable) if scale else tf.ones([channels])
     variable_scope = v1.get_variable_scope()
     partitioner = variable_scope.partitioner
     # In one piece: an update of a partitioned variable would need its statistics cut alike.
     variable_scope.set_partitioner(None)
-    moving_mean = parameter("moving_mean", zeros, trainable=False)
-    moving_variance = parameter("moving_variance", ones, trainable=False)
+    moving_mean = parameter("moving_mean", _ZEROS, trainable=False)
+    moving_variance = parameter("moving_variance", _ONES, trainable=False)
     variable_scope.set_partitioner(partitioner)
     return _BatchNormParameters(gamma, beta, moving_mean, moving_variance)
 

@@ -28,12 +28,17 @@ _VGG_RESIZE_SIDE, _VGG_CROP_SIDE = 256, 224
 _INCEPTION_CENTRAL_FRACTION = 0.875
 
 
+def _resize_bilinear(images: tf.Tensor, size: tf.Tensor | list[int]) -> tf.Tensor:
+    """[batch, *size, channels], float32. The op itself: ``tf.compat.v1.image`` warns at each use."""
+    return tf.raw_ops.ResizeBilinear(images=images, size=size, align_corners=False, half_pixel_centers=False)
+
+
 def _vgg(images: tf.Tensor, size: int) -> tf.Tensor:
     shorter_side = round(_VGG_RESIZE_SIDE * size / _VGG_CROP_SIDE)
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
     scale = shorter_side / tf.minimum(height, width)
     resized = tf.cast(tf.math.rint(tf.stack([height * scale, width * scale])), tf.int32)
-    images = v1.image.resize_bilinear(images, resized, align_corners=False)
+    images = _resize_bilinear(images, resized)
     top, left = tf.unstack((resized - size) // 2)
     images = tf.image.crop_to_bounding_box(images, top, left, size, size)
     return images - tf.constant(_VGG_MEANS)
@@ -42,7 +47,7 @@ def _vgg(images: tf.Tensor, size: int) -> tf.Tensor:
 def _inception(images: tf.Tensor, size: int) -> tf.Tensor:
     images = tf.image.convert_image_dtype(images, tf.float32)
     images = tf.image.central_crop(images, _INCEPTION_CENTRAL_FRACTION)
-    images = v1.image.resize_bilinear(images, [size, size], align_corners=False)
+    images = _resize_bilinear(images, [size, size])
     return (images - 0.5) * 2.0
 
 

@@ -1,0 +1,16 @@
+"""Checkpoint files: reading, telling what they are, restoring them into a session."""
+
+from checkpoints.diagnosis import Diagnosis, diagnose
+from checkpoints.reader import CheckpointError, CheckpointReader, open_checkpoint
+from checkpoints.restoration import CheckpointMismatch, RestoreReport, restore
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointMismatch",
+    "CheckpointReader",
+    "Diagnosis",
+    "RestoreReport",
+    "diagnose",
+    "open_checkpoint",
+    "restore",
+]

@@ -1,0 +1,89 @@
+"""What a checkpoint is, by the names and shapes inside it: its network, its classes, the input it wants."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from checkpoints.reader import CheckpointError, CheckpointReader
+from nets.nets_factory import NETWORKS, Network
+
+__all__ = ["Diagnosis", "diagnose", "expected_input", "networks_in"]
+
+_UNIT = re.compile(r"^(?:(?P<scope>.+)/)?block(?P<block>\d+)/unit_(?P<unit>\d+)/(?P<unit_scope>[^/]+)/")
+
+# The published v2 weights have a background class, and were trained and evaluated with inception preprocessing at
+# 299, although slim's factory says vgg at 224 (tensorflow/models, issues 1497, 2217 and 2855).
+_PUBLISHED_V2_CLASSES = 1001
+_PUBLISHED_V2_INPUT = ("inception", 299)
+
+
+class Diagnosis(NamedTuple):
+    """What a checkpoint holds.
+
+    network: of the table of networks.
+    scope: variable scope of the network in the file.
+    num_classes: classes of its logits; 0 where it has none.
+    preprocessing, image_size: the input that the weights were trained for.
+    """
+
+    network: Network
+    scope: str
+    num_classes: int
+    preprocessing: str
+    image_size: int
+
+
+def diagnose(reader: CheckpointReader) -> Diagnosis:
+    """Tells which network a checkpoint belongs to.
+
+    Raises:
+      CheckpointError: if it is none of the table's, or holds several.
+    """
+    found = [(network, scope) for scope, network in networks_in(reader.shapes).items()]
+    if not found:
+        raise CheckpointError(
+            f"{reader.path} holds the weights of none of the known networks ({len(reader.shapes)} variables, "
+            f"{_examples(reader)}): name the network, one of {', '.join(NETWORKS)}."
+        )
+    if len(found) > 1:
+        scopes = ", ".join(f"{network.name} under '{scope}'" for network, scope in found)
+        raise CheckpointError(f"{reader.path} holds several networks: {scopes}; save the one you need by itself.")
+    network, scope = found[0]
+    logits = reader.shapes.get(f"{scope}/logits/weights" if scope else "logits/weights")
+    num_classes = logits[-1] if logits else 0
+    return Diagnosis(network, scope, num_classes, *expected_input(network, num_classes))
+
+
+def expected_input(network: Network, num_classes: int) -> tuple[str, int]:
+    """(preprocessing, image size) of the weights of a network with so many classes."""
+    if network.name.startswith("resnet_v2_") and num_classes == _PUBLISHED_V2_CLASSES:
+        return _PUBLISHED_V2_INPUT
+    return network.preprocessing, network.image_size
+
+
+def _examples(reader: CheckpointReader) -> str:
+    names = list(reader.shapes)[:2]
+    return f"such as {' and '.join(names)}" if names else "none at all"
+
+
+def networks_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Network]:
+    """From its scope to each network of the table that variables of these names and shapes make up."""
+    units: dict[tuple[str, str], dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for name in shapes:
+        if match := _UNIT.match(name):
+            blocks = units[match["scope"] or "", match["unit_scope"]]
+            blocks[int(match["block"])] = max(blocks[int(match["block"])], int(match["unit"]))
+    found = {}
+    for (scope, unit_scope), blocks in units.items():
+        counts = tuple(blocks[block] for block in sorted(blocks))
+        conv1 = "/".join(filter(None, [scope, "block1/unit_1", unit_scope, "conv1/weights"]))
+        for network in NETWORKS.values():
+            width = network.variant.base_depths[0]
+            if (unit_scope, counts, width) == (
+                network.unit_scope,
+                network.variant.units,
+                shapes.get(conv1, (0,))[-1],
+            ):
+                found[scope] = network
+    return found

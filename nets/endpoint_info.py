@@ -1,0 +1,342 @@
+"""What an end point is: its names, its shape, and which part of the image it sees.
+
+Everything is read off the graph, so it holds for any network, whoever wrote it. The receptive field is the union
+over all paths from the image to the end point, as in Araujo, Norris, Sim: Computing Receptive Fields of
+Convolutional Neural Networks, Distill 2019.
+"""
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+__all__ = ["EndPoint", "ReceptiveField", "UnknownEndPointError", "alias", "describe", "reachable", "resolve"]
+
+_UNIT_SCOPE = re.compile(r"/bottleneck_v\d+(?=/|$)")
+
+
+class UnknownEndPointError(ValueError):
+    """No end point has the name asked for."""
+
+
+class ReceptiveField(NamedTuple):
+    """The part of the image that one position of an end point sees; each a pair (vertical, horizontal), in pixels.
+
+    size: height and width.
+    stride: how far apart the fields of neighbouring positions are; None after global pooling.
+    padding: rows above and columns left of the image that the first position's field takes in.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int] | None
+    padding: tuple[int, int]
+
+
+class EndPoint(NamedTuple):
+    """One end point of a network.
+
+    name: full, as in the network's dict.
+    alias: short: without the network's scope and the unit's ``bottleneck_v*``.
+    tensor: the tensor itself.
+    shape: [batch, height, width, channels], or [batch, channels]; None for what is unknown.
+    stride: the image's size over the end point's, (vertical, horizontal); None without spatial extent or where unknown.
+    channels: size of the last axis.
+    receptive_field: None where the image's size is unknown, or an op on the way is none of the networks' own.
+    """
+
+    name: str
+    alias: str
+    tensor: tf.Tensor
+    shape: tuple[int | None, ...]
+    stride: tuple[int, int] | None
+    channels: int | None
+    receptive_field: ReceptiveField | None
+
+
+def describe(
+    inputs: tf.Tensor, end_points: Mapping[str, tf.Tensor], names: Iterable[str] | None = None
+) -> list[EndPoint]:
+    """Describes end points of a network.
+
+    Args:
+      inputs: the network's input, [batch, height, width, channels].
+      end_points: the dict that the network's builder returned.
+      names: names or aliases; None for all that can be reached, in graph order.
+
+    Returns:
+      One EndPoint a name.
+
+    Raises:
+      UnknownEndPointError: for a name that is none.
+    """
+    everything = reachable(end_points)
+    scope = _network_scope(end_points)
+    full_names = list(everything) if names is None else [resolve(name, end_points)[0] for name in names]
+    fields = _trace(inputs, {everything[name].name for name in full_names})
+    return [_end_point(name, alias(name, scope), everything[name], inputs, fields) for name in full_names]
+
+
+def _end_point(
+    name: str, short_name: str, tensor: tf.Tensor, inputs: tf.Tensor, fields: dict[str, "_Field"]
+) -> EndPoint:
+    field = fields.get(tensor.name)
+    shape = tuple(tensor.shape.as_list())
+    receptive_field = stride = None
+    if field is not None:
+        vertical, horizontal = field
+        if isinstance(vertical, _Window) and isinstance(horizontal, _Window):
+            stride = (vertical.stride, horizontal.stride)
+            receptive_field = ReceptiveField(
+                size=(vertical.last - vertical.first + 1, horizontal.last - horizontal.first + 1),
+                stride=stride,
+                padding=(-vertical.first, -horizontal.first),
+            )
+        elif field == _WHOLE:
+            height, width = inputs.shape.as_list()[1:3]
+            if None not in (height, width):
+                receptive_field = ReceptiveField(size=(height, width), stride=None, padding=(0, 0))
+    return EndPoint(name, short_name, tensor, shape, stride, shape[-1] if shape else None, receptive_field)
+
+
+def resolve(name: str, end_points: Mapping[str, tf.Tensor]) -> tuple[str, tf.Tensor]:
+    """Finds an end point by its full name or its alias.
+
+    Args:
+      name: ``resnet_v2_50/block3``, ``block3``, ``block3/unit_2/conv1``, ``global_pool``, ``logits``, ...; also what
+        the dict leaves out: ``pool1``, ``block3/unit_2/preact``, ``postnorm``.
+      end_points: the dict that the network's builder returned.
+
+    Returns:
+      (full name, tensor).
+
+    Raises:
+      UnknownEndPointError: with the nearest names, or with all where none is near.
+    """
+    if name in end_points:
+        return name, end_points[name]
+    everything = reachable(end_points)
+    scope = _network_scope(end_points)
+    by_alias = {alias(full_name, scope): full_name for full_name in everything}
+    full_name = name if name in everything else by_alias.get(name)
+    if full_name is None:
+        raise UnknownEndPointError(_unknown(name, by_alias))
+    return full_name, everything[full_name]
+
+
+def _unknown(name: str, by_alias: Mapping[str, str]) -> str:
+    nearest = difflib.get_close_matches(name, [*by_alias, *by_alias.values()], n=3, cutoff=0.6)
+    if nearest:
+        return f"Unknown end point {name!r}: did you mean {' or '.join(nearest)}?"
+    return f"Unknown end point {name!r}: there is {', '.join(by_alias)}."
+
+
+def alias(name: str, scope: str) -> str:
+    """The alias of a full name in the network of that scope: ``block3/unit_2`` of ``resnet_v2_50/block3/unit_2/…``."""
+    return _UNIT_SCOPE.sub("", name.removeprefix(scope + "/") if scope else name)
+
+
+def _network_scope(end_points: Mapping[str, tf.Tensor]) -> str:
+    """The scope that all end points with a scope share: 'resnet_v2_50', or 'outer/resnet_v2_50'."""
+    parents = [name.split("/")[:-1] for name in end_points if "/" in name]
+    common = itertools.takewhile(lambda level: len(set(level)) == 1, zip(*parents, strict=False))
+    return "/".join(level[0] for level in common)
+
+
+def reachable(end_points: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The end points of the dict and the layers that it leaves out, by full name, in graph order."""
+    everything = dict(end_points)
+    scope = _network_scope(end_points)
+    op_scope = _op_scope(scope, end_points)
+    if op_scope is not None:
+        for layer, tensor in _layers_under(op_scope, next(iter(end_points.values())).graph).items():
+            everything.setdefault(f"{scope}/{layer}", tensor)
+    if not everything:
+        return everything
+    graph = next(iter(everything.values())).graph
+    position = {op.name: i for i, op in enumerate(graph.get_operations())}
+    return dict(sorted(everything.items(), key=lambda item: position[item[1].op.name]))
+
+
+def _op_scope(scope: str, end_points: Mapping[str, tf.Tensor]) -> str | None:
+    """The name scope of the network's ops, which has a number behind it where the network was built again."""
+    for name, tensor in end_points.items():
+        inner = f"/{name.removeprefix(scope + '/')}/"
+        if scope and name.startswith(scope + "/") and inner in tensor.op.name:
+            return tensor.op.name[: tensor.op.name.index(inner)]
+    return None
+
+
+def _layers_under(op_scope: str, graph: tf.Graph) -> dict[str, tf.Tensor]:
+    """The outputs of the layers below a name scope: from the layer's scope, relative to that one, to its tensor.
+
+    A layer's output is the last tensor of rank 4 that is made directly in its scope.
+    """
+    outputs, is_layer, weighted = {}, set(), set()
+    for op in graph.get_operations():
+        if not op.name.startswith(op_scope + "/"):
+            continue
+        layer, _, op_name = op.name[len(op_scope) + 1 :].rpartition("/")
+        if op_name == "weights":
+            weighted.add(layer)
+        if op.type in _LAYER_OPS:
+            is_layer.add(layer)
+        if layer and op.outputs and op.outputs[0].shape.rank == 4 and op.outputs[0].dtype.is_floating:
+            outputs[layer] = op.outputs[0]
+
+    def is_inside_of_layer(layer: str) -> bool:
+        parts = layer.split("/")
+        return any("/".join(parts[:i]) in weighted for i in range(1, len(parts)))
+
+    return {layer: tensor for layer, tensor in outputs.items() if layer in is_layer and not is_inside_of_layer(layer)}
+
+
+_LAYER_OPS = {"AvgPool", "Conv2D", "FusedBatchNormV3", "MaxPool"}
+
+
+# The receptive field, one axis at a time.
+
+
+class _Window(NamedTuple):
+    """Position i of a tensor sees the pixels first + i * stride to last + i * stride."""
+
+    stride: int
+    first: int
+    last: int
+
+
+_EVERYTHING = "everything"
+_Axis = _Window | str
+_Field = tuple[_Axis, _Axis]
+_WHOLE: _Field = (_EVERYTHING, _EVERYTHING)
+
+_POINTWISE_OPS = {
+    "Add",
+    "AddV2",
+    "BiasAdd",
+    "Cast",
+    "Elu",
+    "EnsureShape",
+    "FusedBatchNormV3",
+    "Identity",
+    "LeakyRelu",
+    "MatMul",
+    "Maximum",
+    "Minimum",
+    "Mul",
+    "RealDiv",
+    "Relu",
+    "Relu6",
+    "Reshape",
+    "Sigmoid",
+    "Softmax",
+    "Squeeze",
+    "StopGradient",
+    "Sub",
+    "Tanh",
+}
+
+
+def _trace(inputs: tf.Tensor, targets: set[str]) -> dict[str, _Field]:
+    """The field of every tensor that depends on ``inputs`` through known ops, up to the last of the targets."""
+    fields: dict[str, _Field] = {}
+    if None not in inputs.shape.as_list()[1:3]:
+        fields[inputs.name] = (_Window(1, 0, 0), _Window(1, 0, 0))
+    # Tensors that depend on the image in a way not known here: nothing downstream of them is known either.
+    unknown: set[str] = set()
+    waiting = set(targets)
+    for op in inputs.graph.get_operations():
+        if not waiting:
+            break
+        sources = [tensor for tensor in op.inputs if tensor.name in fields or tensor.name in unknown]
+        if not sources or inputs.name in (tensor.name for tensor in op.outputs):
+            continue
+        field = None
+        if not any(tensor.name in unknown for tensor in sources):
+            field = _after(op, [fields[tensor.name] for tensor in sources])
+        for tensor in op.outputs:
+            waiting.discard(tensor.name)
+            if field is None:
+                unknown.add(tensor.name)
+            else:
+                fields[tensor.name] = field
+    return fields
+
+
+def _after(op: tf.Operation, fields: list[_Field]) -> _Field | None:
+    """The field of an op's output from those of its inputs; None where it cannot be told."""
+    axes = []
+    for axis in (0, 1):
+        axis_after = _axis_after(op, [field[axis] for field in fields], axis)
+        if axis_after is None:
+            return None
+        axes.append(axis_after)
+    return tuple(axes)
+
+
+def _axis_after(op: tf.Operation, sources: list[_Axis], axis: int) -> _Axis | None:
+    if _EVERYTHING in sources:
+        return _EVERYTHING
+    if op.type in _POINTWISE_OPS:
+        return _union(sources)
+    source = sources[0]
+    if op.type in ("Conv2D", "DepthwiseConv2dNative"):
+        kernel = op.inputs[1].shape.as_list()[axis]
+        return _slide(op, source, axis, kernel, op.get_attr("dilations")[1 + axis])
+    if op.type in ("AvgPool", "MaxPool"):
+        return _slide(op, source, axis, op.get_attr("ksize")[1 + axis], rate=1)
+    if op.type in ("Max", "Mean", "Sum"):
+        reduced = tf.get_static_value(op.inputs[1])
+        return None if reduced is None else _EVERYTHING if 1 + axis in reduced else source
+    if op.type in ("MirrorPad", "Pad", "PadV2"):
+        paddings = tf.get_static_value(op.inputs[1])
+        return None if paddings is None else _shift(source, -int(paddings[1 + axis][0]))
+    if op.type in ("BatchToSpaceND", "SpaceToBatchND"):
+        return _interleave(op, source, axis)
+    return None
+
+
+def _union(windows: list[_Window]) -> _Window | None:
+    if len({window.stride for window in windows}) > 1:
+        return None
+    return _Window(windows[0].stride, min(window.first for window in windows), max(window.last for window in windows))
+
+
+def _shift(window: _Window, positions: int) -> _Window:
+    pixels = positions * window.stride
+    return _Window(window.stride, window.first + pixels, window.last + pixels)
+
+
+def _slide(op: tf.Operation, window: _Window, axis: int, kernel: int | None, rate: int) -> _Window | None:
+    """The window after a kernel slid over it."""
+    size = op.inputs[0].shape.as_list()[1 + axis]
+    stride = op.get_attr("strides")[1 + axis]
+    padding = op.get_attr("padding")
+    extent = (kernel - 1) * rate + 1 if kernel is not None else None
+    if extent is None or (padding == b"SAME" and size is None):
+        return None
+    if padding == b"SAME":
+        # TensorFlow's rule: as much as ceil(size / stride) positions need, the odd row at the end.
+        before = max((-(-size // stride) - 1) * stride + extent - size, 0) // 2
+    elif padding == b"EXPLICIT":
+        before = op.get_attr("explicit_paddings")[2 * (1 + axis)]
+    else:
+        before = 0
+    return _Window(
+        window.stride * stride,
+        window.first - before * window.stride,
+        window.last + (extent - 1 - before) * window.stride,
+    )
+
+
+def _interleave(op: tf.Operation, window: _Window, axis: int) -> _Window | None:
+    """Between the two, neighbours are ``block`` positions of the image apart: how a dilated convolution is computed."""
+    block, cut = (tf.get_static_value(tensor) for tensor in op.inputs[1:3])
+    if block is None or cut is None:
+        return None
+    rate, before = int(block[axis]), int(cut[axis][0])
+    if op.type == "SpaceToBatchND":
+        return _shift(window, -before)._replace(stride=window.stride * rate)
+    return _shift(window._replace(stride=window.stride // rate), before)

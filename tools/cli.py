@@ -1,0 +1,105 @@
+"""The ``slimnets`` command: its arguments, and what an error looks like. TensorFlow is imported by what is run."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from tools.quiet import import_tensorflow
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit status: 0 done, 1 failed or refused, 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        import_tensorflow()
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("slimnets: interrupted; nothing was written", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read the output has gone (`| head`): leave without a complaint at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ImportError, OSError, ValueError) as error:
+        # What is wrong with what was given, in the words of whoever found it. Anything else is a bug, and shows it.
+        print(f"slimnets: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+_positive.__name__ = "positive number"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="slimnets", description="The ResNets of TF-Slim on today's TensorFlow 2.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_add_nets, _add_features, _add_demo):
+        add(commands)
+    return parser
+
+
+def _add_nets(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("nets", help="the networks there are, and the end points of one")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a network, to list its end points")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_run_nets)
+
+
+def _run_nets(arguments: argparse.Namespace) -> int:
+    from tools.networks import print_network, print_networks
+
+    if arguments.name is None:
+        print_networks(arguments.json)
+    else:
+        print_network(arguments.name, arguments.json)
+    return 0
+
+
+def _add_features(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("features", help="named features of images, from a checkpoint")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a folder, or @list.txt")
+    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="V1 file, V2 bundle or folder")
+    parser.add_argument(
+        "--end-points", required=True, metavar="NAME[,NAME...]", help="names or aliases, as `slimnets nets NAME` lists"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
+    parser.add_argument("--net", metavar="NAME", help="network; otherwise told from the checkpoint")
+    parser.add_argument("--num-classes", type=int, metavar="N", help="classes; otherwise told from the checkpoint")
+    parser.add_argument("--image-size", type=_positive, metavar="N", help="height and width of the network's input")
+    parser.add_argument("--preprocessing", metavar="NAME", help="vgg, inception, cifar or none")
+    parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at a time (default 32)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.set_defaults(run=_run_features)
+
+
+def _run_features(arguments: argparse.Namespace) -> int:
+    from tools.features import run
+
+    options = vars(arguments)
+    del options["run"]
+    return run(**{**options, "end_points": [name.strip() for name in arguments.end_points.split(",")]})
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("demo", help="the main job on the checkpoint and images that ship with slimnets")
+    parser.add_argument("--output", default="demo-output", metavar="DIR", help="folder (default demo-output)")
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_demo(arguments: argparse.Namespace) -> int:
+    from tools.demo import run
+
+    return run(arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""Named features of images, from a checkpoint: the Python interface.
+
+with FeatureExtractor("resnet_v2_50.ckpt", end_points=["block3", "global_pool"]) as extractor:
+    features = extractor(images)          # uint8 [N, H, W, 3], or a list of paths
+
+"""
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+from checkpoints import CheckpointError, diagnose, open_checkpoint, restore
+from checkpoints.diagnosis import expected_input
+from nets import endpoint_info, nets_factory
+from nets.preprocessing import preprocess
+from tools.images import ImageError, decode
+
+__all__ = ["PRECISIONS", "FeatureBatch", "FeatureExtractor", "ImageStatus"]
+
+v1 = tf.compat.v1
+
+PRECISIONS = ("float32", "bfloat16")
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+NetworkFn = Callable[[tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
+
+
+class ImageStatus(NamedTuple):
+    """What became of one image file; width and height as decoded, None and an error where it was not."""
+
+    path: str
+    width: int | None
+    height: int | None
+    error: str | None
+
+
+class FeatureBatch(NamedTuple):
+    """Features of a few images: one row an image, of NaN where it could not be decoded."""
+
+    statuses: list[ImageStatus]
+    features: dict[str, np.ndarray]
+
+
+class FeatureExtractor:
+    """A restored network that turns images into the activations of its end points.
+
+    What is None is read off the checkpoint, and can then be read here.
+
+    Args:
+      checkpoint: a path, as for ``checkpoints.open_checkpoint``.
+      end_points: names or aliases; the results carry them as they are given.
+      net: name of a network of the table, or a function ``images -> (net, end_points)`` that builds one for
+        inference; a function needs ``image_size`` and ``preprocessing``.
+      num_classes: of the network's logits.
+      image_size: height and width of the network's input.
+      preprocessing: 'vgg', 'inception', 'cifar', or 'none' for float input that is taken as it is.
+      precision: 'float32', or 'bfloat16' for convolutions in bfloat16 where the processor has AVX-512; the results
+        are float32 in any case.
+      batch_size: images computed at a time.
+
+    Raises:
+      CheckpointError: if the checkpoint cannot be read, or does not fit the network.
+      UnknownEndPointError: for an end point that the network does not have.
+      ValueError: for any other argument that cannot be honoured.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        end_points: Sequence[str],
+        *,
+        net: str | NetworkFn | None = None,
+        num_classes: int | None = None,
+        image_size: int | None = None,
+        preprocessing: str | None = None,
+        precision: str = "float32",
+        batch_size: int = 32,
+    ) -> None:
+        if isinstance(end_points, str) or not end_points:
+            raise ValueError(f"end_points must be a list of at least one name, and is {end_points!r}.")
+        if repeated := [name for name, count in collections.Counter(end_points).items() if count > 1]:
+            raise ValueError(f"end_points names {repeated[0]!r} more than once.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, and is {batch_size}.")
+        self.reader = open_checkpoint(checkpoint)
+        self.batch_size = batch_size
+        self.precision = precision
+        network_fn = self._choose_network(net, num_classes, image_size, preprocessing)
+        graph = tf.Graph()
+        with graph.as_default():
+            self._build(network_fn, end_points)
+        self._session = v1.Session(graph=graph, config=_session_config(precision))
+        try:
+            self.report = restore(self._session, self.reader)
+        except BaseException:
+            self._session.close()
+            raise
+
+    def _choose_network(
+        self, net: str | NetworkFn | None, num_classes: int | None, image_size: int | None, preprocessing: str | None
+    ) -> NetworkFn:
+        """Settles the network and its input; returns the function that builds it."""
+        if callable(net):
+            if image_size is None or preprocessing is None or num_classes is not None:
+                raise ValueError("With a function as net, give image_size and preprocessing, and not num_classes.")
+            self.net, self.num_classes = getattr(net, "__name__", "function"), None
+            self.image_size, self.preprocessing = image_size, preprocessing
+            return net
+        scope = None
+        if net is None:
+            network, scope, classes, *_ = diagnose(self.reader)
+        else:
+            network = nets_factory.get_network(net)
+            scope, classes = self._fitting(network)
+        self.net = network.name
+        self.num_classes = classes if num_classes is None else num_classes
+        expected = expected_input(network, self.num_classes)
+        self.preprocessing = expected[0] if preprocessing is None else preprocessing
+        self.image_size = expected[1] if image_size is None else image_size
+        build = nets_factory.get_network_fn(network.name, self.num_classes, is_training=False)
+        return lambda images: build(images, scope=scope)
+
+    def _fitting(self, network: nets_factory.Network) -> tuple[str, int]:
+        """(scope, classes) of the file where it holds that network, else what the network has by itself."""
+        try:
+            diagnosis = diagnose(self.reader)
+        except CheckpointError:
+            return network.name, network.num_classes
+        return (diagnosis.scope if diagnosis.network is network else network.name), diagnosis.num_classes
+
+    def _build(self, network_fn: NetworkFn, names: Sequence[str]) -> None:
+        size = self.image_size
+        raw_dtype = tf.float32 if self.preprocessing == "none" else tf.uint8
+        self._pictures = v1.placeholder(raw_dtype, [None, None, None, 3], name="pictures")
+        self._preprocessed = preprocess(self._pictures, self.preprocessing, size)
+        # The network's input can be fed as well: with pictures of different sizes, preprocessed one by one.
+        self._images = v1.placeholder_with_default(self._preprocessed, [None, size, size, 3], name="images")
+        _, end_points = network_fn(self._images)
+        described = endpoint_info.describe(self._images, end_points, names)
+        self.end_points = dict(zip(names, described, strict=True))
+        self._features = {name: _without_unit_axes(point.tensor) for name, point in self.end_points.items()}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """From the end points' names to the shapes of one image's features."""
+        return {name: tuple(tensor.shape.as_list()[1:]) for name, tensor in self._features.items()}
+
+    def __call__(self, images: np.ndarray | Sequence[str | Path]) -> dict[str, np.ndarray]:
+        """Computes the features of images.
+
+        Args:
+          images: uint8 [N, height, width, 3] (float with preprocessing 'none'), or a sequence of paths.
+
+        Returns:
+          From the end points' names, as they were asked for, to float32 [N, ...].
+
+        Raises:
+          ImageError: if a file cannot be decoded.
+          ValueError: for an array of another shape or dtype.
+        """
+        if isinstance(images, np.ndarray):
+            batches = list(self._array_batches(images))
+        else:
+            batches = []
+            for batch in self.batches(images):
+                for status in batch.statuses:
+                    if status.error is not None:
+                        raise ImageError(f"{status.path}: {status.error}")
+                batches.append(batch.features)
+        return {
+            name: np.concatenate([batch[name] for batch in batches])
+            if batches
+            else np.empty([0, *(size or 0 for size in self.shapes[name])], np.float32)
+            for name in self._features
+        }
+
+    def _array_batches(self, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        expected = np.floating if self.preprocessing == "none" else np.uint8
+        if images.ndim != 4 or images.shape[-1] != 3 or not np.issubdtype(images.dtype, expected):
+            wanted = "float" if expected is np.floating else "uint8"
+            raise ValueError(
+                f"images must be {wanted} [N, height, width, 3] with preprocessing {self.preprocessing!r}, "
+                f"and is {images.dtype} {list(images.shape)}."
+            )
+        if self.preprocessing == "none" and images.shape[1:3] != (self.image_size, self.image_size):
+            raise ValueError(
+                f"Without preprocessing images must be {self.image_size}x{self.image_size}, "
+                f"and are {images.shape[1]}x{images.shape[2]}: resize them, or set image_size."
+            )
+        for start in range(0, len(images), self.batch_size):
+            yield self._session.run(self._features, {self._pictures: images[start : start + self.batch_size]})
+
+    def batches(self, paths: Iterable[str | Path]) -> Iterator[FeatureBatch]:
+        """Computes the features of image files, a batch at a time, in their order.
+
+        All batches are computed at one size, the last one filled up with zeros, so that a row does not depend on
+        how many come after it. The files of the next batches are decoded while one is computed.
+        """
+        paths = [str(path) for path in paths]
+        size = min(self.batch_size, len(paths))
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            prepared = _ahead(pool, self._prepare, paths, ahead=2 * size)
+            while some := list(itertools.islice(prepared, size)):
+                yield self._run(some, size)
+
+    def _prepare(self, path: str) -> tuple[ImageStatus, np.ndarray | None]:
+        """Decodes and preprocesses one file: its status, and float32 [1, size, size, 3] or None."""
+        try:
+            picture = decode(path)
+        except ImageError as error:
+            return ImageStatus(path, None, None, str(error)), None
+        height, width = picture.shape[:2]
+        if self.preprocessing == "none" and (height, width) != (self.image_size, self.image_size):
+            error = f"the image is {width}x{height}, and without preprocessing must be {self.image_size} on each side"
+            return ImageStatus(path, width, height, error), None
+        image = self._session.run(self._preprocessed, {self._pictures: picture[np.newaxis]})
+        return ImageStatus(path, width, height, None), image
+
+    def _run(self, some: Sequence[tuple[ImageStatus, np.ndarray | None]], batch_size: int) -> FeatureBatch:
+        images = np.zeros([batch_size, self.image_size, self.image_size, 3], np.float32)
+        for row, (_, image) in enumerate(some):
+            if image is not None:
+                images[row] = image
+        features = self._session.run(self._features, {self._images: images})
+        failed = [row for row, (_, image) in enumerate(some) if image is None]
+        rows = {name: array[: len(some)] for name, array in features.items()}
+        for array in rows.values():
+            array[failed] = np.nan
+        return FeatureBatch([status for status, _ in some], rows)
+
+    def close(self) -> None:
+        """Gives the network's memory back."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _without_unit_axes(tensor: tf.Tensor) -> tf.Tensor:
+    """[N, 1, 1, channels] to [N, channels], float32; another shape as it is."""
+    if tensor.shape.rank == 4 and tensor.shape.as_list()[1:3] == [1, 1]:
+        tensor = tf.squeeze(tensor, [1, 2])
+    return tf.cast(tensor, tf.float32)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Given], Result], inputs: Iterable[Given], ahead: int
+) -> Iterator[Result]:
+    """As ``pool.map``, but never more than ``ahead`` results before what was asked for."""
+    inputs = iter(inputs)
+    waiting: collections.deque[Future[Result]] = collections.deque(
+        pool.submit(function, given) for given in itertools.islice(inputs, ahead)
+    )
+    while waiting:
+        result = waiting.popleft().result()
+        waiting.extend(pool.submit(function, given) for given in itertools.islice(inputs, 1))
+        yield result
+
+
+def _session_config(precision: str) -> v1.ConfigProto:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, and is {precision!r}.")
+    config = v1.ConfigProto()
+    if precision == "bfloat16":
+        if not _has_avx512():
+            raise ValueError("precision='bfloat16' needs a processor with AVX-512, and this one has none: use float32.")
+        rewrites = config.graph_options.rewrite_options
+        rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
+    return config
+
+
+def _has_avx512() -> bool:
+    """Whether TensorFlow's oneDNN computes bfloat16 on this processor (on Linux; elsewhere it does not)."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "avx512f" in cpuinfo.read_text()

@@ -1,0 +1,109 @@
+"""From image files to pixels, as a viewer would show them."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+__all__ = ["IMAGE_SUFFIXES", "ImageError", "InputError", "decode", "list_images"]
+
+IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+
+_16_BIT_TO_8 = 257
+
+
+class ImageError(ValueError):
+    """A picture that cannot be decoded; the message is the reason."""
+
+
+class InputError(ValueError):
+    """Inputs among which there is nothing to work on."""
+
+
+def decode(path: str | Path) -> np.ndarray:
+    """Decodes a picture: turned as its EXIF data says, the first frame of several, transparency over white.
+
+    Args:
+      path: of a file in any format that Pillow reads. 16 bits a channel are scaled to 8; grey, palette and CMYK
+        become RGB.
+
+    Returns:
+      uint8 [height, width, 3], RGB.
+
+    Raises:
+      ImageError: if the file is missing, empty, no image, cut short or too large to be one.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError("the file is empty")
+        with warnings.catch_warnings():
+            # Large pictures are decoded; what Pillow takes for an attack is an error of its own.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise ImageError("there is no such file") from None
+    except UnidentifiedImageError:
+        raise ImageError("the file is not an image of a known format") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"the image is too large ({error})") from None
+    # Pillow's decoders also raise these on broken files.
+    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError) as error:
+        raise ImageError(f"the image cannot be decoded ({error})") from None
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _wide_to_rgb(np.asarray(image), image.mode)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _wide_to_rgb(values: np.ndarray, mode: str) -> np.ndarray:
+    """Grey of 16 bits to 8, where Pillow itself would clip."""
+    if mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
+        raise ImageError(f"the image has {mode} pixels, whose range is not known")
+    grey = np.round(values / _16_BIT_TO_8).astype(np.uint8)
+    return np.repeat(grey[..., np.newaxis], 3, axis=-1)
+
+
+def list_images(inputs: Iterable[str | Path]) -> list[str]:
+    """The image files that inputs stand for, in the order of the inputs; those of a folder sorted by path.
+
+    Args:
+      inputs: image files; folders, searched recursively for files with an image's suffix; and ``@list.txt``, a text
+        file with one path a line.
+
+    Raises:
+      InputError: if an input does not exist or there are no images at all.
+    """
+    inputs = [str(given) for given in inputs]
+    paths: list[str] = []
+    for given in inputs:
+        if given.startswith("@"):
+            paths.extend(_listed(Path(given[1:])))
+        elif Path(given).is_dir():
+            files = (file for file in Path(given).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+            paths.extend(sorted(str(file) for file in files if file.is_file()))
+        elif Path(given).exists():
+            paths.append(given)
+        else:
+            raise InputError(f"There is no file or folder {given}: give image files, folders, or @list.txt.")
+    if not paths:
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"No images found in {', '.join(inputs)}: looked for files that end in {suffixes}.")
+    return paths
+
+
+def _listed(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The list {file} cannot be read ({error}): give a text file with one path a line.") from None
+    return [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,91 @@
+"""``slimnets nets``: the networks there are, and the end points of one."""
+
+import json
+import math
+from typing import Any
+
+import tensorflow as tf
+
+from nets import endpoint_info, nets_factory
+from tools.tables import print_table
+
+__all__ = ["end_point_rows", "network_row", "print_network", "print_networks"]
+
+v1 = tf.compat.v1
+
+
+def _build(network: nets_factory.Network) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    size = network.image_size
+    images = v1.placeholder(tf.float32, [None, size, size, 3], name="images")
+    _, end_points = nets_factory.get_network_fn(network.name, network.num_classes)(images)
+    return images, end_points
+
+
+def network_row(name: str) -> dict[str, Any]:
+    """What ``slimnets nets`` says of one network; parameters are those of a network with its usual classes."""
+    network = nets_factory.get_network(name)
+    with tf.Graph().as_default():
+        _build(network)
+        trainable, total = (
+            sum(math.prod(variable.shape.as_list()) for variable in variables)
+            for variables in (v1.trainable_variables(), v1.global_variables())
+        )
+    return {
+        "name": name,
+        "classes": network.num_classes,
+        "trainable_parameters": trainable,
+        "parameters": total,
+        "image_size": network.image_size,
+        "preprocessing": network.preprocessing,
+    }
+
+
+def end_point_rows(name: str) -> list[dict[str, Any]]:
+    """What ``slimnets nets NAME`` says of each end point, in graph order, at the network's image size."""
+    network = nets_factory.get_network(name)
+    with tf.Graph().as_default():
+        described = endpoint_info.describe(*_build(network))
+    return [
+        {
+            "name": point.name,
+            "alias": point.alias,
+            "shape": point.shape[1:],
+            "stride": point.stride,
+            "channels": point.channels,
+            "receptive_field": point.receptive_field._asdict() if point.receptive_field else None,
+        }
+        for point in described
+    ]
+
+
+def print_networks(as_json: bool) -> None:
+    """Prints the table of networks, or the same as JSON."""
+    rows = [network_row(name) for name in nets_factory.NETWORKS]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    header = ("name", "classes", "trainable", "with statistics", "image size", "preprocessing")
+    print_table(header, [list(row.values()) for row in rows])
+
+
+def print_network(name: str, as_json: bool) -> None:
+    """Prints the end points of one network, or the same as JSON."""
+    rows = end_point_rows(name)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    header = ("name", "alias", "shape", "stride", "channels", "receptive field", "padding")
+    print_table(header, [_cells(row) for row in rows])
+
+
+def _cells(row: dict[str, Any]) -> list[object]:
+    field = row["receptive_field"]
+    return [
+        row["name"],
+        row["alias"],
+        "x".join(str(size) for size in row["shape"]),
+        row["stride"][0] if row["stride"] else None,
+        row["channels"],
+        None if field is None else field["size"][0] if field["stride"] else "image",
+        field["padding"][0] if field and field["stride"] else None,
+    ]

@@ -1,0 +1,31 @@
+"""Tables on stdout, whole also where stdout is no terminal."""
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["print_table"]
+
+# Wide enough for any row: cut only where a terminal is narrower.
+_WIDTH_OF_A_FILE = 200
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints rows under a header; columns that hold numbers are set flush right, None is a dash."""
+    rows = [list(row) for row in rows]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column, title in enumerate(header):
+        numeric = all(isinstance(row[column], int | float | None) for row in rows)
+        table.add_column(title, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE, highlight=False).print(table)
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
