@@ -10,13 +10,14 @@ Every argument of the slim function is honoured, or refused with an error that n
 """
 
 import functools
+import sys
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_slim as slim
-from tf_slim.layers import optimizers, rev_block_lib, utils
+from tf_slim.layers import utils
 
 __all__ = ["batch_norm", "conv2d", "max_pool2d", "repair_tf_slim", "softmax", "static_bool"]
 
@@ -468,6 +469,7 @@ def softmax(logits: tf.Tensor, scope: str | None = None) -> tf.Tensor:
       A tensor of the shape of ``logits``, each of whose rows sums to 1.
     """
     with v1.variable_scope(scope, "softmax", [logits]):
+        logits = tf.convert_to_tensor(logits)
         classes = utils.last_dimension(logits.shape, min_rank=2)
         # Flattened and restored although tf.nn.softmax takes any rank: the result is then named as slim names it.
         predictions = tf.nn.softmax(tf.reshape(logits, [-1, classes]))
@@ -476,37 +478,40 @@ def softmax(logits: tf.Tensor, scope: str | None = None) -> tf.Tensor:
         return predictions
 
 
-class _OpsWithTensor(types.ModuleType):
-    """tf_slim's view of TensorFlow's ``ops`` module, with the class ``Tensor`` that TensorFlow took out of it."""
+class _Mended(types.ModuleType):
+    """A module of TensorFlow as tf_slim sees it, with the names that TensorFlow took out of it."""
 
-    Tensor = tf.Tensor
-
-    def __init__(self, ops: types.ModuleType) -> None:
-        super().__init__(ops.__name__)
-        self._ops = ops
+    def __init__(self, module: types.ModuleType, **names: Any) -> None:
+        super().__init__(module.__name__)
+        self._module = module
+        vars(self).update(names)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._ops, name)
+        return getattr(self._module, name)
 
 
 def repair_tf_slim() -> None:
-    """Puts the layers of this module in the place of tf_slim's own, and mends tf_slim's tests for a tensor.
+    """Puts the layers of this module in the place of tf_slim's own, and mends tf_slim where it breaks on a tensor.
 
     For code that calls ``slim.batch_norm`` (or ``slim.conv2d`` with it) itself: afterwards it builds and trains.
+    Also works again what looks for ``Tensor``, ``cond`` and the like where TensorFlow no longer has them:
+    ``slim.utils.smart_cond`` and ``constant_value``, ``slim.learning.multiply_gradients``, streaming metrics.
+
     Changes tf_slim for the whole process, and nothing of TensorFlow. Call it before any
     ``from tf_slim import batch_norm``, which would keep the old function. Calling it again changes nothing.
     """
-    modules = (slim, slim.layers, slim.layers.layers)
-    for function in (batch_norm, conv2d, max_pool2d, softmax):
-        for module in modules:
-            setattr(module, function.__name__, function)
-    for module in modules:
-        module.convolution2d = conv2d
-    for module, name in (
-        (utils, "ops"),
-        (slim.learning, "ops"),
-        (optimizers, "ops"),
-        (rev_block_lib, "framework_ops"),
-    ):
-        if not hasattr(getattr(module, name), "Tensor"):
-            setattr(module, name, _OpsWithTensor(getattr(module, name)))
+    mended = {
+        id(module): _Mended(module, **names)
+        for module, names in (
+            (utils.ops, {"IndexedSlices": tf.IndexedSlices, "Tensor": tf.Tensor}),
+            (utils.control_flow_ops, {"cond": v1.cond, "while_loop": v1.while_loop}),
+        )
+        if not isinstance(module, _Mended)
+    }
+    for module_name, module in list(sys.modules.items()):
+        if module_name.partition(".")[0] == "tf_slim":
+            for name, value in list(vars(module).items()):
+                if id(value) in mended:
+                    setattr(module, name, mended[id(value)])
+                elif isinstance(value, types.FunctionType):
+                    setattr(module, name, _ours(value))
