@@ -9,7 +9,7 @@ import collections
 import contextlib
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -17,6 +17,7 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
+from nets.variable_templates import VariableTemplates
 
 __all__ = [
     "Block",
@@ -149,6 +150,7 @@ def stack_blocks_dense(
     """
     blocks = [block._replace(args=[_unit_arguments(unit) for unit in block.args]) for block in blocks]
     _check_output_stride(output_stride, blocks)
+    templates = VariableTemplates()
     stride, rate = 1, 1
     for block in blocks:
         with v1.variable_scope(block.scope, "block", [net]) as sc:
@@ -157,7 +159,7 @@ def stack_blocks_dense(
                 if store_non_strided_activations and i == len(block.args):
                     stride_after_block = unit.get("stride", 1)
                     unit = {**unit, "stride": 1}
-                with v1.variable_scope(f"unit_{i}", values=[net]):
+                with v1.variable_scope(f"unit_{i}", values=[net]), templates.unit(_unit_key(block, unit, net)):
                     unit_stride = unit.get("stride", 1)
                     if stride == output_stride:
                         net = block.unit_fn(net, rate=rate, **{**unit, "stride": 1})
@@ -172,6 +174,11 @@ def stack_blocks_dense(
                 net = subsample(net, stride_after_block)
                 stride *= stride_after_block
     return net
+
+
+def _unit_key(block: Block, unit: dict[str, Any], net: tf.Tensor) -> Hashable:
+    """What determines the variables of a unit, but for its scope."""
+    return block.unit_fn, tuple(sorted(unit.items())), net.dtype, net.shape.as_list()[-1]
 
 
 def _check_output_stride(output_stride: int | None, blocks: Sequence[Block]) -> None:

@@ -6,6 +6,7 @@ a layer of Keras 2 unless the updates collection is another object than ``GraphK
 """
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,6 +18,8 @@ import tf_slim as slim
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_ops
 from tf_slim.nets import resnet_utils, resnet_v2
+
+from nets import nets_factory
 
 v1 = tf.compat.v1
 
@@ -42,8 +45,11 @@ def tf_slim_scope(updates_collections: Any = UPDATE_OPS, **arg_scope: Any) -> It
 
 
 def tf_slim_builder(name: str) -> Callable[..., tuple[tf.Tensor, Mapping[str, tf.Tensor]]]:
-    """tf_slim's own builder of that name."""
-    return getattr(resnet_v2, name)
+    """tf_slim's own builder of that name, or its generator on the blocks of a network that it does not name."""
+    if hasattr(resnet_v2, name):
+        return getattr(resnet_v2, name)
+    blocks = [resnet_v2.resnet_v2_block(*block) for block in nets_factory.get_network(name).variant.blocks()]
+    return functools.partial(resnet_v2.resnet_v2, blocks=blocks, scope=name)
 
 
 def random_values(variables: list[tf.Variable], seed: int = 0) -> dict[str, np.ndarray]:

@@ -1,0 +1,186 @@
+"""End points against the graphs that run, and against published receptive fields."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_slim as slim
+
+from nets import endpoint_info, resnet_v2
+
+v1 = tf.compat.v1
+
+# Size, stride and padding at the last convolution, on an even image size: the figures that Google's receptive field
+# library gives for slim's ResNets.
+PUBLISHED = {
+    "resnet_v2_50": (483, 32, 239),
+    "resnet_v2_101": (1027, 32, 511),
+    "resnet_v2_152": (1507, 32, 751),
+    "resnet_v2_200": (1763, 32, 879),
+}
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    with tf.Graph().as_default() as graph:
+        yield graph
+
+
+def build(name="resnet_v2_tiny", shape=(None, 32, 32, 3), classes=10, **kwargs):
+    images = v1.placeholder(tf.float32, shape, name="images")
+    with slim.arg_scope(resnet_v2.resnet_arg_scope()):
+        _, end_points = getattr(resnet_v2, name)(images, classes, **{"is_training": False, **kwargs})
+    return images, end_points
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("size", [224, 320])
+def test_receptive_fields_are_the_published_ones(name, size):
+    images, end_points = build(name, [None, size, size, 3])
+    (block4,) = endpoint_info.describe(images, end_points, ["block4"])
+    field = PUBLISHED[name]
+    assert block4.receptive_field == tuple((number, number) for number in field)
+
+
+@pytest.mark.parametrize("name", ["resnet_v2_tiny", pytest.param("resnet_v2_50", marks=pytest.mark.full)])
+@pytest.mark.parametrize("size", [(64, 64), (97, 97), (75, 130)])
+@pytest.mark.parametrize("options", [{}, {"output_stride": 8}, {"pool1_padding": "PAD1"}])
+def test_descriptions_agree_with_the_graph_that_runs(name, size, options):
+    images, end_points = build(name, [2, *size, 3], global_pool=False, spatial_squeeze=False, **options)
+    described = endpoint_info.describe(images, end_points)
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        values = session.run([point.tensor for point in described], {images: np.ones([2, *size, 3])})
+    for point, value in zip(described, values, strict=True):
+        assert point.shape == value.shape
+        assert point.channels == value.shape[-1]
+        # Strided ops keep ceil(size / stride) positions.
+        assert (
+            tuple(-(-pixels // stride) for pixels, stride in zip(size, point.stride, strict=True)) == value.shape[1:3]
+        )
+
+
+@pytest.mark.parametrize("size", [63, 64])
+@pytest.mark.parametrize("options", [{}, {"output_stride": 8}, {"pool1_padding": "PAD1"}])
+@pytest.mark.parametrize("alias", ["conv1", "pool1", "block1/unit_1/conv2", "block2", "block4"])
+def test_receptive_field_is_where_a_gradient_comes_from(size, options, alias):
+    """The pixels that move one position, by differentiation: what a receptive field is, whatever the rule says."""
+    images, end_points = build(shape=[1, size, size, 3], global_pool=False, spatial_squeeze=False, **options)
+    (point,) = endpoint_info.describe(images, end_points, [alias])
+    row = column = point.shape[1] // 2
+    # The mean takes no part in a maximum: without it, pooling would let one pixel of nine through.
+    gradient = tf.gradients(point.tensor[0, row, column], images)[0]
+    reached = np.zeros([size, size], bool)
+    generator = np.random.default_rng(0)
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        for _ in range(60):
+            value = session.run(gradient, {images: generator.normal(size=[1, size, size, 3])})
+            reached |= np.any(value[0] != 0, axis=-1)
+    rows = np.flatnonzero(reached.any(axis=1))
+    first = row * point.stride[0] - point.receptive_field.padding[0]
+    last = first + point.receptive_field.size[0] - 1
+    assert (rows[0], rows[-1]) == (max(first, 0), min(last, size - 1))
+
+
+def test_after_global_pooling_the_field_is_the_image():
+    images, end_points = build(shape=[None, 32, 48, 3])
+    for point in endpoint_info.describe(images, end_points, ["global_pool", "logits", "predictions"]):
+        assert point.receptive_field == ((32, 48), None, (0, 0))
+        assert point.stride is None
+
+
+def test_unknown_size_has_no_receptive_field():
+    images, end_points = build(shape=[None, None, None, 3])
+    described = endpoint_info.describe(images, end_points)
+    assert {point.receptive_field for point in described} == {None}
+    assert described[0].channels == 64
+
+
+def test_a_way_through_an_unknown_op_has_no_receptive_field():
+    images = v1.placeholder(tf.float32, [1, 8, 8, 3])
+    flipped = tf.reverse(images, axis=[1])
+    end_points = {"net/flipped": flipped, "net/sum": tf.add(flipped, images)}
+    assert [point.receptive_field for point in endpoint_info.describe(images, end_points)] == [None, None]
+
+
+def test_union_of_paths_of_different_extent():
+    """By hand: a 3x3 convolution beside one of 5x1 sees 5 rows and 3 columns, from 2 above and 1 to the left."""
+    images = v1.placeholder(tf.float32, [1, 9, 9, 1])
+    small = tf.nn.conv2d(images, tf.ones([3, 3, 1, 1]), 1, "SAME")
+    tall = tf.nn.conv2d(images, tf.ones([5, 1, 1, 1]), 1, "SAME")
+    (point,) = endpoint_info.describe(images, {"sum": small + tall})
+    assert point.receptive_field == ((5, 3), (1, 1), (2, 1))
+
+
+# Names.
+
+
+def test_reachable_is_in_graph_order_with_what_the_dict_leaves_out():
+    _, end_points = build()
+    everything = endpoint_info.reachable(end_points)
+    unit = "resnet_v2_tiny/block1/unit_1/bottleneck_v2"
+    layers = ["preact", "shortcut", "conv1", "conv2", "conv3"]
+    assert list(everything)[:8] == [
+        "resnet_v2_tiny/conv1",
+        "resnet_v2_tiny/pool1",
+        *(f"{unit}/{layer}" for layer in layers),
+        unit,
+    ]
+    left_out = set(everything) - set(end_points)
+    preacts = {f"resnet_v2_tiny/block{block}/unit_1/bottleneck_v2/preact" for block in range(1, 5)}
+    # The first shortcut is a subsampling, the others are projections, which the dict has.
+    assert left_out == {"resnet_v2_tiny/pool1", "resnet_v2_tiny/postnorm", f"{unit}/shortcut", *preacts}
+    assert everything["resnet_v2_tiny/pool1"].name == "resnet_v2_tiny/pool1/MaxPool:0"
+    assert everything[f"{unit}/preact"].name == f"{unit}/preact/Relu:0"
+    assert [key for key in everything if key in end_points] == list(end_points)
+
+
+ALIASES = {
+    "conv1": "{}/conv1",
+    "pool1": "{}/pool1",
+    "block3": "{}/block3",
+    "block3/unit_1": "{}/block3/unit_1/bottleneck_v2",
+    "block3/unit_1/conv1": "{}/block3/unit_1/bottleneck_v2/conv1",
+    "block3/unit_1/preact": "{}/block3/unit_1/bottleneck_v2/preact",
+    "postnorm": "{}/postnorm",
+    "global_pool": "global_pool",
+    "logits": "{}/logits",
+    "spatial_squeeze": "{}/spatial_squeeze",
+    "predictions": "predictions",
+}
+
+
+@pytest.mark.parametrize("outer", [None, "outer/scope"])
+@pytest.mark.parametrize("options", [{}, {"output_stride": 8}, {"is_training": True}])
+def test_names_and_aliases_resolve(outer, options):
+    if outer is None:
+        _, end_points = build(**options)
+    else:
+        with v1.variable_scope(outer):
+            _, end_points = build(**options)
+    scope = "/".join(filter(None, [outer, "resnet_v2_tiny"]))
+    for alias, pattern in ALIASES.items():
+        name = pattern.format(scope)
+        by_alias, by_name = endpoint_info.resolve(alias, end_points), endpoint_info.resolve(name, end_points)
+        assert by_alias == by_name
+        assert by_alias[0] == name
+        if name in end_points:
+            assert by_alias[1] is end_points[name]
+
+
+def test_a_network_built_again_has_its_own_layers():
+    build()
+    with slim.arg_scope(resnet_v2.resnet_arg_scope()):
+        images = v1.placeholder(tf.float32, [None, 32, 32, 3])
+        _, end_points = resnet_v2.resnet_v2_tiny(images, 10, is_training=False, reuse=True)
+    name, tensor = endpoint_info.resolve("pool1", end_points)
+    assert name == "resnet_v2_tiny/pool1"
+    assert tensor.name == "resnet_v2_tiny_1/pool1/MaxPool:0"
+
+
+def test_unknown_names_suggest_the_nearest_or_list_all():
+    _, end_points = build()
+    with pytest.raises(endpoint_info.UnknownEndPointError, match="'blok3': did you mean block3"):
+        endpoint_info.resolve("blok3", end_points)
+    with pytest.raises(endpoint_info.UnknownEndPointError, match=r"there is conv1, pool1, .*predictions"):
+        endpoint_info.resolve("fc7", end_points)
