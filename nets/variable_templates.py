@@ -26,6 +26,9 @@ Creator = Callable[..., tf.Variable]
 # What is asked for of a variable, but for its name and initial value.
 _REQUEST = ("aggregation", "caching_device", "constraint", "dtype", "shape", "synchronization", "trainable")
 
+# Attributes of an op that hold the variable's name.
+_NAME_ATTRIBUTES = {"debug_name", "shared_name"}
+
 
 class VariableTemplates:
     """The variables of the units built so far, by what determines them."""
@@ -113,8 +116,8 @@ class _Copy:
             node.CopyFrom(template_node)
             node.name = self._renamed(node.name)
             node.input[:] = [self._renamed(name) for name in node.input]
-            if "shared_name" in node.attr:
-                node.attr["shared_name"].s = self._renamed(node.attr["shared_name"].s.decode()).encode()
+            for key in _NAME_ATTRIBUTES & set(node.attr):
+                node.attr[key].s = self._renamed(node.attr[key].s.decode()).encode()
             colocated = node.attr["_class"].list.s if "_class" in node.attr else []
             colocated[:] = [b"loc:@" + self._renamed(name.decode()[5:]).encode() for name in colocated]
         # Out of any control flow, as TensorFlow makes its variables.

@@ -1,0 +1,329 @@
+"""Checkpoints in every format there is to read: what is read, restored, refused, and in which words."""
+
+import gzip
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_slim as slim
+
+from checkpoints import CheckpointError, CheckpointMismatch, diagnose, open_checkpoint, restore
+from nets import nets_factory, resnet_v2
+from tests.reference import random_values
+
+v1 = tf.compat.v1
+
+
+def build(name="resnet_v2_tiny", classes=10, scope=None, training=False, size=32):
+    """Builds a network on a placeholder 'images' of the default graph."""
+    images = v1.placeholder(tf.float32, [None, size, size, 3], name="images")
+    kwargs = {} if scope is None else {"scope": scope}
+    logits, _ = nets_factory.get_network_fn(name, classes, is_training=training)(images, **kwargs)
+    return logits
+
+
+def save(path, write_version=v1.train.SaverDef.V2, sharded=False, slots=False, **kwargs):
+    """Saves a network with random values; returns them by name."""
+    with tf.Graph().as_default():
+        logits = build(**kwargs, training=slots)
+        if slots:
+            step = v1.train.get_or_create_global_step()
+            v1.train.MomentumOptimizer(0.1, 0.9).minimize(tf.reduce_sum(logits), global_step=step)
+        variables = v1.global_variables()
+        values = random_values([variable for variable in variables if variable.dtype.base_dtype == tf.float32])
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            feeds = {v.initializer.inputs[1]: values[v.op.name] for v in variables if v.op.name in values}
+            session.run([v.initializer for v in variables if v.op.name in values], feeds)
+            saver = v1.train.Saver(variables, write_version=write_version, sharded=sharded)
+            saver.save(session, str(path), write_meta_graph=False)
+    return values
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """(path, values) of one checkpoint in each format."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    paths = {
+        "V1": folder / "v1" / "model.ckpt",
+        "V2": folder / "v2" / "model.ckpt-12",
+        "V2 sharded": folder / "sharded" / "model.ckpt",
+        "with slots": folder / "slots" / "model.ckpt",
+    }
+    for path in paths.values():
+        path.parent.mkdir()
+    return {
+        "V1": (paths["V1"], save(paths["V1"], v1.train.SaverDef.V1)),
+        "V2": (paths["V2"], save(paths["V2"])),
+        "V2 sharded": (paths["V2 sharded"], save(paths["V2 sharded"], sharded=True)),
+        "with slots": (paths["with slots"], save(paths["with slots"], slots=True)),
+    }
+
+
+FORMATS = ("V1", "V2", "V2 sharded", "with slots")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_reader_gives_what_was_saved(saved, kind):
+    path, values = saved[kind]
+    reader = open_checkpoint(path)
+    assert reader.format == kind[:2] if kind != "with slots" else reader.format == "V2"
+    assert set(values) <= set(reader.shapes)
+    for name, value in values.items():
+        assert reader.shapes[name] == value.shape
+        assert reader.dtypes[name] == tf.float32
+        assert np.array_equal(reader.read(name), value)
+    with pytest.raises(KeyError):
+        reader.read("none of these")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("V2", "model.ckpt-12.index"),
+        ("V2", "model.ckpt-12.data-00000-of-00001"),
+        ("V2", "model.ckpt-12.meta"),
+        ("V2", ""),
+        ("V1", ""),
+    ],
+)
+def test_parts_and_folders_are_understood(saved, kind, given):
+    path, _ = saved[kind]
+    reader = open_checkpoint(path.parent / given)
+    assert reader.prefix == path
+    assert reader.path == path.parent / given
+
+
+def test_a_folder_with_one_checkpoint_needs_no_checkpoint_file(saved, tmp_path):
+    shutil.copy(saved["V1"][0], tmp_path / "weights.ckpt")
+    assert open_checkpoint(tmp_path).format == "V1"
+    shutil.copy(saved["V1"][0], tmp_path / "more.ckpt")
+    with pytest.raises(CheckpointError, match=r"several checkpoints: give one of more.ckpt, weights.ckpt"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("mode", ["graph", "partitioned", "reference variables"])
+def test_restore_gives_each_variable_its_value(saved, kind, mode):
+    path, values = saved[kind]
+    partitioner = v1.fixed_size_partitioner(2) if mode == "partitioned" else None
+    use_resource = mode != "reference variables"
+    with tf.Graph().as_default() as graph:
+        with v1.variable_scope(v1.get_variable_scope(), partitioner=partitioner, use_resource=use_resource):
+            build()
+        ops = len(graph.get_operations())
+        with v1.Session() as session:
+            report = restore(session, path)
+            assert len(graph.get_operations()) == ops
+            for variable in v1.global_variables():
+                cut = variable._get_save_slice_info()
+                name = variable.op.name if cut is None else cut.full_name
+                expected = values[name]
+                if cut is not None:
+                    start = cut.var_offset[0]
+                    expected = expected[start : start + cut.var_shape[0]]
+                assert np.array_equal(session.run(variable), expected), name
+    model = {name for name in values if not name.endswith("/Momentum")}
+    assert set(report.loaded) == model
+    assert report.missing == report.mismatched == ()
+    slots = {f"{name}/Momentum" for name in model if "/moving_" not in name} | {"global_step"}
+    assert set(report.unused) == (slots if kind == "with slots" else set())
+
+
+def test_restore_agrees_with_tensorflows_saver(saved):
+    path, _ = saved["V1"]
+    images = np.random.default_rng(0).normal(size=[2, 32, 32, 3])
+    results = []
+    for how in (lambda session: restore(session, path), lambda session: v1.train.Saver().restore(session, str(path))):
+        with tf.Graph().as_default():
+            logits = build()
+            with v1.Session() as session:
+                how(session)
+                results.append(session.run(logits, {"images:0": images}))
+    assert np.array_equal(*results)
+
+
+def test_only_model_variables_are_restored_unless_told_otherwise(saved):
+    path, values = saved["with slots"]
+    with tf.Graph().as_default():
+        logits = build(training=True)
+        step = v1.train.get_or_create_global_step()
+        v1.train.MomentumOptimizer(0.1, 0.9).minimize(tf.reduce_sum(logits), global_step=step)
+        with v1.Session() as session:
+            assert len(restore(session, path).loaded) == len(slim.get_model_variables())
+            report = restore(session, path, variables=v1.global_variables())
+            assert len(report.loaded) == len(v1.global_variables())
+            slot = next(v for v in v1.global_variables() if v.op.name.endswith("conv1/weights/Momentum"))
+            assert np.array_equal(session.run(slot), values[slot.op.name])
+
+
+def test_excluded_variables_are_left_alone(saved):
+    path, _ = saved["V2"]
+    with tf.Graph().as_default():
+        build(classes=7)
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            logits = slim.get_variables("resnet_v2_tiny/logits")
+            before = session.run(logits)
+            report = restore(session, path, exclude="resnet_v2_tiny/logits/*")
+            for one, other in zip(before, session.run(logits), strict=True):
+                assert np.array_equal(one, other)
+    assert set(report.mismatched) == {"resnet_v2_tiny/logits/biases", "resnet_v2_tiny/logits/weights"}
+    assert set(report.unused) == set(report.mismatched)
+    assert "2 mismatched: resnet_v2_tiny/logits/weights" in str(report)
+
+
+def test_a_pattern_that_fits_nothing_is_refused(saved):
+    with tf.Graph().as_default():
+        build()
+        with v1.Session() as session, pytest.raises(ValueError, match=r"exclude='logits/\*' fits no variable"):
+            restore(session, saved["V2"][0], exclude=["logits/*"])
+
+
+def untouched(session):
+    return not any(session.run([tf.raw_ops.VarIsInitializedOp(resource=v.handle) for v in v1.global_variables()]))
+
+
+MISTAKES = {
+    "classes": ({"classes": 7}, "the graph has 7 classes and the file 10; build the network with num_classes=10"),
+    "no arg scope": (None, "built without its arg scope"),
+    "scope": ({"scope": "mine"}, "under the scope 'resnet_v2_tiny', and the graph under 'mine'"),
+    "network": (
+        {"name": "resnet_v2_50", "classes": 10},
+        "holds a resnet_v2_tiny with 10 classes, and the graph resnet_v2_50",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("kind", ["V1", "V2"])
+def test_a_mismatch_names_its_cause_and_changes_nothing(saved, mistake, kind):
+    arguments, sentence = MISTAKES[mistake]
+    with tf.Graph().as_default():
+        if arguments is None:
+            resnet_v2.resnet_v2_tiny(v1.placeholder(tf.float32, [1, 32, 32, 3]), 10, is_training=False)
+        else:
+            build(**arguments)
+        with v1.Session() as session:
+            with pytest.raises(CheckpointMismatch) as caught:
+                restore(session, saved[kind][0])
+            assert untouched(session)
+    assert sentence in str(caught.value)
+    assert caught.value.missing or caught.value.mismatched
+
+
+def test_mismatch_holds_all_names(saved):
+    with tf.Graph().as_default():
+        build(classes=None)
+        v1.get_variable("resnet_v2_tiny/extra", [3], collections=["model_variables", "variables"])
+        with v1.Session() as session, pytest.raises(CheckpointMismatch) as caught:
+            restore(session, saved["V2"][0])
+    assert caught.value.missing == ("resnet_v2_tiny/extra",)
+    assert caught.value.mismatched == {}
+    assert set(caught.value.unused) == {"resnet_v2_tiny/logits/biases", "resnet_v2_tiny/logits/weights"}
+
+
+def test_damage_leaves_the_session_as_it_was(saved, tmp_path):
+    for file in saved["V2"][0].parent.iterdir():
+        shutil.copy(file, tmp_path)
+    data = tmp_path / "model.ckpt-12.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-1000])
+    with tf.Graph().as_default():
+        build()
+        with v1.Session() as session:
+            with pytest.raises(CheckpointError, match="damaged or cut short"):
+                restore(session, tmp_path / "model.ckpt-12")
+            assert untouched(session)
+
+
+# What is no checkpoint.
+
+
+def broken(kind, good, folder):
+    path = folder / "file.ckpt"
+    if kind == "nothing":
+        return path
+    if kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("These are not the weights you are looking for.\n")
+    elif kind == "cut":
+        path.write_bytes(good.read_bytes()[:-5000])
+    elif kind == "gzip":
+        path.write_bytes(gzip.compress(b"weights"))
+    elif kind == "tar":
+        path = folder / "model_2017_04_14.tar.gz"
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(good, "model.ckpt")
+    elif kind == "bytes":
+        path.write_bytes(bytes(range(256)) * 20)
+    elif kind == "folder":
+        path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("nothing", "There is no checkpoint at"),
+        ("empty", "is empty"),
+        ("text", "is a text file"),
+        ("cut", "cut short"),
+        ("gzip", "unpack it"),
+        ("tar", "unpack it"),
+        ("bytes", "is no checkpoint"),
+        ("folder", "holds no checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_is_said(saved, tmp_path, kind, sentence):
+    path = broken(kind, saved["V1"][0], tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(path)
+    assert sentence in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("model.ckpt.index", "model.ckpt.index is missing"),
+        ("model.ckpt.data-00000-of-00001", "lacks its file model.ckpt.data-00000-of-00001"),
+    ],
+)
+def test_half_of_a_bundle_is_refused(saved, tmp_path, missing, sentence):
+    for file in saved["V2 sharded"][0].parent.iterdir():
+        if file.name != missing:
+            shutil.copy(file, tmp_path)
+    with pytest.raises(CheckpointError, match=sentence):
+        open_checkpoint(tmp_path / "model.ckpt")
+
+
+# What a checkpoint is.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, ("resnet_v2_tiny", "resnet_v2_tiny", 10, "inception", 32)),
+        ({"classes": None, "scope": "outer/mine"}, ("resnet_v2_tiny", "outer/mine", 0, "inception", 32)),
+        ({"slots": True}, ("resnet_v2_tiny", "resnet_v2_tiny", 10, "inception", 32)),
+        ({"name": "resnet_v2_50", "classes": 1001}, ("resnet_v2_50", "resnet_v2_50", 1001, "inception", 299)),
+        ({"name": "resnet_v2_50", "classes": 5}, ("resnet_v2_50", "resnet_v2_50", 5, "vgg", 224)),
+    ],
+)
+def test_diagnosis(tmp_path, arguments, expected):
+    save(tmp_path / "renamed.ckpt", **arguments)
+    diagnosis = diagnose(open_checkpoint(tmp_path / "renamed.ckpt"))
+    assert (diagnosis.network.name, *diagnosis[1:]) == expected
+
+
+def test_a_file_of_something_else_is_said_to_be(tmp_path):
+    with tf.Graph().as_default():
+        v1.get_variable("dense/kernel", [2, 3])
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            v1.train.Saver().save(session, str(tmp_path / "other.ckpt"))
+    with pytest.raises(CheckpointError, match=r"none of the known networks .*dense/kernel"):
+        diagnose(open_checkpoint(tmp_path / "other.ckpt"))

@@ -1,0 +1,140 @@
+"""Graphs whose units' variables were copied, against the same graphs made one variable at a time."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_slim as slim
+
+from nets import layers, resnet_v2, variable_templates
+from nets.resnet_utils import Block, stack_blocks_dense
+from nets.variable_templates import VariableTemplates
+
+v1 = tf.compat.v1
+
+
+def build(name="resnet_v2_50", **kwargs):
+    with tf.Graph().as_default() as graph:
+        images = v1.placeholder(tf.float32, [None, 64, 64, 3])
+        with slim.arg_scope(resnet_v2.resnet_arg_scope()):
+            getattr(resnet_v2, name)(images, 11, **kwargs)
+    return graph
+
+
+@pytest.fixture
+def copies(monkeypatch):
+    """The units whose ops were copied, by scope."""
+    scopes = []
+    original = variable_templates._Copy._copy_ops
+    monkeypatch.setattr(
+        variable_templates._Copy, "_copy_ops", lambda self: (scopes.append(self._scope), original(self))
+    )
+    return scopes
+
+
+def as_written(graph):
+    """The graph's nodes and collections, by name."""
+    nodes = {node.name: node.SerializeToString(deterministic=True) for node in graph.as_graph_def().node}
+    collections = {
+        key: [getattr(item, "name", item) for item in graph.get_collection(key)]
+        for key in graph.get_all_collection_keys()
+    }
+    return nodes, collections
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize("device", [None, "/cpu:0"])
+def test_copied_graph_equals_the_one_made_one_by_one(is_training, device, copies, monkeypatch):
+    with tf.device(device) if device else contextlib.nullcontext():
+        copied = as_written(build(is_training=is_training))
+        # Units 2 to n-1 of blocks 1 to 3 and 2 to n of block 4 are equal: all but the first of those are copied.
+        assert len(copies) == 0 + 1 + 3 + 1
+        monkeypatch.setattr(VariableTemplates, "unit", lambda self, key: contextlib.nullcontext())
+        expected = as_written(build(is_training=is_training))
+    assert copied == expected
+
+
+def test_variables_differ_in_nothing_but_their_names(copies):
+    graph = build()
+    variables = graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
+    assert len({type(variable) for variable in variables}) == 1
+    with graph.as_default():
+        for variable in variables:
+            assert variable.initializer.name == variable.op.name + "/Assign"
+            assert variable.initial_value.op.name.startswith(variable.op.name + "/Initializer/")
+            assert variable.trainable == ("/moving_" not in variable.name)
+    assert copies
+
+
+def test_initial_values_of_copied_weights_are_drawn_anew(copies):
+    graph = build()
+    with v1.Session(graph=graph) as session:
+        session.run([variable.initializer for variable in graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)])
+        scope = "resnet_v2_50/block3/unit_{}/bottleneck_v2/conv2/weights"
+        weights = [
+            session.run(variable)
+            for unit in (2, 3, 4)
+            for variable in graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES, scope.format(unit))
+        ]
+    assert len(weights) == 3
+    assert "resnet_v2_50/block3/unit_4/" in copies
+    # He et al.: variance 2 / fan in, truncated.
+    assert [value.std() for value in weights] == pytest.approx([np.sqrt(2 / (9 * 256))] * 3, rel=0.02)
+    assert np.corrcoef([value.ravel() for value in weights])[np.triu_indices(3, 1)] == pytest.approx(0, abs=0.01)
+
+
+def test_with_a_seed_each_variable_draws_its_own(copies):
+    with tf.Graph().as_default() as graph:
+        v1.set_random_seed(1)
+        images = v1.placeholder(tf.float32, [None, 64, 64, 3])
+        with slim.arg_scope(resnet_v2.resnet_arg_scope()):
+            resnet_v2.resnet_v2_50(images, 11)
+    seeds = [op.get_attr("seed2") for op in graph.get_operations() if op.type == "TruncatedNormal"]
+    assert len(seeds) == len(set(seeds)) == 54
+    assert copies == []
+
+
+def test_somebody_elses_variable_creator_sees_every_variable(copies):
+    names = []
+
+    def creator(next_creator, **kwargs):
+        names.append(kwargs["name"])
+        return next_creator(**kwargs)
+
+    with tf.Graph().as_default(), tf.variable_creator_scope(creator):
+        images = v1.placeholder(tf.float32, [None, 64, 64, 3])
+        with slim.arg_scope(resnet_v2.resnet_arg_scope()):
+            resnet_v2.resnet_v2_50(images, 11)
+        assert names == [variable.op.name for variable in v1.global_variables()]
+    assert copies == []
+
+
+def test_a_custom_getter_sees_every_variable(copies):
+    names = []
+
+    def getter(getter, name, *args, **kwargs):
+        names.append(name)
+        return getter(name, *args, **kwargs)
+
+    with tf.Graph().as_default(), v1.variable_scope("outer", custom_getter=getter):
+        images = v1.placeholder(tf.float32, [None, 64, 64, 3])
+        with slim.arg_scope(resnet_v2.resnet_arg_scope()):
+            resnet_v2.resnet_v2_50(images, 11)
+        assert names == [variable.op.name for variable in v1.global_variables()]
+    assert copies
+
+
+def test_a_unit_that_is_not_as_the_one_before_keeps_its_own_variables():
+    """A unit function of the user's own may depend on more than its arguments."""
+    sizes = iter([3, 5, 7])
+
+    def unit(net, rate, depth):
+        return layers.conv2d(net, depth, [next(sizes), 1], normalizer_fn=None, scope="conv")
+
+    block = Block("block1", unit, [{"depth": 4}] * 3)
+    with tf.Graph().as_default():
+        stack_blocks_dense(v1.placeholder(tf.float32, [None, 8, 8, 4]), [block])
+        kernels = [variable for variable in v1.global_variables() if variable.op.name.endswith("weights")]
+    assert [variable.shape.as_list()[0] for variable in kernels] == [3, 5, 7]
+    assert [variable.op.name for variable in kernels] == [f"block1/unit_{i}/conv/weights" for i in (1, 2, 3)]
