@@ -16,6 +16,9 @@ __all__ = ["CheckpointError", "CheckpointReader", "open_checkpoint"]
 # Both formats are sorted string tables (LevelDB's), which end in this magic number.
 _TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
 
+# What TensorFlow's reader raises for a broken file; IndexError where the data end too soon.
+_READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
+
 _PART_OF_BUNDLE = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
 _OTHER_FORMATS = (
@@ -48,7 +51,7 @@ class CheckpointReader:
             self._reader = tf.train.load_checkpoint(str(prefix))
             shapes = self._reader.get_variable_to_shape_map()
             dtypes = self._reader.get_variable_to_dtype_map()
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except _READ_ERRORS as error:
             self._fail(error)
         self.shapes: dict[str, tuple[int, ...]] = {name: tuple(shapes[name]) for name in sorted(shapes)}
         self.dtypes: dict[str, tf.DType] = {name: dtypes[name] for name in self.shapes}
@@ -64,7 +67,7 @@ class CheckpointReader:
             raise KeyError(name)
         try:
             return self._reader.get_tensor(name)
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except _READ_ERRORS as error:
             self._fail(error)
 
     def files(self) -> list[Path]:

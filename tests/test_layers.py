@@ -11,7 +11,8 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import layers
-from tests.reference import assign, random_values, tf_slim_scope
+from tests.reference import assign, random_values
+from tools.slim_reference import tf_slim_scope
 
 v1 = tf.compat.v1
 

@@ -12,16 +12,12 @@ import tf_slim as slim
 from tf_slim.nets import resnet_v2 as tf_slim_v2
 
 from nets import resnet_utils, resnet_v2
-from tests.reference import (
-    UPDATE_OPS,
-    assign,
-    random_values,
-    relative_difference,
-    tf_slim_builder,
-    tf_slim_scope,
-)
+from tests.reference import assign, random_values, relative_difference
+from tools.slim_reference import tf_slim_builder, tf_slim_scope
 
 v1 = tf.compat.v1
+
+UPDATE_OPS = v1.GraphKeys.UPDATE_OPS
 
 DEPTHS = (
     "resnet_v2_50",

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 
-def _check_nets() -> None:
+def check_nets() -> None:
     """Raises ImportError if the ``nets`` that would be imported is another project's."""
     ours = Path(__file__).resolve().parent.parent / "nets"
     found = importlib.util.find_spec("nets")
@@ -14,6 +14,3 @@ def _check_nets() -> None:
             f"The package 'nets' that Python finds is {origin or 'none'}, and not slimnets' own in {ours}: "
             "take the other one off the path, or use a virtual environment of its own."
         )
-
-
-_check_nets()

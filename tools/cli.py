@@ -3,8 +3,10 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
+from tools import check_nets
 from tools.quiet import import_tensorflow
 
 __all__ = ["main"]
@@ -14,8 +16,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status: 0 done, 1 failed or refused, 2 wrong usage."""
     arguments = _parser().parse_args(argv)
     try:
+        check_nets()
         import_tensorflow()
-        return arguments.run(arguments)
+        # Pillow's, of broken EXIF data or of size: what can be shown is decoded, the rest is an error.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        status = arguments.run(arguments)
+        sys.stdout.flush()  # a reader that has gone is noticed here, and not by the interpreter at exit
+        return status
     except KeyboardInterrupt:
         print("slimnets: interrupted; nothing was written", file=sys.stderr)
         return 1

@@ -6,9 +6,10 @@ with FeatureExtractor("resnet_v2_50.ckpt", end_points=["block3", "global_pool"])
 """
 
 import collections
+import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -168,6 +169,8 @@ class FeatureExtractor:
           ImageError: if a file cannot be decoded.
           ValueError: for an array of another shape or dtype.
         """
+        if isinstance(images, str | Path):
+            raise ValueError(f"images must be an array or a list of paths, and is the path {images}: give a list.")
         if isinstance(images, np.ndarray):
             batches = list(self._array_batches(images))
         else:
@@ -203,13 +206,16 @@ class FeatureExtractor:
     def batches(self, paths: Iterable[str | Path]) -> Iterator[FeatureBatch]:
         """Computes the features of image files, a batch at a time, in their order.
 
-        All batches are computed at one size, the last one filled up with zeros, so that a row does not depend on
-        how many come after it. The files of the next batches are decoded while one is computed.
+        All batches are computed at one size (``batch_size``, or the number of files where there are fewer), the last
+        one filled up with zeros, so that a row does not depend on how many come after it. The files of the next
+        batches are decoded while one is computed.
         """
         paths = [str(path) for path in paths]
         size = min(self.batch_size, len(paths))
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            prepared = _ahead(pool, self._prepare, paths, ahead=2 * size)
+        with (
+            ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
+            contextlib.closing(_ahead(pool, self._prepare, paths, ahead=2 * size)) as prepared,
+        ):
             while some := list(itertools.islice(prepared, size)):
                 yield self._run(some, size)
 
@@ -223,7 +229,12 @@ class FeatureExtractor:
         if self.preprocessing == "none" and (height, width) != (self.image_size, self.image_size):
             error = f"the image is {width}x{height}, and without preprocessing must be {self.image_size} on each side"
             return ImageStatus(path, width, height, error), None
-        image = self._session.run(self._preprocessed, {self._pictures: picture[np.newaxis]})
+        try:
+            image = self._session.run(self._preprocessed, {self._pictures: picture[np.newaxis]})
+        except tf.errors.OpError as error:
+            # A picture of one row and millions of columns, say, which vgg would scale up.
+            reason = f"the image of {width}x{height} cannot be preprocessed ({error.message.splitlines()[0]})"
+            return ImageStatus(path, width, height, reason), None
         return ImageStatus(path, width, height, None), image
 
     def _run(self, some: Sequence[tuple[ImageStatus, np.ndarray | None]], batch_size: int) -> FeatureBatch:
@@ -260,16 +271,21 @@ def _without_unit_axes(tensor: tf.Tensor) -> tf.Tensor:
 
 def _ahead(
     pool: ThreadPoolExecutor, function: Callable[[Given], Result], inputs: Iterable[Given], ahead: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """As ``pool.map``, but never more than ``ahead`` results before what was asked for."""
     inputs = iter(inputs)
     waiting: collections.deque[Future[Result]] = collections.deque(
         pool.submit(function, given) for given in itertools.islice(inputs, ahead)
     )
-    while waiting:
-        result = waiting.popleft().result()
-        waiting.extend(pool.submit(function, given) for given in itertools.islice(inputs, 1))
-        yield result
+    try:
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, given) for given in itertools.islice(inputs, 1))
+            yield result
+    finally:
+        # Where nobody wants them any more, as after an interrupt.
+        for future in waiting:
+            future.cancel()
 
 
 def _session_config(precision: str) -> v1.ConfigProto:

@@ -22,6 +22,8 @@ from tools.progress import progress
 __all__ = ["Features", "IndexRow", "Summary", "check_output", "extract", "load", "run"]
 
 _INDEX, _RUN = "index.csv", "run.json"
+# The names of files are bytes, and not all of them UTF-8.
+_CSV_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 class IndexRow(NamedTuple):
@@ -111,6 +113,7 @@ def _file_names(extractor: FeatureExtractor) -> dict[str, str]:
 @contextmanager
 def _new_folder(output: Path) -> Iterator[Path]:
     """A temporary folder beside ``output`` that takes its place once the block is through, and else vanishes."""
+    output = output.resolve()  # a folder cannot take the place of a link
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".incomplete", dir=output.parent))
@@ -153,6 +156,7 @@ def run(inputs: Sequence[str], *, output: str, **options: Any) -> int:
     check_output(Path(output))
     list_images(inputs)
     with FeatureExtractor(**options) as extractor:
+        _file_names(extractor)  # refuses one end point under two names
         print(extractor.report, file=sys.stderr)
         print(f"{extractor.net}, preprocessing {extractor.preprocessing} at {extractor.image_size}", file=sys.stderr)
         summary = extract(inputs, output, extractor)
@@ -161,7 +165,7 @@ def run(inputs: Sequence[str], *, output: str, **options: Any) -> int:
 
 
 def _write_index(path: Path, statuses: Sequence[ImageStatus]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with path.open("w", newline="", **_CSV_TEXT) as stream:
         writer = csv.writer(stream)
         writer.writerow(IndexRow._fields)
         for row, (file, width, height, error) in enumerate(statuses):
@@ -204,7 +208,7 @@ def load(folder: str | Path) -> Features:
         raise InputError(f"{folder} holds no features: it has no {_RUN}.")
     run = json.loads((folder / _RUN).read_text(encoding="utf-8"))
     arrays = {alias: np.load(folder / (alias.replace("/", ".") + ".npy"), mmap_mode="r") for alias in run["end_points"]}
-    with (folder / _INDEX).open(newline="", encoding="utf-8") as stream:
+    with (folder / _INDEX).open(newline="", **_CSV_TEXT) as stream:
         index = [
             IndexRow(
                 int(row["row"]),

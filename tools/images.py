@@ -1,6 +1,5 @@
 """From image files to pixels, as a viewer would show them."""
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,25 +38,25 @@ def decode(path: str | Path) -> np.ndarray:
     try:
         if path.stat().st_size == 0:
             raise ImageError("the file is empty")
-        with warnings.catch_warnings():
-            # Large pictures are decoded; what Pillow takes for an attack is an error of its own.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _to_rgb(ImageOps.exif_transpose(image))
+        with Image.open(path) as image:
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
     except FileNotFoundError:
         raise ImageError("there is no such file") from None
     except UnidentifiedImageError:
         raise ImageError("the file is not an image of a known format") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is too large ({error})") from None
-    # Pillow's decoders also raise these on broken files.
-    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError) as error:
-        raise ImageError(f"the image cannot be decoded ({error})") from None
+    # On a broken file there is no telling what a decoder raises: the AVIF one, for example, RuntimeError.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"the image cannot be decoded ({reason})") from None
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _wide_to_rgb(np.asarray(image), image.mode)
+        return _wide_to_rgb(np.asarray(image), image.mode, image.info.get("transparency"))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -65,11 +64,13 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _wide_to_rgb(values: np.ndarray, mode: str) -> np.ndarray:
-    """Grey of 16 bits to 8, where Pillow itself would clip."""
+def _wide_to_rgb(values: np.ndarray, mode: str, transparent: int | None) -> np.ndarray:
+    """Grey of 16 bits to 8, where Pillow itself would clip; ``transparent`` is the value that is no colour."""
     if mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
         raise ImageError(f"the image has {mode} pixels, whose range is not known")
     grey = np.round(values / _16_BIT_TO_8).astype(np.uint8)
+    if transparent is not None:
+        grey[values == transparent] = 255
     return np.repeat(grey[..., np.newaxis], 3, axis=-1)
 
 
@@ -103,7 +104,7 @@ def list_images(inputs: Iterable[str | Path]) -> list[str]:
 
 def _listed(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors put a byte order mark first
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The list {file} cannot be read ({error}): give a text file with one path a line.") from None
     return [line.strip() for line in lines if line.strip()]

@@ -38,7 +38,7 @@ def _stderr_on_failure() -> Iterator[None]:
         os.dup2(captured.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             os.lseek(captured.fileno(), 0, os.SEEK_SET)
             os.write(stderr, captured.read())
             raise

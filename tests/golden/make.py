@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from nets import nets_factory
-from tests.reference import tf_slim_builder, tf_slim_scope
+from tools.slim_reference import tf_slim_builder, tf_slim_scope
 
 v1 = tf.compat.v1
 

@@ -1,0 +1,205 @@
+"""The four preprocessings against NumPy, written here from what TensorFlow 1 computed.
+
+The bilinear resize that the published weights saw in training (``align_corners=False``, no half-pixel centres) takes
+output row i from the source row i * rows_in / rows_out: its fraction mixes the two neighbours, and the last row has
+itself for a neighbour. Positions are float32, as in TensorFlow's kernel, and all values float64.
+"""
+
+import numpy as np
+import pytest
+import skimage.data
+import tensorflow as tf
+
+from nets.preprocessing import PREPROCESSINGS, get_preprocessing, preprocess
+
+v1 = tf.compat.v1
+
+# Share of the range of values that a result may be off by: float32 carries 24 bits, 6e-8 of a value, and there are
+# a few tens of operations, sums over whole pictures among them, from a pixel to its result.
+TOLERANCE = 1e-5
+
+SIZES = (224, 299, 32, 97)
+
+
+def graph_result(images, name, size):
+    with tf.Graph().as_default(), v1.Session() as session:
+        placeholder = v1.placeholder(tf.as_dtype(images.dtype), [None, None, None, 3])
+        return session.run(preprocess(placeholder, name, size), {placeholder: images})
+
+
+def neighbours(size_in, size_out):
+    """(lower, upper, fraction) for each output position along one axis."""
+    positions = np.arange(size_out, dtype=np.float32) * (np.float32(size_in) / np.float32(size_out))
+    lower = np.minimum(np.floor(positions).astype(np.int64), size_in - 1)
+    return lower, np.minimum(lower + 1, size_in - 1), positions.astype(np.float64) - lower
+
+
+def resize(images, height, width):
+    images = np.asarray(images, np.float64)
+    lower, upper, fraction = neighbours(images.shape[1], height)
+    fraction = fraction[:, np.newaxis, np.newaxis]
+    images = images[:, lower] * (1 - fraction) + images[:, upper] * fraction
+    lower, upper, fraction = neighbours(images.shape[2], width)
+    fraction = fraction[:, np.newaxis]
+    return images[:, :, lower] * (1 - fraction) + images[:, :, upper] * fraction
+
+
+def vgg(images, size):
+    height, width = images.shape[1:3]
+    shorter = round(256 * size / 224)
+    scale = np.float32(shorter) / np.float32(min(height, width))
+    resized = [
+        shorter if side == min(height, width) else int(np.rint(np.float32(side) * scale)) for side in images.shape[1:3]
+    ]
+    images = resize(images, *resized)
+    top, left = (resized[0] - size) // 2, (resized[1] - size) // 2
+    return images[:, top : top + size, left : left + size] - np.array([123.68, 116.78, 103.94])
+
+
+def inception(images, size):
+    def middle(side):
+        start = int((side - side * 0.875) / 2)
+        return slice(start, side - start)
+
+    images = images[:, middle(images.shape[1]), middle(images.shape[2])] / 255.0
+    return (resize(images, size, size) - 0.5) * 2
+
+
+def cifar(images, size):
+    result = np.zeros([len(images), size, size, 3])
+    taken, put = zip(*(crop_or_pad(side, size) for side in images.shape[1:3]), strict=True)
+    result[:, put[0], put[1]] = images[:, taken[0], taken[1]]
+    mean = result.mean(axis=(1, 2, 3), keepdims=True)
+    deviation = np.maximum(result.std(axis=(1, 2, 3), keepdims=True), 1 / np.sqrt(size * size * 3))
+    return (result - mean) / deviation
+
+
+def crop_or_pad(side, size):
+    """(where from, where to) along one axis: centred, the odd row left out, or added, at the end."""
+    if side >= size:
+        start = (side - size) // 2
+        return slice(start, start + size), slice(0, size)
+    start = (size - side) // 2
+    return slice(0, side), slice(start, start + side)
+
+
+REFERENCES = {"cifar": cifar, "inception": inception, "vgg": vgg}
+
+
+def noise(*shape):
+    return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+# Landscape, portrait and square; odd and even sides; larger and smaller than any of the sizes.
+PICTURES = {
+    "astronaut": skimage.data.astronaut()[np.newaxis],
+    "chelsea": skimage.data.chelsea()[np.newaxis],
+    "coffee, portrait": skimage.data.coffee()[np.newaxis].swapaxes(1, 2),
+    "rocket, odd": skimage.data.rocket()[np.newaxis, 3:, 6:251],
+    "noise 333x501": noise(1, 333, 501, 3),
+    "noise 501x333": noise(1, 501, 333, 3),
+    "noise 57x43": noise(1, 57, 43, 3),
+    "noise 33x64": noise(1, 33, 64, 3),
+    "noise 8x8": noise(1, 8, 8, 3),
+    "noise 1x7": noise(1, 1, 7, 3),
+    "noise 256x256": noise(1, 256, 256, 3),
+}
+
+
+def assert_close(result, expected):
+    assert result.dtype == np.float32
+    assert result.shape == expected.shape
+    error = np.abs(result - expected).max()
+    assert error <= TOLERANCE * np.ptp(expected), f"{error:.3g} for values of a range of {np.ptp(expected):.3g}"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("name", REFERENCES)
+def test_equals_numpy(name, picture, size):
+    images = PICTURES[picture]
+    assert_close(graph_result(images, name, size), REFERENCES[name](images, size))
+
+
+@pytest.mark.parametrize("side", range(1, 40))
+def test_crops_of_every_small_side(side):
+    """Where halves are rounded, and which fraction of the side is truncated, shows at small sides."""
+    images = noise(1, side, 41 - side, 3)
+    for name, reference in REFERENCES.items():
+        assert_close(graph_result(images, name, 19), reference(images, 19))
+
+
+@pytest.mark.parametrize("level", [0, 7, 255])
+def test_cifar_of_a_flat_picture(level):
+    """No deviation to divide by: the floor of 1 / sqrt(count) keeps the result finite."""
+    flat = np.full([1, 32, 32, 3], level, np.uint8)
+    assert np.array_equal(graph_result(flat, "cifar", 32), np.zeros([1, 32, 32, 3]))
+    nearly_flat = np.array(flat)
+    nearly_flat[0, 0, 0, 0] ^= 1
+    assert_close(graph_result(nearly_flat, "cifar", 32), cifar(nearly_flat, 32))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float16, np.float32, np.float64])
+def test_none_changes_nothing(dtype):
+    images = noise(2, 21, 21, 3).astype(dtype)
+    result = graph_result(images, "none", 21)
+    assert result.dtype == np.float32
+    assert np.array_equal(result, images.astype(np.float32))
+
+
+@pytest.mark.parametrize("name", PREPROCESSINGS)
+def test_a_batch_is_its_pictures_one_by_one(name):
+    size = 32
+    images = noise(3, 32, 32, 3) if name == "none" else noise(3, 45, 70, 3)
+    images[1] //= 4  # of another mean and deviation
+    alone = [graph_result(images[i : i + 1], name, size) for i in range(len(images))]
+    assert np.array_equal(graph_result(images, name, size), np.concatenate(alone))
+
+
+@pytest.mark.parametrize("name", PREPROCESSINGS)
+def test_static_shape(name):
+    with tf.Graph().as_default():
+        images = v1.placeholder(tf.uint8, [5, None, None, 3])
+        assert preprocess(images, name, 32).shape.as_list() == [5, 32, 32, 3]
+        images = v1.placeholder(tf.uint8, [None, None, None, 3])
+        assert get_preprocessing(name, 97)(images).shape.as_list() == [None, 97, 97, 3]
+
+
+@pytest.mark.parametrize("name", ["inception", "vgg"])
+def test_resizing_is_not_that_of_tensorflow_2(name):
+    """Half-pixel centres move the picture by a part of a pixel, which is far above the tolerance."""
+    images = PICTURES["astronaut"]
+    size = 97
+    if name == "inception":
+        modern = (tf.image.resize(images[:, 32:480, 32:480] / np.float32(255), [size, size]).numpy() - 0.5) * 2
+    else:
+        modern = tf.image.resize(images, [111, 111]).numpy()[:, 7:104, 7:104] - [123.68, 116.78, 103.94]
+    legacy = graph_result(images, name, size)
+    assert_close(legacy, REFERENCES[name](images, size))
+    assert np.abs(legacy - modern).max() > 0.1 * np.ptp(legacy)
+
+
+def test_unknown_name():
+    with tf.Graph().as_default(), pytest.raises(ValueError, match=r"'imagenet'.*cifar, inception, none, vgg"):
+        preprocess(v1.placeholder(tf.uint8, [None, None, None, 3]), "imagenet", 224)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("dtype", [tf.float32, tf.int32])
+def test_input_that_is_not_uint8(name, dtype):
+    with tf.Graph().as_default(), pytest.raises(ValueError, match=f"'{name}' takes uint8.*given {dtype.name}"):
+        preprocess(v1.placeholder(dtype, [None, None, None, 3]), name, 224)
+
+
+@pytest.mark.parametrize("name", PREPROCESSINGS)
+@pytest.mark.parametrize("size", [0, -32])
+def test_size_below_one(name, size):
+    with tf.Graph().as_default(), pytest.raises(ValueError, match=f"image size must be at least 1, and is {size}"):
+        preprocess(v1.placeholder(tf.uint8, [None, None, None, 3]), name, size)
+
+
+def test_none_of_another_size():
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="32"):
+        preprocess(v1.placeholder(tf.float32, [None, 32, 32, 3]), "none", 33)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="21"):
+        graph_result(noise(1, 21, 21, 3), "none", 32)
