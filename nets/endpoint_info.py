@@ -72,11 +72,10 @@ def describe(
     Raises:
       UnknownEndPointError: for a name that is none.
     """
-    everything = reachable(end_points)
     scope = _network_scope(end_points)
-    full_names = list(everything) if names is None else [resolve(name, end_points)[0] for name in names]
-    fields = _trace(inputs, {everything[name].name for name in full_names})
-    return [_end_point(name, alias(name, scope), everything[name], inputs, fields) for name in full_names]
+    points = list(reachable(end_points).items()) if names is None else [resolve(name, end_points) for name in names]
+    fields = _trace(inputs, {tensor.name for _, tensor in points})
+    return [_end_point(name, alias(name, scope), tensor, inputs, fields) for name, tensor in points]
 
 
 def _end_point(
@@ -115,15 +114,15 @@ def resolve(name: str, end_points: Mapping[str, tf.Tensor]) -> tuple[str, tf.Ten
     Raises:
       UnknownEndPointError: with the nearest names, or with all where none is near.
     """
-    if name in end_points:
-        return name, end_points[name]
-    everything = reachable(end_points)
     scope = _network_scope(end_points)
-    by_alias = {alias(full_name, scope): full_name for full_name in everything}
-    full_name = name if name in everything else by_alias.get(name)
-    if full_name is None:
-        raise UnknownEndPointError(_unknown(name, by_alias))
-    return full_name, everything[full_name]
+    # The dict first: looking for what it leaves out takes a walk through the graph.
+    for find in (dict, reachable):
+        points = find(end_points)
+        by_alias = {alias(full_name, scope): full_name for full_name in points}
+        full_name = name if name in points else by_alias.get(name)
+        if full_name is not None:
+            return full_name, points[full_name]
+    raise UnknownEndPointError(_unknown(name, by_alias))
 
 
 def _unknown(name: str, by_alias: Mapping[str, str]) -> str:

@@ -159,7 +159,10 @@ def stack_blocks_dense(
                 if store_non_strided_activations and i == len(block.args):
                     stride_after_block = unit.get("stride", 1)
                     unit = {**unit, "stride": 1}
-                with v1.variable_scope(f"unit_{i}", values=[net]), templates.unit(_unit_key(block, unit, net)):
+                with (
+                    v1.variable_scope(f"unit_{i}", values=[net]),
+                    templates.unit(_unit_key(block.unit_fn, unit, net), _equal_units_after(block, i, sc.name)),
+                ):
                     unit_stride = unit.get("stride", 1)
                     if stride == output_stride:
                         net = block.unit_fn(net, rate=rate, **{**unit, "stride": 1})
@@ -176,9 +179,28 @@ def stack_blocks_dense(
     return net
 
 
-def _unit_key(block: Block, unit: dict[str, Any], net: tf.Tensor) -> Hashable:
+def _variables_depend_on(unit_fn: Callable, unit: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """The arguments of a unit that its variables depend on: all, unless the unit function says otherwise."""
+    irrelevant = getattr(unit_fn, "same_variables_for_any", ())
+    return tuple(sorted((name, value) for name, value in unit.items() if name not in irrelevant))
+
+
+def _unit_key(unit_fn: Callable, unit: dict[str, Any], net: tf.Tensor) -> Hashable:
     """What determines the variables of a unit, but for its scope."""
-    return block.unit_fn, tuple(sorted(unit.items())), net.dtype, net.shape.as_list()[-1]
+    return unit_fn, _variables_depend_on(unit_fn, unit), net.dtype, net.shape.as_list()[-1]
+
+
+def _equal_units_after(block: Block, i: int, scope: str) -> list[str]:
+    """The scopes of the units after the ``i``-th, the first of which is 1, that are sure to have equal variables.
+
+    For unit functions that say what their variables depend on; of others nothing is sure.
+    """
+    if i == 1 or not hasattr(block.unit_fn, "same_variables_for_any"):
+        return []
+    arguments = _variables_depend_on(block.unit_fn, block.args[i - 1])
+    rest = block.args[i:]
+    equal = itertools.takewhile(lambda unit: _variables_depend_on(block.unit_fn, unit) == arguments, rest)
+    return [f"{scope}/unit_{j}" for j, _ in enumerate(equal, start=i + 1)]
 
 
 def _check_output_stride(output_stride: int | None, blocks: Sequence[Block]) -> None:

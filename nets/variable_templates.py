@@ -2,7 +2,7 @@
 
 To TensorFlow a variable is five ops or more, each made by Python: more than a millisecond a variable, and a
 ResNet-152 has 816, which is most of the time that its graph takes. Nearly all of them belong to units that differ
-from the one before in their scope alone. Here the ops of such a unit's variables are copied from that one's, all at
+from the one before in their scope alone. Here the ops of such units' variables are copied from that one's, all at
 once and in C++, under their own names.
 
 What comes out is the same to the last op and attribute. Custom getters, partitioners and reuse belong to get_variable
@@ -12,7 +12,7 @@ and go before; only what it would have created anew is at hand. Where it is not 
 
 import contextlib
 import functools
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -37,14 +37,19 @@ class VariableTemplates:
         self._templates: dict[Hashable, _Template] = {}
 
     @contextlib.contextmanager
-    def unit(self, key: Hashable) -> Iterator[None]:
-        """A unit is built under it, in a variable scope of its own; units of one key create equal variables."""
+    def unit(self, key: Hashable, following: Sequence[str] = ()) -> Iterator[None]:
+        """A unit is built under it, in a variable scope of its own; units of one key create equal variables.
+
+        ``following`` are the scopes of units of the same key that are certain to be built after this one: their ops
+        are copied along, since TensorFlow walks through the whole graph for each time that something is copied.
+        """
         scope = v1.get_variable_scope().name + "/"
-        if key not in self._templates:
+        if key in self._templates:
+            scopes = [scope, *(f"{name}/" for name in following)]
+            creator = functools.partial(self._templates[key].copy, scopes)
+        else:
             self._templates[key] = template = _Template(scope)
             creator = template.record
-        else:
-            creator = _Copy(self._templates[key], scope).create
         with tf.variable_creator_scope(creator):
             yield
 
@@ -55,10 +60,12 @@ class _Template:
     def __init__(self, scope: str) -> None:
         self.scope = scope
         self.is_usable = True
+        self.kind: type[tf.Variable] | None = None
         self.requests: dict[str, dict[str, Any]] = {}
         self.protos: dict[str, Any] = {}
         self.nodes: list[Any] = []
-        self.kind: type[tf.Variable] | None = None
+        # Scopes that have the ops by now.
+        self.copied: set[str] = set()
 
     def record(self, next_creator: Creator, **kwargs: Any) -> tf.Variable:
         """Creates a variable, and notes what was asked for and which ops it is."""
@@ -69,64 +76,57 @@ class _Template:
         self.is_usable = self.is_usable and _can_be_copied(next_creator, variable, kwargs, nodes)
         if self.is_usable:
             name = kwargs["name"].removeprefix(self.scope)
+            self.kind = type(variable)
             self.requests[name] = _request(kwargs)
             self.protos[name] = variable.to_proto()
-            self.kind = type(variable)
             self.nodes.extend(nodes)
         return variable
 
-
-class _Copy:
-    """The variables of another unit of the same key, from the template."""
-
-    def __init__(self, template: _Template, scope: str) -> None:
-        self._template = template
-        self._scope = scope
-        self._has_ops = False
-
-    def create(self, next_creator: Creator, **kwargs: Any) -> tf.Variable:
-        """Creates a variable: from the template's, where that is certain to be the same."""
-        template = self._template
-        name = kwargs["name"].removeprefix(self._scope)
-        if not template.is_usable or not _is_tensorflows_own(next_creator):
+    def copy(self, scopes: Sequence[str], next_creator: Creator, **kwargs: Any) -> tf.Variable:
+        """Creates a variable of the unit in the first of the scopes: from here, where that is sure to be the same."""
+        scope = scopes[0]
+        name = kwargs["name"].removeprefix(scope)
+        if not self.is_usable or not _is_tensorflows_own(next_creator):
             return next_creator(**kwargs)
-        if template.requests.get(name) != _request(kwargs):
-            if self._has_ops and name in template.requests:
+        if self.requests.get(name) != _request(kwargs):
+            if scope in self.copied and name in self.requests:
                 raise RuntimeError(f"{kwargs['name']} differs from that of an equal unit built before it.")
             return next_creator(**kwargs)
-        if not self._has_ops:
-            self._copy_ops()
-        proto = type(template.protos[name])()
-        proto.CopyFrom(template.protos[name])
+        if scope not in self.copied:
+            self.copy_ops(scopes)
+        proto = type(self.protos[name])()
+        proto.CopyFrom(self.protos[name])
         for field in ("variable_name", "initializer_name", "snapshot_name", "initial_value_name"):
-            setattr(proto, field, self._renamed(getattr(proto, field)))
-        variable = template.kind.from_proto(proto)
+            setattr(proto, field, self._renamed(getattr(proto, field), scope))
+        variable = self.kind.from_proto(proto)
         collections = list(kwargs["collections"] or [v1.GraphKeys.GLOBAL_VARIABLES])
         if kwargs["trainable"]:
             collections.append(v1.GraphKeys.TRAINABLE_VARIABLES)
         v1.add_to_collections(dict.fromkeys(collections), variable)
         return variable
 
-    def _copy_ops(self) -> None:
-        """Adds the ops of all of the template's variables to the graph, under this unit's scope."""
+    def copy_ops(self, scopes: Sequence[str]) -> None:
+        """Adds the ops of all variables to the graph, under each of the scopes."""
         graph_def = v1.GraphDef()
         graph_def.versions.CopyFrom(v1.get_default_graph().graph_def_versions)
-        for template_node in self._template.nodes:
-            node = graph_def.node.add()
-            node.CopyFrom(template_node)
-            node.name = self._renamed(node.name)
-            node.input[:] = [self._renamed(name) for name in node.input]
-            for key in _NAME_ATTRIBUTES & set(node.attr):
-                node.attr[key].s = self._renamed(node.attr[key].s.decode()).encode()
-            colocated = node.attr["_class"].list.s if "_class" in node.attr else []
-            colocated[:] = [b"loc:@" + self._renamed(name.decode()[5:]).encode() for name in colocated]
+        for scope in scopes:
+            for template_node in self.nodes:
+                node = graph_def.node.add()
+                node.CopyFrom(template_node)
+                node.name = self._renamed(node.name, scope)
+                node.input[:] = [self._renamed(name, scope) for name in node.input]
+                for key in _NAME_ATTRIBUTES & set(node.attr):
+                    node.attr[key].s = self._renamed(node.attr[key].s.decode(), scope).encode()
+                if "_class" in node.attr:
+                    colocated = node.attr["_class"].list.s
+                    colocated[:] = [b"loc:@" + self._renamed(name.decode()[5:], scope).encode() for name in colocated]
         # Out of any control flow, as TensorFlow makes its variables.
         with tf.init_scope():
             tf.graph_util.import_graph_def(graph_def, name="")
-        self._has_ops = True
+        self.copied.update(scopes)
 
-    def _renamed(self, name: str) -> str:
-        return self._scope + name.removeprefix(self._template.scope)
+    def _renamed(self, name: str, scope: str) -> str:
+        return scope + name.removeprefix(self.scope)
 
 
 def _request(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -24,13 +24,16 @@ def build(name="resnet_v2_50", **kwargs):
 
 @pytest.fixture
 def copies(monkeypatch):
-    """The units whose ops were copied, by scope."""
-    scopes = []
-    original = variable_templates._Copy._copy_ops
-    monkeypatch.setattr(
-        variable_templates._Copy, "_copy_ops", lambda self: (scopes.append(self._scope), original(self))
-    )
-    return scopes
+    """The scopes of the units whose ops were copied."""
+    copied = []
+    original = variable_templates._Template.copy_ops
+
+    def copy_ops(self, scopes):
+        copied.extend(scopes)
+        original(self, scopes)
+
+    monkeypatch.setattr(variable_templates._Template, "copy_ops", copy_ops)
+    return copied
 
 
 def as_written(graph):
@@ -48,9 +51,9 @@ def as_written(graph):
 def test_copied_graph_equals_the_one_made_one_by_one(is_training, device, copies, monkeypatch):
     with tf.device(device) if device else contextlib.nullcontext():
         copied = as_written(build(is_training=is_training))
-        # Units 2 to n-1 of blocks 1 to 3 and 2 to n of block 4 are equal: all but the first of those are copied.
-        assert len(copies) == 0 + 1 + 3 + 1
-        monkeypatch.setattr(VariableTemplates, "unit", lambda self, key: contextlib.nullcontext())
+        # Of the 3, 4, 6 and 3 units of the blocks all but the first are equal, and all but the second are copied.
+        assert len(copies) == 1 + 2 + 4 + 1
+        monkeypatch.setattr(VariableTemplates, "unit", lambda self, key, following: contextlib.nullcontext())
         expected = as_written(build(is_training=is_training))
     assert copied == expected
 

@@ -6,6 +6,7 @@ by pair, and their spread. Run it on a quiet machine.
 
 import argparse
 import importlib.metadata
+import itertools
 import os
 import platform
 import statistics
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tools.quiet import import_tensorflow
+from tools.startup import import_tensorflow
 from tools.tables import print_table
 
 __all__ = ["main"]
@@ -114,31 +115,34 @@ def _plain_slim_script(checkpoint: str, image: str) -> None:
         with v1.Session() as session:
             session.run(v1.global_variables_initializer())
             v1.train.Saver().restore(session, checkpoint)
-            print(session.run(features).ravel()[:5])
+            print(session.run(features).ravel()[:5], flush=True)
 
 
-def _our_script(checkpoint: str, image: str) -> None:
-    from tools.feature_extractor import FeatureExtractor
-
-    with FeatureExtractor(checkpoint, ["global_pool"]) as extractor:
-        print(extractor([image])["global_pool"][0, :5])
-
-
-def _process_seconds(script: str, *arguments: str) -> float:
-    command = [sys.executable, "-c", f"from tools.benchmarks import {script}; import sys; {script}(*sys.argv[1:])"]
+def _seconds_to_first_line(*command: str) -> float:
+    """Until the process prints its first line; what it does to end is not waited for."""
     start = time.perf_counter()
-    subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    with subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        line = process.stdout.readline()
+        seconds = time.perf_counter() - start
+    if not line or process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return seconds
 
 
 def first_feature(rounds: int) -> list[list[object]]:
-    """Seconds of a whole process that computes global_pool of one image, against a plain slim script."""
+    """Seconds from process start to global_pool of one image: ``slimnets features``, which has written it to its file
+    by then, against a plain slim script, which prints it."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = _save_resnet_50(Path(folder))
         image = _save_images(Path(folder) / "images", 1)[0]
+        outputs = (str(Path(folder) / f"features-{i}") for i in itertools.count())
+        options = ["--checkpoint", checkpoint, "--end-points", "global_pool", "--output"]
+        script = "from tools.benchmarks import _plain_slim_script as run; import sys; run(*sys.argv[1:])"
         pairs = _in_turns(
-            lambda: _process_seconds("_our_script", checkpoint, image),
-            lambda: _process_seconds("_plain_slim_script", checkpoint, image),
+            lambda: _seconds_to_first_line("-m", "tools", "features", image, *options, next(outputs)),
+            lambda: _seconds_to_first_line("-c", script, checkpoint, image),
             rounds,
         )
     return [_row("first-feature resnet_v2_50", pairs, "s")]

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 
 from tools import check_nets
-from tools.quiet import import_tensorflow
+from tools.startup import import_tensorflow
 
 __all__ = ["main"]
 
