@@ -21,6 +21,8 @@ _READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 
 _PART_OF_BUNDLE = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
+_PATTERN = set("*?[]\\")
+
 _OTHER_FORMATS = (
     (b"\x1f\x8b", "a gzip archive: unpack it (tar -xzf) and give the .ckpt file inside"),
     (b"PK\x03\x04", "a zip archive: unpack it and give the checkpoint inside"),
@@ -48,7 +50,8 @@ class CheckpointReader:
         self.prefix = prefix
         self.format = format
         try:
-            self._reader = tf.train.load_checkpoint(str(prefix))
+            # Not tf.train.load_checkpoint, which would take a folder of that name for the checkpoint.
+            self._reader = tf.compat.v1.train.NewCheckpointReader(str(prefix))
             shapes = self._reader.get_variable_to_shape_map()
             dtypes = self._reader.get_variable_to_dtype_map()
         except _READ_ERRORS as error:
@@ -130,6 +133,10 @@ def _in_directory(folder: Path) -> Path:
 
 
 def _open_file(path: str | Path, given: Path) -> CheckpointReader:
+    if _PATTERN & set(str(given)):
+        raise CheckpointError(
+            f"{path} has one of *?[]\\ in it, which TensorFlow takes for a pattern: rename or move it."
+        )
     prefix = given.with_name(_PART_OF_BUNDLE.sub("", given.name))
     index = Path(f"{prefix}.index")
     if index.is_file():

@@ -4,6 +4,7 @@ import dataclasses
 import fnmatch
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -90,13 +91,15 @@ def restore(
       CheckpointMismatch: if a variable that is not excluded has no value in the file, or one of another shape;
         no variable is changed then.
       CheckpointError: if there is no checkpoint, or it is damaged.
-      ValueError: if a pattern fits no variable.
+      ValueError: if there is no variable, or a pattern fits none.
     """
     reader = checkpoint if isinstance(checkpoint, CheckpointReader) else open_checkpoint(checkpoint)
     with session.graph.as_default():
         if variables is None:
             variables = slim.get_model_variables() or v1.global_variables()
-        pieces = [_Piece.of(variable) for variable in variables]
+        pieces = [_Piece.of(part) for variable in variables for part in _parts(variable)]
+    if not pieces:
+        raise ValueError("There is no variable to restore: build the network first, in the session's graph.")
     patterns = [exclude] if isinstance(exclude, str) else list(exclude)
     excluded = _matching({piece.name for piece in pieces}, patterns)
     missing = [piece.name for piece in pieces if piece.name not in reader.shapes]
@@ -143,6 +146,13 @@ class _Piece:
         return cls(variable, cut.full_name, tuple(cut.full_shape), where)
 
 
+def _parts(variable: tf.Variable) -> list[tf.Variable]:
+    """The variable itself, or the pieces of one that a partitioner cut."""
+    if isinstance(variable, str):
+        raise ValueError(f"variables must be variables, and has the name {variable!r}.")
+    return list(variable) if hasattr(variable, "as_tensor") else [variable]
+
+
 def _matching(names: set[str], patterns: Sequence[str]) -> set[str]:
     matching = set()
     for pattern in patterns:
@@ -159,18 +169,32 @@ def _assign(session: v1.Session, reader: CheckpointReader, pieces: Sequence[_Pie
     """Runs the variables' initializers with the stored values in the place of the initial ones."""
     # All is read before anything is assigned, so that a damaged file leaves the session as it was.
     values = [(piece.variable, _value(reader, piece)) for piece in pieces]
-    feeds = {variable.initializer.inputs[1]: value for variable, value in values}
-    session.run([variable.initializer for variable, _ in values], feeds)
+    initializers, feeds = [], {}
+    for variable, value in values:
+        initial_value = variable.initializer.inputs[1]
+        # Variables made with one tensor as initial value cannot be fed together.
+        if initial_value.ref() in feeds:
+            _run(session, initializers, feeds)
+            initializers, feeds = [], {}
+        initializers.append(variable.initializer)
+        feeds[initial_value.ref()] = value
+    _run(session, initializers, feeds)
+
+
+def _run(session: v1.Session, initializers: list[tf.Operation], feeds: dict[Any, np.ndarray]) -> None:
+    session.run(initializers, {reference.deref(): value for reference, value in feeds.items()})
 
 
 def _value(reader: CheckpointReader, piece: _Piece) -> np.ndarray:
     value = reader.read(piece.name)[piece.where]
     dtype = piece.variable.dtype.base_dtype.as_numpy_dtype
-    if not np.can_cast(value.dtype, dtype, "same_kind"):
+    converted = np.asarray(value, dtype)
+    whole = np.issubdtype(value.dtype, np.integer)
+    if not np.can_cast(value.dtype, dtype, "same_kind") or (whole and not np.array_equal(converted, value)):
         raise CheckpointError(
             f"{reader.path} has {piece.name} as {value.dtype}, and the graph as {np.dtype(dtype)}: exclude it."
         )
-    return np.asarray(value, dtype)
+    return converted
 
 
 def _mismatch_message(

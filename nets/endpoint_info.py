@@ -164,7 +164,7 @@ def _op_scope(scope: str, end_points: Mapping[str, tf.Tensor]) -> str | None:
     for name, tensor in end_points.items():
         inner = f"/{name.removeprefix(scope + '/')}/"
         if scope and name.startswith(scope + "/") and inner in tensor.op.name:
-            return tensor.op.name[: tensor.op.name.index(inner)]
+            return tensor.op.name[: tensor.op.name.rindex(inner)]
     return None
 
 
@@ -173,26 +173,29 @@ def _layers_under(op_scope: str, graph: tf.Graph) -> dict[str, tf.Tensor]:
 
     A layer's output is the last tensor of rank 4 that is made directly in its scope.
     """
-    outputs, is_layer, weighted = {}, set(), set()
+    outputs, layers, convolutions = {}, set(), set()
     for op in graph.get_operations():
         if not op.name.startswith(op_scope + "/"):
             continue
-        layer, _, op_name = op.name[len(op_scope) + 1 :].rpartition("/")
-        if op_name == "weights":
-            weighted.add(layer)
+        layer = op.name[len(op_scope) + 1 :].rpartition("/")[0]
         if op.type in _LAYER_OPS:
-            is_layer.add(layer)
+            layers.add(layer)
+        if op.type == "Conv2D":
+            convolutions.add(layer)
         if layer and op.outputs and op.outputs[0].shape.rank == 4 and op.outputs[0].dtype.is_floating:
             outputs[layer] = op.outputs[0]
 
-    def is_inside_of_layer(layer: str) -> bool:
+    def is_inside_of_convolution(layer: str) -> bool:
         parts = layer.split("/")
-        return any("/".join(parts[:i]) in weighted for i in range(1, len(parts)))
+        return any("/".join(parts[:i]) in convolutions for i in range(1, len(parts)))
 
-    return {layer: tensor for layer, tensor in outputs.items() if layer in is_layer and not is_inside_of_layer(layer)}
+    return {
+        layer: tensor for layer, tensor in outputs.items() if layer in layers and not is_inside_of_convolution(layer)
+    }
 
 
-_LAYER_OPS = {"AvgPool", "Conv2D", "FusedBatchNormV3", "MaxPool"}
+# With a tensor as is_training a batch norm is an If.
+_LAYER_OPS = {"AvgPool", "Conv2D", "FusedBatchNormV3", "If", "MaxPool", "StatelessIf"}
 
 
 # The receptive field, one axis at a time.
@@ -211,6 +214,7 @@ _Axis = _Window | str
 _Field = tuple[_Axis, _Axis]
 _WHOLE: _Field = (_EVERYTHING, _EVERYTHING)
 
+# Conditions are the batch norms' own: of either branch the output has the field of the input.
 _POINTWISE_OPS = {
     "Add",
     "AddV2",
@@ -220,20 +224,23 @@ _POINTWISE_OPS = {
     "EnsureShape",
     "FusedBatchNormV3",
     "Identity",
+    "If",
     "LeakyRelu",
     "MatMul",
     "Maximum",
+    "Merge",
     "Minimum",
     "Mul",
     "RealDiv",
     "Relu",
     "Relu6",
-    "Reshape",
     "Sigmoid",
     "Softmax",
     "Squeeze",
+    "StatelessIf",
     "StopGradient",
     "Sub",
+    "Switch",
     "Tanh",
 }
 
@@ -281,6 +288,8 @@ def _axis_after(op: tf.Operation, sources: list[_Axis], axis: int) -> _Axis | No
     if op.type in _POINTWISE_OPS:
         return _union(sources)
     source = sources[0]
+    if op.type == "Reshape":
+        return source if _keeps_positions(op) else None
     if op.type in ("Conv2D", "DepthwiseConv2dNative"):
         kernel = op.inputs[1].shape.as_list()[axis]
         return _slide(op, source, axis, kernel, op.get_attr("dilations")[1 + axis])
@@ -288,13 +297,23 @@ def _axis_after(op: tf.Operation, sources: list[_Axis], axis: int) -> _Axis | No
         return _slide(op, source, axis, op.get_attr("ksize")[1 + axis], rate=1)
     if op.type in ("Max", "Mean", "Sum"):
         reduced = tf.get_static_value(op.inputs[1])
-        return None if reduced is None else _EVERYTHING if 1 + axis in reduced else source
+        if reduced is None or op.inputs[0].shape.rank is None:
+            return None
+        return _EVERYTHING if 1 + axis in reduced.ravel() % op.inputs[0].shape.rank else source
     if op.type in ("MirrorPad", "Pad", "PadV2"):
         paddings = tf.get_static_value(op.inputs[1])
         return None if paddings is None else _shift(source, -int(paddings[1 + axis][0]))
     if op.type in ("BatchToSpaceND", "SpaceToBatchND"):
         return _interleave(op, source, axis)
     return None
+
+
+def _keeps_positions(reshape: tf.Operation) -> bool:
+    """Whether a reshape leaves the positions of an image apart: it flattens them, in their order, or nothing."""
+    before, after = reshape.inputs[0].shape, reshape.outputs[0].shape
+    if before.rank is None or after.rank is None or before[-1] is None or before[-1] != after[-1]:
+        return False
+    return 4 not in (before.rank, after.rank) or before.rank != after.rank or before[1:3] == after[1:3]
 
 
 def _union(windows: list[_Window]) -> _Window | None:
@@ -310,6 +329,8 @@ def _shift(window: _Window, positions: int) -> _Window:
 
 def _slide(op: tf.Operation, window: _Window, axis: int, kernel: int | None, rate: int) -> _Window | None:
     """The window after a kernel slid over it."""
+    if op.get_attr("data_format") != b"NHWC":
+        return None
     size = op.inputs[0].shape.as_list()[1 + axis]
     stride = op.get_attr("strides")[1 + axis]
     padding = op.get_attr("padding")

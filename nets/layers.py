@@ -120,8 +120,8 @@ def static_bool(value: Any) -> bool | None:
     if tf.is_tensor(value):
         value = tf.get_static_value(value)
         return None if value is None else bool(value)
-    if value is None:
-        raise ValueError("is_training is None; give True, False or a boolean tensor.")
+    if value is None or isinstance(value, str):
+        raise ValueError(f"is_training is {value!r}; give True, False or a boolean tensor.")
     return bool(value)
 
 

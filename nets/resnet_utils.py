@@ -9,7 +9,7 @@ import collections
 import contextlib
 import itertools
 import operator
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -33,6 +33,9 @@ __all__ = [
 v1 = tf.compat.v1
 
 EndPoints = dict[str, tf.Tensor]
+
+# Of the 7x7 convolution and the pooling before the blocks.
+_ROOT_STRIDE = 4
 
 
 class Block(collections.namedtuple("Block", ["scope", "unit_fn", "args"])):
@@ -110,6 +113,11 @@ def _padding(total: int) -> list[list[int]]:
     return [[0, 0], spatial, spatial, [0, 0]]
 
 
+def _with_unit_arguments(blocks: Iterable[Block]) -> list[Block]:
+    """The blocks with each unit's arguments as a dict."""
+    return [block._replace(args=[_unit_arguments(unit) for unit in block.args]) for block in blocks]
+
+
 def _unit_arguments(unit: dict[str, Any] | Sequence[int]) -> dict[str, Any]:
     if isinstance(unit, dict):
         return unit
@@ -148,7 +156,7 @@ def stack_blocks_dense(
     Raises:
       ValueError: if ``output_stride`` is no product of the strides up to some unit.
     """
-    blocks = [block._replace(args=[_unit_arguments(unit) for unit in block.args]) for block in blocks]
+    blocks = _with_unit_arguments(blocks)
     _check_output_stride(output_stride, blocks)
     templates = VariableTemplates()
     stride, rate = 1, 1
@@ -159,10 +167,7 @@ def stack_blocks_dense(
                 if store_non_strided_activations and i == len(block.args):
                     stride_after_block = unit.get("stride", 1)
                     unit = {**unit, "stride": 1}
-                with (
-                    v1.variable_scope(f"unit_{i}", values=[net]),
-                    templates.unit(_unit_key(block.unit_fn, unit, net), _equal_units_after(block, i, sc.name)),
-                ):
+                with v1.variable_scope(f"unit_{i}", values=[net]), _equal_variables(templates, block, i, net, sc.name):
                     unit_stride = unit.get("stride", 1)
                     if stride == output_stride:
                         net = block.unit_fn(net, rate=rate, **{**unit, "stride": 1})
@@ -179,37 +184,43 @@ def stack_blocks_dense(
     return net
 
 
-def _variables_depend_on(unit_fn: Callable, unit: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """The arguments of a unit that its variables depend on: all, unless the unit function says otherwise."""
-    irrelevant = getattr(unit_fn, "same_variables_for_any", ())
-    return tuple(sorted((name, value) for name, value in unit.items() if name not in irrelevant))
+def _equal_variables(
+    templates: VariableTemplates, block: Block, i: int, net: tf.Tensor, scope: str
+) -> contextlib.AbstractContextManager:
+    """The context to build the ``i``-th unit of a block in, the first of which is 1: variables as in an equal unit.
 
-
-def _unit_key(unit_fn: Callable, unit: dict[str, Any], net: tf.Tensor) -> Hashable:
-    """What determines the variables of a unit, but for its scope."""
-    return unit_fn, _variables_depend_on(unit_fn, unit), net.dtype, net.shape.as_list()[-1]
-
-
-def _equal_units_after(block: Block, i: int, scope: str) -> list[str]:
-    """The scopes of the units after the ``i``-th, the first of which is 1, that are sure to have equal variables.
-
-    For unit functions that say what their variables depend on; of others nothing is sure.
+    For unit functions that say of which arguments their variables do not depend, under our batch norm or none: of
+    others nothing is certain.
     """
-    if i == 1 or not hasattr(block.unit_fn, "same_variables_for_any"):
-        return []
-    arguments = _variables_depend_on(block.unit_fn, block.args[i - 1])
-    rest = block.args[i:]
-    equal = itertools.takewhile(lambda unit: _variables_depend_on(block.unit_fn, unit) == arguments, rest)
-    return [f"{scope}/unit_{j}" for j, _ in enumerate(equal, start=i + 1)]
+    irrelevant = getattr(block.unit_fn, "same_variables_for_any", None)
+    normalizer_fn = _conv2d_arg_scope().get("normalizer_fn")
+    ours = normalizer_fn is None or slim.arg_scope_func_key(normalizer_fn) == slim.arg_scope_func_key(layers.batch_norm)
+    if irrelevant is None or not ours:
+        return contextlib.nullcontext()
+
+    def relevant(unit: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+        return tuple(sorted((name, value) for name, value in unit.items() if name not in irrelevant))
+
+    arguments = relevant(block.args[i - 1])
+    key = (block.unit_fn, arguments, net.dtype, net.shape.as_list()[-1])
+    # The first unit of a block has another number of input channels than the rest.
+    rest = block.args[i:] if i > 1 else []
+    equal = itertools.takewhile(lambda unit: relevant(unit) == arguments, rest)
+    return templates.unit(key, [f"{scope}/unit_{j}" for j, _ in enumerate(equal, start=i + 1)])
 
 
-def _check_output_stride(output_stride: int | None, blocks: Sequence[Block]) -> None:
+def _conv2d_arg_scope() -> dict[str, Any]:
+    """The arguments that the current arg scope has for conv2d."""
+    return slim.current_arg_scope().get(slim.arg_scope_func_key(layers.conv2d), {})
+
+
+def _check_output_stride(output_stride: int | None, blocks: Sequence[Block], root_stride: int = 1) -> None:
     unit_strides = (unit.get("stride", 1) for block in blocks for unit in block.args)
-    strides = list(itertools.accumulate(unit_strides, operator.mul, initial=1))
+    strides = list(itertools.accumulate(unit_strides, operator.mul, initial=root_stride))
     if output_stride is not None and output_stride not in strides:
         reachable = ", ".join(str(stride) for stride in sorted(set(strides)))
         raise ValueError(
-            f"The target output_stride cannot be reached: the blocks have the strides {reachable}, "
+            f"The target output_stride cannot be reached: the network passes through the strides {reachable}, "
             f"and {output_stride} was asked for."
         )
 
@@ -240,7 +251,10 @@ def build_resnet(
       preactivation: whether normalization and activation come before each convolution, and so not after the
         first one but after the last block.
     """
+    inputs = tf.convert_to_tensor(inputs)
+    blocks = _with_unit_arguments(blocks)
     num_classes = _check_arguments(inputs, num_classes, output_stride, include_root_block, pool1_padding)
+    _check_output_stride(output_stride, blocks, root_stride=_ROOT_STRIDE if include_root_block else 1)
     with v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as sc:
         collection = sc.original_name_scope + "_end_points"
         end_point_layers = [layers.conv2d, unit_fn, stack_blocks_dense]
@@ -248,7 +262,7 @@ def build_resnet(
             net = inputs
             if include_root_block:
                 net = _root_block(net, preactivation, pool1_padding)
-                output_stride = None if output_stride is None else output_stride // 4
+                output_stride = None if output_stride is None else output_stride // _ROOT_STRIDE
             stored = (
                 {}
                 if store_non_strided_activations is None
@@ -284,8 +298,8 @@ def _check_arguments(
         raise ValueError(f"inputs must be [batch, height, width, channels] with known channels, and has shape {shape}.")
     if num_classes is not None and num_classes < 0:
         raise ValueError(f"num_classes must be positive, or 0 or None for no logits, and is {num_classes}.")
-    if include_root_block and output_stride is not None and output_stride % 4 != 0:
-        raise ValueError(f"The output_stride needs to be a multiple of 4, and is {output_stride}.")
+    if include_root_block and output_stride is not None and output_stride % _ROOT_STRIDE != 0:
+        raise ValueError(f"The output_stride needs to be a multiple of {_ROOT_STRIDE}, and is {output_stride}.")
     if pool1_padding not in (None, "SAME", "PAD1"):
         raise ValueError(f"pool1_padding must be 'SAME' or 'PAD1', and is {pool1_padding!r}.")
     if pool1_padding is not None and not include_root_block:
@@ -301,8 +315,12 @@ def _training_scope(is_training: bool | tf.Tensor | None) -> contextlib.Abstract
     """
     if is_training is None:
         return contextlib.nullcontext()
-    conv2d_scope = slim.current_arg_scope().get(slim.arg_scope_func_key(layers.conv2d), {})
-    theirs = (conv2d_scope.get("normalizer_params") or {}).get("is_training", is_training)
+    conv2d_scope = _conv2d_arg_scope()
+    # As given by functools.partial, or beside.
+    parameters = getattr(conv2d_scope.get("normalizer_fn"), "keywords", {}) | (
+        conv2d_scope.get("normalizer_params") or {}
+    )
+    theirs = parameters.get("is_training", is_training)
     if theirs is not is_training:
         modes = layers.static_bool(theirs), layers.static_bool(is_training)
         if None in modes or modes[0] != modes[1]:

@@ -5,9 +5,9 @@ ResNet-152 has 816, which is most of the time that its graph takes. Nearly all o
 from the one before in their scope alone. Here the ops of such units' variables are copied from that one's, all at
 once and in C++, under their own names.
 
-What comes out is the same to the last op and attribute. Custom getters, partitioners and reuse belong to get_variable
-and go before; only what it would have created anew is at hand. Where it is not certain that two variables are alike
-(another creator in between, a seed to be drawn, a reference variable), they are made one by one.
+What comes out is the same to the last op and attribute. Where it is not certain that the units' variables are alike
+(a custom getter, a partitioner, a device, a seed to be drawn, somebody else's variable creator, reference variables,
+an initial value from outside of the unit), they are made one by one.
 """
 
 import contextlib
@@ -43,7 +43,11 @@ class VariableTemplates:
         ``following`` are the scopes of units of the same key that are certain to be built after this one: their ops
         are copied along, since TensorFlow walks through the whole graph for each time that something is copied.
         """
-        scope = v1.get_variable_scope().name + "/"
+        variable_scope = v1.get_variable_scope()
+        scope = variable_scope.name + "/"
+        if variable_scope.custom_getter is not None or variable_scope.partitioner is not None:
+            yield
+            return
         if key in self._templates:
             scopes = [scope, *(f"{name}/" for name in following)]
             creator = functools.partial(self._templates[key].copy, scopes)
@@ -93,6 +97,8 @@ class _Template:
                 raise RuntimeError(f"{kwargs['name']} differs from that of an equal unit built before it.")
             return next_creator(**kwargs)
         if scope not in self.copied:
+            if any(self._has_ops(other) for other in scopes):
+                return next_creator(**kwargs)
             self.copy_ops(scopes)
         proto = type(self.protos[name])()
         proto.CopyFrom(self.protos[name])
@@ -125,6 +131,17 @@ class _Template:
             tf.graph_util.import_graph_def(graph_def, name="")
         self.copied.update(scopes)
 
+    def _has_ops(self, scope: str) -> bool:
+        """Whether the graph has an op under one of the names that a copy's would get: imported, or left over."""
+        graph = v1.get_default_graph()
+        for name in self.requests:
+            try:
+                graph.get_operation_by_name(scope + name)
+                return True
+            except KeyError:
+                pass
+        return False
+
     def _renamed(self, name: str, scope: str) -> str:
         return scope + name.removeprefix(self.scope)
 
@@ -138,16 +155,27 @@ def _request(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _can_be_copied(next_creator: Creator, variable: tf.Variable, kwargs: dict[str, Any], nodes: list[Any]) -> bool:
-    # get_variable hands its initializer over as a partial; a seed, where one was set, is another for each variable.
+    # get_variable hands its initializer over as a partial.
     return (
         _is_tensorflows_own(next_creator)
         and type(variable).__name__ == "ResourceVariable"
+        and variable.op.name == kwargs["name"]
         and isinstance(kwargs["initial_value"], functools.partial)
         and kwargs.get("caching_device") is None
         and kwargs.get("constraint") is None
         and not v1.get_default_graph().building_function
-        and not any(node.attr[key].i for node in nodes for key in ("seed", "seed2") if key in node.attr)
-        and all(node.name.startswith(kwargs["name"]) for node in nodes)
+        and all(_is_self_contained(node, kwargs["name"]) for node in nodes)
+    )
+
+
+def _is_self_contained(node: Any, name: str) -> bool:
+    """Whether nothing of a node of the variable ``name`` comes from outside: no device, no seed, no other op."""
+    colocated = [other.decode()[5:] for other in node.attr["_class"].list.s] if "_class" in node.attr else []
+    return (
+        not node.device
+        # A seed, where one was set, is another for each variable.
+        and not any(node.attr[key].i for key in ("seed", "seed2") if key in node.attr)
+        and all(f"{other}/".startswith(f"{name}/") for other in (node.name, *node.input, *colocated))
     )
 
 

@@ -238,6 +238,48 @@ def test_damage_leaves_the_session_as_it_was(saved, tmp_path):
             assert untouched(session)
 
 
+def test_variables_of_one_initial_value_get_each_their_own(tmp_path):
+    with tf.Graph().as_default():
+        initial_value = tf.zeros([2])
+        variables = [v1.Variable(initial_value, name=name) for name in ("a", "b")]
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            session.run([v1.assign(variables[0], [1.0, 1.0]), v1.assign(variables[1], [2.0, 2.0])])
+            v1.train.Saver().save(session, str(tmp_path / "model"))
+        with v1.Session() as session:
+            restore(session, tmp_path / "model")
+            assert np.array_equal(session.run(variables), [[1, 1], [2, 2]])
+
+
+def test_a_number_that_does_not_fit_is_refused(tmp_path):
+    for dtype in (tf.int64, tf.int32):
+        with tf.Graph().as_default():
+            step = v1.get_variable("step", initializer=tf.constant(0, dtype))
+            with v1.Session() as session:
+                if dtype == tf.int64:
+                    session.run(step.initializer, {step.initializer.inputs[1]: 2**40})
+                    v1.train.Saver().save(session, str(tmp_path / "model"))
+                else:
+                    with pytest.raises(CheckpointError, match="has step as int64, and the graph as int32"):
+                        restore(session, tmp_path / "model")
+
+
+@pytest.mark.parametrize("variables", [None, [], {"a name": 1}])
+def test_nothing_to_restore_is_said(saved, variables):
+    with tf.Graph().as_default(), v1.Session() as session, pytest.raises(ValueError, match="variable"):
+        restore(session, saved["V2"][0], variables=variables)
+
+
+def test_a_partitioned_variable_can_be_named(saved):
+    path, values = saved["V2"]
+    with tf.Graph().as_default():
+        name = "resnet_v2_tiny/conv1/weights"
+        variable = v1.get_variable(name, [7, 7, 3, 64], partitioner=v1.fixed_size_partitioner(3))
+        with v1.Session() as session:
+            restore(session, path, variables=[variable])
+            assert np.array_equal(session.run(variable.as_tensor()), values[name])
+
+
 # What is no checkpoint.
 
 
@@ -298,6 +340,24 @@ def test_half_of_a_bundle_is_refused(saved, tmp_path, missing, sentence):
             shutil.copy(file, tmp_path)
     with pytest.raises(CheckpointError, match=sentence):
         open_checkpoint(tmp_path / "model.ckpt")
+
+
+def test_a_folder_of_the_same_name_is_not_taken_for_the_checkpoint(saved, tmp_path):
+    for file in saved["V2"][0].parent.glob("model*"):
+        shutil.copy(file, tmp_path)
+    other = tmp_path / "model.ckpt-12"
+    other.mkdir()
+    save(other / "inner", classes=3)
+    reader = open_checkpoint(tmp_path / "model.ckpt-12.index")
+    assert reader.shapes["resnet_v2_tiny/logits/biases"] == (10,)
+
+
+def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(saved, tmp_path):
+    folder = tmp_path / "run[1]"
+    folder.mkdir()
+    shutil.copy(saved["V1"][0], folder)
+    with pytest.raises(CheckpointError, match="rename or move"):
+        open_checkpoint(folder / "model.ckpt")
 
 
 # What a checkpoint is.

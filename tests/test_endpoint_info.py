@@ -112,6 +112,36 @@ def test_union_of_paths_of_different_extent():
     assert point.receptive_field == ((5, 3), (1, 1), (2, 1))
 
 
+def test_with_a_tensor_as_is_training_all_is_as_with_a_bool():
+    images, end_points = build(is_training=v1.placeholder(tf.bool, []), shape=[None, 64, 64, 3])
+    described = endpoint_info.describe(images, end_points)
+    with tf.Graph().as_default():
+        expected = endpoint_info.describe(*build(shape=[None, 64, 64, 3]))
+    assert [point[:2] + point[3:] for point in described] == [point[:2] + point[3:] for point in expected]
+
+
+USERS_NETWORKS = {
+    "flattened and dense": (lambda net: tf.reshape(net, [1, -1]) @ tf.ones([64, 2]), None),
+    "pooled over negative axes": (lambda net: tf.reduce_mean(net, [-3, -2]), ((8, 8), None, (0, 0))),
+    "another shape": (lambda net: tf.reshape(net, [1, 4, 16, 1]), None),
+    "channels first": (
+        lambda net: tf.raw_ops.MaxPool(
+            input=net, ksize=[1, 1, 2, 1], strides=[1, 1, 2, 1], padding="VALID", data_format="NCHW"
+        ),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USERS_NETWORKS)
+def test_a_field_is_right_or_none_on_users_networks(name):
+    function, expected = USERS_NETWORKS[name]
+    images = v1.placeholder(tf.float32, [1, 8, 8, 1])
+    net = tf.nn.conv2d(images, tf.ones([3, 3, 1, 1]), 1, "SAME")
+    (point,) = endpoint_info.describe(images, {"net": function(net)})
+    assert point.receptive_field == expected
+
+
 # Names.
 
 
@@ -150,7 +180,7 @@ ALIASES = {
 }
 
 
-@pytest.mark.parametrize("outer", [None, "outer/scope"])
+@pytest.mark.parametrize("outer", [None, "outer/scope", "outer/conv1"])
 @pytest.mark.parametrize("options", [{}, {"output_stride": 8}, {"is_training": True}])
 def test_names_and_aliases_resolve(outer, options):
     if outer is None:
@@ -176,6 +206,8 @@ def test_a_network_built_again_has_its_own_layers():
     name, tensor = endpoint_info.resolve("pool1", end_points)
     assert name == "resnet_v2_tiny/pool1"
     assert tensor.name == "resnet_v2_tiny_1/pool1/MaxPool:0"
+    with tf.Graph().as_default():
+        assert list(endpoint_info.reachable(end_points)) == list(endpoint_info.reachable(build()[1]))
 
 
 def test_unknown_names_suggest_the_nearest_or_list_all():

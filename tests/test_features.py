@@ -238,6 +238,7 @@ def test_all_batches_are_computed_at_one_size(tiny_checkpoint, pictures):
     """What the test above rests on, shown by a network whose feature is how many images it was given."""
 
     def count(images):
+        tf.compat.v1.get_variable("resnet_v2_tiny/logits/biases", [10])  # something to restore
         return images, {"count": tf.fill([tf.shape(images)[0], 1], tf.cast(tf.shape(images)[0], tf.float32))}
 
     options = {"net": count, "image_size": SIZE, "preprocessing": "inception", "batch_size": 3}
@@ -741,9 +742,13 @@ def test_bfloat16(tiny_checkpoint):
             FeatureExtractor(tiny_checkpoint, ["block4"], precision="bfloat16")
 
 
-def test_a_single_path_is_no_list(tiny_checkpoint):
-    with FeatureExtractor(tiny_checkpoint, ["block3"]) as extractor, pytest.raises(ValueError, match="give a list"):
-        extractor("photo.jpg")
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [("photo.jpg", "give a list"), ([np.zeros([32, 32, 3], np.uint8)], r"np.stack\(images\)")],
+)
+def test_a_single_path_or_a_list_of_arrays_is_refused(tiny_checkpoint, images, sentence):
+    with FeatureExtractor(tiny_checkpoint, ["block3"]) as extractor, pytest.raises(ValueError, match=sentence):
+        extractor(images)
 
 
 def test_a_picture_that_cannot_be_preprocessed_has_failed(tmp_path, tiny_checkpoint):

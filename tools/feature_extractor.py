@@ -171,6 +171,8 @@ class FeatureExtractor:
         """
         if isinstance(images, str | Path):
             raise ValueError(f"images must be an array or a list of paths, and is the path {images}: give a list.")
+        if not isinstance(images, np.ndarray) and any(isinstance(image, np.ndarray) for image in images):
+            raise ValueError("images is a list of arrays: stack them into one, np.stack(images).")
         if isinstance(images, np.ndarray):
             batches = list(self._array_batches(images))
         else:

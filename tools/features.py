@@ -96,6 +96,8 @@ def extract(inputs: Sequence[str | Path], output: str | Path, extractor: Feature
 
 def check_output(output: Path) -> None:
     """Raises InputError if features cannot be written to ``output``: it is a file, or holds something."""
+    if output.resolve() == Path.cwd():
+        raise InputError("The output folder is the current one, which cannot be replaced: name another.")
     if output.exists() and not output.is_dir():
         raise InputError(f"The output {output} is a file: name a folder.")
     if output.is_dir() and any(output.iterdir()):
