@@ -759,3 +759,16 @@ def test_a_picture_that_cannot_be_preprocessed_has_failed(tmp_path, tiny_checkpo
     (status,) = batch.statuses
     assert status.error.startswith("the image of 12000000x1 cannot be preprocessed")
     assert np.isnan(batch.features["block3"]).all()
+
+
+def test_the_graph_optimizer_changes_nothing_but_rounding(tiny_checkpoint, pictures):
+    results = []
+    for optimize_graph in (False, True):
+        with FeatureExtractor(tiny_checkpoint, ["block3"], optimize_graph=optimize_graph) as extractor:
+            results.append(extractor(pictures)["block3"])
+    assert np.linalg.norm(results[0] - results[1]) <= 1e-5 * np.linalg.norm(results[1])
+
+
+def test_bfloat16_without_the_graph_optimizer_is_refused(tiny_checkpoint):
+    with pytest.raises(ValueError, match="leave optimize_graph at True"):
+        FeatureExtractor(tiny_checkpoint, ["block3"], precision="bfloat16", optimize_graph=False)

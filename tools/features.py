@@ -22,6 +22,9 @@ from tools.progress import progress
 __all__ = ["Features", "IndexRow", "Summary", "check_output", "extract", "load", "run"]
 
 _INDEX, _RUN = "index.csv", "run.json"
+
+# Images for which optimizing the graph does not pay.
+_FEW = 200
 # The names of files are bytes, and not all of them UTF-8.
 _CSV_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
 
@@ -156,8 +159,8 @@ def run(inputs: Sequence[str], *, output: str, **options: Any) -> int:
     """The command: extracts, reports, and returns the exit status; ``options`` are those of ``FeatureExtractor``."""
     # Before the network is built and restored, which takes seconds.
     check_output(Path(output))
-    list_images(inputs)
-    with FeatureExtractor(**options) as extractor:
+    few = len(list_images(inputs)) < _FEW and options["precision"] == "float32"
+    with FeatureExtractor(**options, optimize_graph=not few) as extractor:
         _file_names(extractor)  # refuses one end point under two names
         print(extractor.report, file=sys.stderr)
         print(f"{extractor.net}, preprocessing {extractor.preprocessing} at {extractor.image_size}", file=sys.stderr)
