@@ -59,7 +59,7 @@ def run(output: str) -> int:
     """The command: prints what it does and finds, and leaves features and a picture in ``output``."""
     folder = _emptied(Path(output))
     reference = digits()
-    with FeatureExtractor(CHECKPOINT, _END_POINTS) as extractor:
+    with FeatureExtractor(_from_here(CHECKPOINT), _END_POINTS) as extractor:
         print(f"The checkpoint, restored into {extractor.net}:\n\n{extractor.report}\n")
         print("Its end points, any of which can be asked for:\n")
         print_network(extractor.net, as_json=False)
@@ -85,6 +85,11 @@ def run(output: str) -> int:
     _sheet(columns).save(picture)
     print(f"\nWhere raw pixels fail (digit, its neighbour by pixels, by features): {picture}")
     return 0
+
+
+def _from_here(path: Path) -> Path:
+    """The path relative to the current folder, where it is below that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _emptied(folder: Path) -> Path:
