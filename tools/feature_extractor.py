@@ -219,7 +219,7 @@ class FeatureExtractor:
         size = min(self.batch_size, len(paths))
         with (
             ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
-            contextlib.closing(_ahead(pool, self._prepare, paths, ahead=2 * size)) as prepared,
+            contextlib.closing(_ahead(pool, self._prepare, paths, ahead=size)) as prepared,
         ):
             while some := list(itertools.islice(prepared, size)):
                 yield self._run(some, size)
