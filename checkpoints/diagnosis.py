@@ -10,7 +10,15 @@ from nets.nets_factory import NETWORKS, Network
 
 __all__ = ["Diagnosis", "diagnose", "expected_input", "networks_in"]
 
-_UNIT = re.compile(r"^(?:(?P<scope>.+)/)?block(?P<block>\d+)/unit_(?P<unit>\d+)/(?P<unit_scope>[^/]+)/")
+# A variable of a unit: slim's names, whose units count from 1, and those of tensorflow/models' networks for small
+# images, whose units count from 0.
+_UNITS = (
+    (re.compile(r"^(?:(?P<scope>.+)/)?block(?P<block>\d+)/unit_(?P<unit>\d+)/(?P<unit_scope>[^/]+)/"), 1),
+    (re.compile(r"^(?:(?P<scope>.+)/)?unit_(?P<block>\d+)_(?P<unit>\d+)/(?P<unit_scope>sub1)/"), 0),
+)
+# The first kernel of the first unit, where it is not slim's.
+_FIRST_KERNEL = {"sub1": "unit_1_0/sub1/conv1/DW"}
+_LOGITS = ("logits/weights", "logit/DW")
 
 # The published v2 weights have a background class, and were trained and evaluated with inception preprocessing at
 # 299, although slim's factory says vgg at 224 (tensorflow/models, issues 1497, 2217 and 2855).
@@ -50,8 +58,8 @@ def diagnose(reader: CheckpointReader) -> Diagnosis:
         scopes = ", ".join(f"{network.name} under '{scope}'" for network, scope in found)
         raise CheckpointError(f"{reader.path} holds several networks: {scopes}; save the one you need by itself.")
     network, scope = found[0]
-    logits = reader.shapes.get(f"{scope}/logits/weights" if scope else "logits/weights")
-    num_classes = logits[-1] if logits else 0
+    logits = [reader.shapes[_joined(scope, name)] for name in _LOGITS if _joined(scope, name) in reader.shapes]
+    num_classes = logits[0][-1] if logits else 0
     return Diagnosis(network, scope, num_classes, *expected_input(network, num_classes))
 
 
@@ -67,23 +75,29 @@ def _examples(reader: CheckpointReader) -> str:
     return f"such as {' and '.join(names)}" if names else "none at all"
 
 
+def _joined(scope: str, name: str) -> str:
+    return f"{scope}/{name}" if scope else name
+
+
 def networks_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Network]:
     """From its scope to each network of the table that variables of these names and shapes make up."""
     units: dict[tuple[str, str], dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for name in shapes:
-        if match := _UNIT.match(name):
-            blocks = units[match["scope"] or "", match["unit_scope"]]
-            blocks[int(match["block"])] = max(blocks[int(match["block"])], int(match["unit"]))
+        for pattern, first in _UNITS:
+            if match := pattern.match(name):
+                blocks = units[match["scope"] or "", match["unit_scope"]]
+                block = int(match["block"])
+                blocks[block] = max(blocks[block], int(match["unit"]) + 1 - first)
     found = {}
     for (scope, unit_scope), blocks in units.items():
         counts = tuple(blocks[block] for block in sorted(blocks))
-        conv1 = "/".join(filter(None, [scope, "block1/unit_1", unit_scope, "conv1/weights"]))
+        kernel = _FIRST_KERNEL.get(unit_scope, f"block1/unit_1/{unit_scope}/conv1/weights")
+        shape = shapes.get(_joined(scope, kernel), ())
         for network in NETWORKS.values():
-            width = network.variant.base_depths[0]
-            if (unit_scope, counts, width) == (
-                network.unit_scope,
-                network.variant.units,
-                shapes.get(conv1, (0,))[-1],
+            variant = network.variant
+            size = 1 if variant.bottleneck else 3
+            if (network.unit_scope, variant.units) == (unit_scope, counts) and (
+                len(shape) == 4 and (*shape[:2], shape[-1]) == (size, size, variant.base_depths[0])
             ):
                 found[scope] = network
     return found

@@ -9,6 +9,30 @@ if importlib.util.find_spec("tensorflow") is None:
         name="tensorflow",
     )
 
-from nets import endpoint_info, layers, nets_factory, preprocessing, resnet_utils, resnet_v2
+from nets import (
+    endpoint_info,
+    layer_info,
+    layers,
+    nets_factory,
+    preprocessing,
+    resnet_basic,
+    resnet_cifar,
+    resnet_keras,
+    resnet_utils,
+    resnet_v1,
+    resnet_v2,
+)
 
-__all__ = ["endpoint_info", "layers", "nets_factory", "preprocessing", "resnet_utils", "resnet_v2"]
+__all__ = [
+    "endpoint_info",
+    "layer_info",
+    "layers",
+    "nets_factory",
+    "preprocessing",
+    "resnet_basic",
+    "resnet_cifar",
+    "resnet_keras",
+    "resnet_utils",
+    "resnet_v1",
+    "resnet_v2",
+]

@@ -15,7 +15,8 @@ import tensorflow as tf
 
 __all__ = ["EndPoint", "ReceptiveField", "UnknownEndPointError", "alias", "describe", "reachable", "resolve"]
 
-_UNIT_SCOPE = re.compile(r"/bottleneck_v\d+(?=/|$)")
+# The scope that a unit's function opens inside of the unit's own: its kind.
+_UNIT_SCOPE = re.compile(r"(?<=/unit_)(\d+)/(?:basic|bottleneck|identity)(?:_\w+)?(?=/|$)")
 
 
 class UnknownEndPointError(ValueError):
@@ -39,7 +40,7 @@ class EndPoint(NamedTuple):
     """One end point of a network.
 
     name: full, as in the network's dict.
-    alias: short: without the network's scope and the unit's ``bottleneck_v*``.
+    alias: short: without the network's scope and the unit's kind (``bottleneck_v2``, ``basic``, …).
     tensor: the tensor itself.
     shape: [batch, height, width, channels], or [batch, channels]; None for what is unknown.
     stride: the image's size over the end point's, (vertical, horizontal); None without spatial extent or where unknown.
@@ -134,7 +135,7 @@ def _unknown(name: str, by_alias: Mapping[str, str]) -> str:
 
 def alias(name: str, scope: str) -> str:
     """The alias of a full name in the network of that scope: ``block3/unit_2`` of ``resnet_v2_50/block3/unit_2/…``."""
-    return _UNIT_SCOPE.sub("", name.removeprefix(scope + "/") if scope else name)
+    return _UNIT_SCOPE.sub(r"\1", name.removeprefix(scope + "/") if scope else name)
 
 
 def _network_scope(end_points: Mapping[str, tf.Tensor]) -> str:

@@ -19,7 +19,17 @@ import tensorflow as tf
 import tf_slim as slim
 from tf_slim.layers import utils
 
-__all__ = ["batch_norm", "conv2d", "max_pool2d", "repair_tf_slim", "softmax", "static_bool"]
+__all__ = [
+    "batch_norm",
+    "conv2d",
+    "max_pool2d",
+    "model_variable",
+    "population_batch_norm",
+    "repair_tf_slim",
+    "softmax",
+    "static_bool",
+    "training_mode",
+]
 
 v1 = tf.compat.v1
 
@@ -80,12 +90,12 @@ def _static_channels(inputs: tf.Tensor, layer: str, ranks: tuple[int, ...]) -> i
     return channels
 
 
-def _model_variable(
+def model_variable(
     name: str,
     shape: Sequence[int],
     dtype: tf.DType,
-    initializer: Any,
-    variables_collections: VariablesCollections,
+    initializer: Any = _ZEROS,
+    variables_collections: VariablesCollections = None,
     regularizer: Callable | None = None,
     trainable: bool = True,
     loss_scope: str | None = None,
@@ -123,6 +133,22 @@ def static_bool(value: Any) -> bool | None:
     if value is None or isinstance(value, str):
         raise ValueError(f"is_training is {value!r}; give True, False or a boolean tensor.")
     return bool(value)
+
+
+def training_mode() -> bool | tf.Tensor:
+    """The ``is_training`` that the current arg scope has for batch norms; True where it has none."""
+    return slim.current_arg_scope().get(slim.arg_scope_func_key(batch_norm), {}).get("is_training", True)
+
+
+def population_batch_norm(inputs: tf.Tensor, decay: float, scope: str | None = None) -> tf.Tensor:
+    """``batch_norm`` with gamma and beta, epsilon 0.001, and moving averages of the population's variance.
+
+    The fused op, which is faster, would average the sample's in training (Bessel's correction).
+    """
+    fused = None if static_bool(training_mode()) is False else False
+    return batch_norm(
+        inputs, decay=decay, center=True, scale=True, epsilon=0.001, activation_fn=None, fused=fused, scope=scope
+    )
 
 
 @_answers_to(slim.conv2d)
@@ -181,7 +207,7 @@ def conv2d(
         inputs = tf.convert_to_tensor(inputs)
         channels = _static_channels(inputs, "conv2d", ranks=(4,))
         dtype = inputs.dtype.base_dtype
-        weights = _model_variable(
+        weights = model_variable(
             "weights",
             [*utils.two_element_tuple(kernel_size), channels, num_outputs],
             dtype,
@@ -197,7 +223,7 @@ def conv2d(
         if normalizer_fn is not None:
             outputs = normalizer_fn(outputs, **(normalizer_params or {}))
         elif biases_initializer is not None:
-            biases = _model_variable(
+            biases = model_variable(
                 "biases",
                 [num_outputs],
                 dtype,
@@ -363,7 +389,7 @@ def _batch_norm_parameters(
             raise ValueError(f"{argument} names {unknown}; a batch norm has {', '.join(known)}.")
 
     def parameter(name: str, default: Any, trainable: bool) -> tf.Variable:
-        return _model_variable(
+        return model_variable(
             name,
             [channels],
             tf.float32,

@@ -2,13 +2,14 @@
 
 import difflib
 import functools
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import resnet_v2
+from nets import resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2
 from nets.resnet_utils import EndPoints, Variant, resnet_arg_scope
 
 __all__ = ["NETWORKS", "Network", "arg_scopes_map", "get_network", "get_network_fn", "networks_map"]
@@ -17,13 +18,16 @@ __all__ = ["NETWORKS", "Network", "arg_scopes_map", "get_network", "get_network_
 class Network(NamedTuple):
     """One network.
 
-    name: its name, which is also its default variable scope.
+    name: its name, which is also its default variable scope; but ``resnet_cifar_*`` have none.
     builder: ``builder(images, num_classes, is_training=...)`` returns (net, end_points).
     arg_scope: function that returns the arg scope to build under.
     variant: units a block, widths and image size.
     unit_scope: the variable scope inside a unit's, by which a checkpoint's family is told.
-    preprocessing: the preprocessing that slim's factory gives the network, where its weights do not say otherwise.
+    preprocessing: the preprocessing that slim's factory gives the network, where its weights do not say otherwise;
+      beyond slim's networks, what suits its images.
     num_classes: classes of the data the network was made for.
+    channels: of its images.
+    trainable_parameters, parameters: with so many classes and channels; the second with moving statistics.
     """
 
     name: str
@@ -33,6 +37,9 @@ class Network(NamedTuple):
     unit_scope: str
     preprocessing: str
     num_classes: int
+    channels: int
+    trainable_parameters: int
+    parameters: int
 
     @property
     def image_size(self) -> int:
@@ -40,20 +47,92 @@ class Network(NamedTuple):
         return self.variant.image_size
 
 
-def _resnet_v2(name: str, variant: Variant) -> Network:
-    tiny = name == "resnet_v2_tiny"
-    return Network(
-        name=name,
-        builder=getattr(resnet_v2, name),
-        arg_scope=resnet_arg_scope,
-        variant=variant,
-        unit_scope="bottleneck_v2",
-        preprocessing="inception" if tiny else "vgg",
-        num_classes=10 if tiny else 1001,
+_PARAMETERS = {
+    "resnet_v1_50": (25_557_032, 25_610_152),
+    "resnet_v1_101": (44_549_160, 44_654_504),
+    "resnet_v1_152": (60_192_808, 60_344_232),
+    "resnet_v1_200": (64_673_832, 64_849_832),
+    "resnet_v2_50": (25_570_409, 25_615_849),
+    "resnet_v2_101": (44_579_945, 44_677_609),
+    "resnet_v2_152": (60_238_953, 60_382_697),
+    "resnet_v2_200": (64_728_169, 64_896_489),
+    "resnet_v2_tiny": (518_410, 521_418),
+    "resnet_basic_18": (11_689_512, 11_699_112),
+    "resnet_basic_34": (21_797_672, 21_814_696),
+    "resnet_keras_18": (11_698_600, 11_708_328),
+    "resnet_keras_34": (21_810_472, 21_827_624),
+    "resnet_keras_50": (25_583_592, 25_636_712),
+    "resnet_keras_101": (44_601_832, 44_707_176),
+    "resnet_keras_152": (60_268_520, 60_419_944),
+    "resnet_keras_18_digits": (14_102_154, 14_111_754),
+    "resnet_cifar_20": (269_722, 271_098),
+    "resnet_cifar_32": (464_154, 466_426),
+    "resnet_cifar_44": (658_586, 661_754),
+    "resnet_cifar_56": (853_018, 857_082),
+    "resnet_cifar_110": (1_727_962, 1_736_058),
+    "resnet_cifar_164": (1_703_258, 1_727_482),
+}
+
+
+def _family(
+    module: types.ModuleType,
+    arg_scope: Callable[..., dict[str, Any]],
+    *,
+    two_layers: str | None = None,
+    bottleneck: str | None = None,
+    preprocessing: str = "vgg",
+    num_classes: int = 1000,
+) -> Iterator[Network]:
+    """The networks of a module; ``two_layers`` and ``bottleneck`` are the scopes inside of its two kinds of units."""
+    for name, variant in module.VARIANTS.items():
+        network = Network(
+            name=name,
+            builder=getattr(module, name),
+            arg_scope=arg_scope,
+            variant=variant,
+            unit_scope=bottleneck if variant.bottleneck else two_layers,
+            preprocessing=preprocessing,
+            num_classes=num_classes,
+            channels=3,
+            trainable_parameters=_PARAMETERS[name][0],
+            parameters=_PARAMETERS[name][1],
+        )
+        yield network._replace(**_EXCEPTIONS.get(name, {}))
+
+
+_EXCEPTIONS = {
+    "resnet_v2_tiny": {"preprocessing": "inception", "num_classes": 10},
+    "resnet_keras_18_digits": {
+        "unit_scope": "identity",
+        "preprocessing": "grayscale",
+        "num_classes": 10,
+        "channels": 1,
+    },
+}
+
+NETWORKS: dict[str, Network] = {
+    network.name: network
+    for network in (
+        *_family(resnet_v1, resnet_arg_scope, bottleneck="bottleneck_v1"),
+        # 1000 classes and the background.
+        *_family(resnet_v2, resnet_arg_scope, bottleneck="bottleneck_v2", num_classes=1001),
+        *_family(resnet_basic, resnet_arg_scope, two_layers="basic"),
+        *_family(
+            resnet_keras,
+            resnet_keras.resnet_keras_arg_scope,
+            two_layers="basic_keras",
+            bottleneck="bottleneck_keras",
+        ),
+        *_family(
+            resnet_cifar,
+            resnet_cifar.resnet_cifar_arg_scope,
+            two_layers="sub1",
+            bottleneck="sub1",
+            preprocessing="cifar",
+            num_classes=10,
+        ),
     )
-
-
-NETWORKS: dict[str, Network] = {name: _resnet_v2(name, variant) for name, variant in resnet_v2.VARIANTS.items()}
+}
 
 # The two maps of research/slim's factory.
 networks_map = {name: network.builder for name, network in NETWORKS.items()}

@@ -7,6 +7,7 @@ vgg        shorter side to round(256 * size / 224), central crop of size x size,
 inception  to [0, 1], central crop of 87.5 %, resized to size x size whatever the aspect, then to [-1, 1]. For
            slim's published v2 weights, at 299.
 cifar      central crop, or padding with zeros, to size x size, then zero mean and unit variance a picture.
+grayscale  to grey levels in [0, 1], [batch, size, size, 1], resized whatever the aspect. For scanned digits.
 none       the values as they are, as float32.
 
 Resizing is bilinear with legacy pixel centres (``align_corners=False`` of TensorFlow 1), which those weights saw in
@@ -56,8 +57,14 @@ def _cifar(images: tf.Tensor, size: int) -> tf.Tensor:
     return tf.image.per_image_standardization(images)
 
 
+def _grayscale(images: tf.Tensor, size: int) -> tf.Tensor:
+    images = tf.image.rgb_to_grayscale(tf.image.convert_image_dtype(images, tf.float32))
+    return _resize_bilinear(images, [size, size])
+
+
 PREPROCESSINGS: dict[str, Callable[[tf.Tensor, int], tf.Tensor] | None] = {
     "cifar": _cifar,
+    "grayscale": _grayscale,
     "inception": _inception,
     "none": None,
     "vgg": _vgg,
@@ -69,11 +76,11 @@ def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
 
     Args:
       images: [batch, height, width, 3], uint8, RGB; for 'none' of any numeric dtype and any number of channels.
-      name: 'vgg', 'inception', 'cifar' or 'none'.
+      name: 'vgg', 'inception', 'cifar', 'grayscale' or 'none'.
       size: height and width of the result; with 'none' the images must have it already.
 
     Returns:
-      [batch, size, size, 3], float32.
+      [batch, size, size, 3], or 1 channel with 'grayscale'; float32.
 
     Raises:
       ValueError: for an unknown name, a size below 1, or images that are not uint8.

@@ -23,11 +23,16 @@ __all__ = [
     "Block",
     "EndPoints",
     "Variant",
+    "bottleneck_block",
     "build_resnet",
+    "check_inputs",
+    "collected_end_points",
     "conv2d_same",
+    "linear",
     "resnet_arg_scope",
     "stack_blocks_dense",
     "subsample",
+    "training_scope",
 ]
 
 v1 = tf.compat.v1
@@ -54,16 +59,32 @@ class Variant(NamedTuple):
     units: number of units a block.
     base_depths: channels inside the units of each block.
     image_size: height and width the network was made for.
+    bottleneck: whether units have three layers, the last of four times as many channels, and not two.
     """
 
     units: tuple[int, ...]
     base_depths: tuple[int, ...] = (64, 128, 256, 512)
     image_size: int = 224
+    bottleneck: bool = True
 
     def blocks(self) -> Iterator[tuple[str, int, int, int]]:
         """(scope, base_depth, num_units, stride) of each block; all but the last have stride 2."""
         for i, (base_depth, num_units) in enumerate(zip(self.base_depths, self.units, strict=True), start=1):
             yield f"block{i}", base_depth, num_units, 2 if i < len(self.units) else 1
+
+
+def bottleneck_block(unit_fn: Callable, scope: str, base_depth: int, num_units: int, stride: int) -> Block:
+    """A block of ``num_units`` bottleneck units, the last of which carries the stride.
+
+    Args:
+      unit_fn: of the units.
+      scope: name of the block's variable scope.
+      base_depth: channels inside a unit; its output has four times as many.
+      num_units: number of units.
+      stride: of the block.
+    """
+    unit = {"depth": base_depth * 4, "depth_bottleneck": base_depth}
+    return Block(scope, unit_fn, [{**unit, "stride": 1}] * (num_units - 1) + [{**unit, "stride": stride}])
 
 
 def subsample(inputs: tf.Tensor, factor: int, scope: str | None = None) -> tf.Tensor:
@@ -242,72 +263,88 @@ def build_resnet(
     preactivation: bool,
     pool1_padding: str | None = None,
     store_non_strided_activations: bool | None = None,
+    sigmoid_of_one_class: bool = False,
 ) -> tuple[tf.Tensor, EndPoints]:
-    """The generator that the v1 and v2 families share; ``resnet_v2.resnet_v2`` describes its arguments.
+    """The generator that the slim families share; ``resnet_v2.resnet_v2`` describes its arguments.
 
     Args:
       default_scope: of the network, where ``scope`` is None.
       unit_fn: the family's unit, whose outputs are end points.
       preactivation: whether normalization and activation come before each convolution, and so not after the
         first one but after the last block.
+      sigmoid_of_one_class: whether the prediction of a single class is the sigmoid of its logit; its softmax is 1.
     """
     inputs = tf.convert_to_tensor(inputs)
     blocks = _with_unit_arguments(blocks)
-    num_classes = _check_arguments(inputs, num_classes, output_stride, include_root_block, pool1_padding)
+    num_classes = check_inputs(inputs, num_classes)
+    _check_root_block(output_stride, include_root_block, pool1_padding)
     _check_output_stride(output_stride, blocks, root_stride=_ROOT_STRIDE if include_root_block else 1)
-    with v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as sc:
-        collection = sc.original_name_scope + "_end_points"
-        end_point_layers = [layers.conv2d, unit_fn, stack_blocks_dense]
-        with slim.arg_scope(end_point_layers, outputs_collections=collection), _training_scope(is_training):
-            net = inputs
-            if include_root_block:
-                net = _root_block(net, preactivation, pool1_padding)
-                output_stride = None if output_stride is None else output_stride // _ROOT_STRIDE
-            stored = (
-                {}
-                if store_non_strided_activations is None
-                else {"store_non_strided_activations": store_non_strided_activations}
-            )
-            net = stack_blocks_dense(net, blocks, output_stride, **stored)
-            if preactivation:
-                net = layers.batch_norm(net, activation_fn=tf.nn.relu, scope="postnorm")
-            end_points = utils.convert_collection_to_dict(collection)
-            if global_pool:
-                net = tf.reduce_mean(net, [1, 2], name="pool5", keepdims=True)
-                end_points["global_pool"] = net
-            if num_classes:
-                net = layers.conv2d(net, num_classes, [1, 1], activation_fn=None, normalizer_fn=None, scope="logits")
-                end_points[sc.name + "/logits"] = net
-                if spatial_squeeze:
-                    net = _squeeze(net)
-                    end_points[sc.name + "/spatial_squeeze"] = net
+    with (
+        v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as sc,
+        collected_end_points(sc, [layers.conv2d, unit_fn, stack_blocks_dense]) as collection,
+        training_scope(is_training),
+    ):
+        net = inputs
+        if include_root_block:
+            net = _root_block(net, preactivation, pool1_padding)
+            output_stride = None if output_stride is None else output_stride // _ROOT_STRIDE
+        stored = (
+            {}
+            if store_non_strided_activations is None
+            else {"store_non_strided_activations": store_non_strided_activations}
+        )
+        net = stack_blocks_dense(net, blocks, output_stride, **stored)
+        if preactivation:
+            net = layers.batch_norm(net, activation_fn=tf.nn.relu, scope="postnorm")
+        end_points = utils.convert_collection_to_dict(collection)
+        if global_pool:
+            net = tf.reduce_mean(net, [1, 2], name="pool5", keepdims=True)
+            end_points["global_pool"] = net
+        if num_classes:
+            net = layers.conv2d(net, num_classes, [1, 1], activation_fn=None, normalizer_fn=None, scope="logits")
+            end_points[sc.name + "/logits"] = net
+            if spatial_squeeze:
+                net = _squeeze(net)
+                end_points[sc.name + "/spatial_squeeze"] = net
+            if num_classes == 1 and sigmoid_of_one_class:
+                end_points["predictions"] = tf.sigmoid(net, name="predictions")
+            else:
                 end_points["predictions"] = layers.softmax(net, scope="predictions")
-            return net, end_points
+        return net, end_points
 
 
-def _check_arguments(
-    inputs: tf.Tensor,
-    num_classes: int | None,
-    output_stride: int | None,
-    include_root_block: bool,
-    pool1_padding: str | None,
-) -> int:
-    """Raises ValueError for what no network can be built from; returns the number of classes, 0 for none."""
+@contextlib.contextmanager
+def collected_end_points(sc: v1.VariableScope, end_point_layers: Sequence[Callable]) -> Iterator[str]:
+    """The collection of a network's end points, which the outputs of these layers go to inside of the block."""
+    collection = sc.original_name_scope + "_end_points"
+    with slim.arg_scope(end_point_layers, outputs_collections=collection):
+        yield collection
+
+
+def check_inputs(inputs: tf.Tensor, num_classes: int | None) -> int:
+    """The number of classes, 0 for none.
+
+    Raises:
+      ValueError: if no network can be built for these inputs or so many classes.
+    """
     shape = inputs.shape
     if shape.rank != 4 or shape.as_list()[-1] is None:
         raise ValueError(f"inputs must be [batch, height, width, channels] with known channels, and has shape {shape}.")
     if num_classes is not None and num_classes < 0:
         raise ValueError(f"num_classes must be positive, or 0 or None for no logits, and is {num_classes}.")
+    return num_classes or 0
+
+
+def _check_root_block(output_stride: int | None, include_root_block: bool, pool1_padding: str | None) -> None:
     if include_root_block and output_stride is not None and output_stride % _ROOT_STRIDE != 0:
         raise ValueError(f"The output_stride needs to be a multiple of {_ROOT_STRIDE}, and is {output_stride}.")
     if pool1_padding not in (None, "SAME", "PAD1"):
         raise ValueError(f"pool1_padding must be 'SAME' or 'PAD1', and is {pool1_padding!r}.")
     if pool1_padding is not None and not include_root_block:
         raise ValueError(f"pool1_padding={pool1_padding!r} has no pool1 to pad: include_root_block is False.")
-    return num_classes or 0
 
 
-def _training_scope(is_training: bool | tf.Tensor | None) -> contextlib.AbstractContextManager:
+def training_scope(is_training: bool | tf.Tensor | None) -> contextlib.AbstractContextManager:
     """The arg scope that puts the batch norms in the mode a builder was told; None leaves it to the caller's.
 
     Raises:
@@ -353,6 +390,38 @@ def _squeeze(logits: tf.Tensor) -> tf.Tensor:
             "set spatial_squeeze=False, or global_pool=True."
         )
     return tf.squeeze(logits, [1, 2], name="SpatialSqueeze")
+
+
+def linear(
+    inputs: tf.Tensor,
+    num_outputs: int,
+    scope: str,
+    weights: str = "weights",
+    weights_initializer: Any = None,
+    weights_regularizer: Callable | None = None,
+) -> tf.Tensor:
+    """A matrix product and a bias: [batch, num_outputs] of [batch, channels].
+
+    Args:
+      inputs: [batch, channels].
+      num_outputs: size of the result's last axis.
+      scope: variable scope.
+      weights: name of the matrix, beside which are the ``biases``.
+      weights_initializer: None for Glorot and Bengio's uniform one.
+      weights_regularizer: function of the matrix to its loss.
+    """
+    with v1.variable_scope(scope) as sc:
+        dtype = inputs.dtype.base_dtype
+        matrix = layers.model_variable(
+            weights,
+            [utils.last_dimension(inputs.shape, min_rank=2), num_outputs],
+            dtype,
+            weights_initializer or slim.xavier_initializer(),
+            regularizer=weights_regularizer,
+            loss_scope=f"{sc.original_name_scope}{weights}",
+        )
+        biases = layers.model_variable("biases", [num_outputs], dtype)
+        return tf.nn.bias_add(tf.matmul(inputs, matrix), biases, name="BiasAdd")
 
 
 def resnet_arg_scope(

@@ -24,6 +24,7 @@ from nets.resnet_utils import (
     Block,
     EndPoints,
     Variant,
+    bottleneck_block,
     build_resnet,
     conv2d_same,
     resnet_arg_scope,
@@ -164,16 +165,8 @@ resnet_v2.default_image_size = 224
 
 
 def resnet_v2_block(scope: str, base_depth: int, num_units: int, stride: int) -> Block:
-    """A block of ``num_units`` bottleneck units.
-
-    Args:
-      scope: name of the block's variable scope.
-      base_depth: channels inside a unit; its output has four times as many.
-      num_units: number of units.
-      stride: of the block, which its last unit carries.
-    """
-    unit = {"depth": base_depth * 4, "depth_bottleneck": base_depth}
-    return Block(scope, bottleneck, [{**unit, "stride": 1}] * (num_units - 1) + [{**unit, "stride": stride}])
+    """A block of ``num_units`` bottleneck units; see ``resnet_utils.bottleneck_block``."""
+    return bottleneck_block(bottleneck, scope, base_depth, num_units, stride)
 
 
 def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:

@@ -37,14 +37,15 @@ class VariableTemplates:
         self._templates: dict[Hashable, _Template] = {}
 
     @contextlib.contextmanager
-    def unit(self, key: Hashable, following: Sequence[str] = ()) -> Iterator[None]:
+    def unit(self, key: Hashable, following: Sequence[str] = (), scope: str | None = None) -> Iterator[None]:
         """A unit is built under it, in a variable scope of its own; units of one key create equal variables.
 
+        ``scope`` is the unit's inside of the current variable scope, where it is not the current one itself.
         ``following`` are the scopes of units of the same key that are certain to be built after this one: their ops
         are copied along, since TensorFlow walks through the whole graph for each time that something is copied.
         """
         variable_scope = v1.get_variable_scope()
-        scope = variable_scope.name + "/"
+        scope = "".join(f"{name}/" for name in (variable_scope.name, scope) if name)
         if variable_scope.custom_getter is not None or variable_scope.partitioner is not None:
             yield
             return

@@ -1,6 +1,7 @@
 """Checkpoints in every format there is to read: what is read, restored, refused, and in which words."""
 
 import gzip
+import json
 import shutil
 import tarfile
 
@@ -10,7 +11,9 @@ import tensorflow as tf
 import tf_slim as slim
 
 from checkpoints import CheckpointError, CheckpointMismatch, diagnose, open_checkpoint, restore
+from checkpoints.diagnosis import expected_input, networks_in
 from nets import nets_factory, resnet_v2
+from tests.golden.make import golden_file
 from tests.reference import random_values
 
 v1 = tf.compat.v1
@@ -18,7 +21,8 @@ v1 = tf.compat.v1
 
 def build(name="resnet_v2_tiny", classes=10, scope=None, training=False, size=32):
     """Builds a network on a placeholder 'images' of the default graph."""
-    images = v1.placeholder(tf.float32, [None, size, size, 3], name="images")
+    channels = nets_factory.get_network(name).channels
+    images = v1.placeholder(tf.float32, [None, size, size, channels], name="images")
     kwargs = {} if scope is None else {"scope": scope}
     logits, _ = nets_factory.get_network_fn(name, classes, is_training=training)(images, **kwargs)
     return logits
@@ -371,12 +375,45 @@ def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(saved, tmp_path):
         ({"slots": True}, ("resnet_v2_tiny", "resnet_v2_tiny", 10, "inception", 32)),
         ({"name": "resnet_v2_50", "classes": 1001}, ("resnet_v2_50", "resnet_v2_50", 1001, "inception", 299)),
         ({"name": "resnet_v2_50", "classes": 5}, ("resnet_v2_50", "resnet_v2_50", 5, "vgg", 224)),
+        ({"name": "resnet_cifar_20"}, ("resnet_cifar_20", "", 10, "cifar", 32)),
+        ({"name": "resnet_cifar_20", "scope": "a/b", "classes": 0}, ("resnet_cifar_20", "a/b", 0, "cifar", 32)),
+        (
+            {"name": "resnet_keras_18_digits", "scope": "mine"},
+            ("resnet_keras_18_digits", "mine", 10, "grayscale", 28),
+        ),
     ],
 )
 def test_diagnosis(tmp_path, arguments, expected):
     save(tmp_path / "renamed.ckpt", **arguments)
     diagnosis = diagnose(open_checkpoint(tmp_path / "renamed.ckpt"))
     assert (diagnosis.network.name, *diagnosis[1:]) == expected
+
+
+@pytest.mark.parametrize("name", nets_factory.NETWORKS)
+def test_every_network_is_told_by_its_variables(name):
+    """As another implementation names and shapes them; by themselves, and beside an optimizer's."""
+    golden = json.loads(golden_file(name).read_text(encoding="utf-8"))
+    shapes = {variable: tuple(shape) for variable, shape in golden["variables"].items()}
+    scope = "" if name.startswith("resnet_cifar") else name
+    assert networks_in(shapes) == {scope: nets_factory.get_network(name)}
+    moved = {f"outer/{variable}": shape for variable, shape in shapes.items()}
+    slots = {f"{variable}/Momentum": shape for variable, shape in moved.items()}
+    outer = "/".join(filter(None, ["outer", scope]))
+    assert networks_in({**moved, **slots, "global_step": ()}) == {outer: nets_factory.get_network(name)}
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "expected"),
+    [
+        ("resnet_v1_50", 1000, ("vgg", 224)),
+        ("resnet_v1_50", 1001, ("vgg", 224)),
+        ("resnet_v2_101", 1001, ("inception", 299)),
+        ("resnet_basic_34", 1000, ("vgg", 224)),
+        ("resnet_cifar_110", 10, ("cifar", 32)),
+    ],
+)
+def test_expected_input(name, classes, expected):
+    assert expected_input(nets_factory.get_network(name), classes) == expected
 
 
 def test_a_file_of_something_else_is_said_to_be(tmp_path):

@@ -126,6 +126,42 @@ def test_end_points_of_a_network_as_a_table(capsys):
     assert rows["predictions"] == ["predictions", "predictions", "10", "-", "10", "image", "-"]
 
 
+def test_layers_of_a_network(capsys):
+    """By hand: of 3 channels a 7x7 convolution to 64 has 9,408 weights, and here biases, of which v2 has none after."""
+    assert main(["nets", "resnet_v2_tiny", "--layers", "--json"]) == 0
+    stdout, stderr = capsys.readouterr()
+    assert stderr == ""
+    rows = json.loads(stdout)
+    assert rows[:5] == [
+        {"name": name, "kind": kind, "scope": scope, "shape": shape, "parameters": parameters}
+        for name, kind, scope, shape, parameters in (
+            ("input_layer", "InputLayer", "images", [32, 32, 3], 0),
+            ("zero_padding2d", "ZeroPadding2D", "resnet_v2_tiny/Pad", [38, 38, 3], 0),
+            ("conv2d", "Conv2D", "resnet_v2_tiny/conv1", [16, 16, 64], 9472),
+            ("max_pooling2d", "MaxPooling2D", "resnet_v2_tiny/pool1/MaxPool", [8, 8, 64], 0),
+            (
+                "batch_normalization",
+                "BatchNormalization",
+                "resnet_v2_tiny/block1/unit_1/bottleneck_v2/preact",
+                [8, 8, 64],
+                256,
+            ),
+        )
+    ]
+    assert [row["kind"] for row in rows[-4:]] == ["GlobalAveragePooling2D", "Conv2D", "Flatten", "Softmax"]
+    assert sum(row["parameters"] for row in rows) == 521_418
+
+
+@pytest.mark.parametrize("name", ["resnet_v1_50", "resnet_basic_34", "resnet_cifar_20"])
+def test_layers_have_all_parameters(capsys, name):
+    assert main(["nets", name, "--layers", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert main(["nets", "--json"]) == 0
+    (network,) = (row for row in json.loads(capsys.readouterr().out) if row["name"] == name)
+    assert sum(row["parameters"] for row in rows) == network["parameters"]
+    assert len({row["name"] for row in rows}) == len(rows)
+
+
 def test_unknown_network(capsys):
     assert main(["nets", "resnet_v2_51"]) == 1
     stdout, stderr = capsys.readouterr()
@@ -135,7 +171,10 @@ def test_unknown_network(capsys):
     assert "'resnet_v2_51'; did you mean resnet_v2_50" in stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["teach"], ["nets", "--yaml"], ["nets", "resnet_v2_50", "resnet_v2_101"]])
+WRONG = ([], ["teach"], ["nets", "--yaml"], ["nets", "--layers"], ["nets", "resnet_v2_50", "resnet_v2_101"])
+
+
+@pytest.mark.parametrize("arguments", WRONG)
 def test_wrong_usage(capsys, arguments):
     with pytest.raises(SystemExit) as exit:
         main(arguments)

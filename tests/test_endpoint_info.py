@@ -5,13 +5,17 @@ import pytest
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import endpoint_info, resnet_v2
+from nets import endpoint_info, nets_factory, resnet_v2
 
 v1 = tf.compat.v1
 
 # Size, stride and padding at the last convolution, on an even image size: the figures that Google's receptive field
 # library gives for slim's ResNets.
 PUBLISHED = {
+    "resnet_v1_50": (483, 32, 239),
+    "resnet_v1_101": (1027, 32, 511),
+    "resnet_v1_152": (1507, 32, 751),
+    "resnet_v1_200": (1763, 32, 879),
     "resnet_v2_50": (483, 32, 239),
     "resnet_v2_101": (1027, 32, 511),
     "resnet_v2_152": (1507, 32, 751),
@@ -27,8 +31,9 @@ def graph():
 
 def build(name="resnet_v2_tiny", shape=(None, 32, 32, 3), classes=10, **kwargs):
     images = v1.placeholder(tf.float32, shape, name="images")
-    with slim.arg_scope(resnet_v2.resnet_arg_scope()):
-        _, end_points = getattr(resnet_v2, name)(images, classes, **{"is_training": False, **kwargs})
+    network = nets_factory.get_network(name)
+    with slim.arg_scope(network.arg_scope()):
+        _, end_points = network.builder(images, classes, **{"is_training": False, **kwargs})
     return images, end_points
 
 
@@ -39,6 +44,45 @@ def test_receptive_fields_are_the_published_ones(name, size):
     (block4,) = endpoint_info.describe(images, end_points, ["block4"])
     field = PUBLISHED[name]
     assert block4.receptive_field == tuple((number, number) for number in field)
+
+
+# By hand, from kernels and strides: size, stride and padding, where convolutions pad alike on all sides.
+COUNTED = {
+    ("resnet_basic_18", "pool1"): (11, 4, 5),
+    ("resnet_basic_18", "block1"): (43, 4, 21),
+    ("resnet_basic_18", "block2"): (99, 8, 49),
+    ("resnet_basic_18", "block4"): (435, 32, 217),
+    ("resnet_basic_34", "block4"): (899, 32, 449),
+    ("resnet_cifar_20", "unit_1_2"): (15, 1, 7),
+}
+
+
+@pytest.mark.parametrize(("name", "alias"), COUNTED)
+def test_receptive_fields_counted_by_hand(name, alias):
+    size = nets_factory.get_network(name).image_size
+    (point,) = endpoint_info.describe(*build(name, [None, size, size, 3]), [alias])
+    assert point.receptive_field == tuple((number, number) for number in COUNTED[name, alias])
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet_v1_50", "resnet_basic_18", "resnet_keras_18", "resnet_keras_18_digits", "resnet_cifar_20"]
+)
+def test_other_networks_are_described_as_they_run(name):
+    channels = nets_factory.get_network(name).channels
+    images, end_points = build(name, [2, 64, 64, channels])
+    described = endpoint_info.describe(images, end_points)
+    assert [point.name for point in described if point.name in end_points] == list(end_points)
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        values = session.run([point.tensor for point in described], {images: np.ones([2, 64, 64, channels])})
+    for point, value in zip(described, values, strict=True):
+        assert point.shape == value.shape
+        assert point.receptive_field is not None
+        if point.stride is not None:
+            assert [64 // stride for stride in point.stride] == list(value.shape[1:3])
+        assert endpoint_info.resolve(point.alias, end_points) == (point.name, point.tensor)
+        # Kinds of units are in no alias.
+        assert not {"basic", "basic_keras", "bottleneck_v1", "identity"} & set(point.alias.split("/"))
 
 
 @pytest.mark.parametrize("name", ["resnet_v2_tiny", pytest.param("resnet_v2_50", marks=pytest.mark.full)])
@@ -65,6 +109,29 @@ def test_descriptions_agree_with_the_graph_that_runs(name, size, options):
 def test_receptive_field_is_where_a_gradient_comes_from(size, options, alias):
     """The pixels that move one position, by differentiation: what a receptive field is, whatever the rule says."""
     images, end_points = build(shape=[1, size, size, 3], global_pool=False, spatial_squeeze=False, **options)
+    assert_gradient_agrees(images, end_points, alias)
+
+
+@pytest.mark.parametrize(
+    ("name", "alias"),
+    [
+        ("resnet_basic_18", "block1/unit_2"),
+        ("resnet_basic_18", "block2/unit_1"),
+        ("resnet_keras_18", "block1/unit_1"),
+        ("resnet_keras_18", "block2/unit_1/shortcut"),
+        ("resnet_keras_18_digits", "block2/unit_1"),
+        ("resnet_cifar_20", "unit_2_0"),
+        ("resnet_cifar_20", "unit_3_1"),
+    ],
+)
+def test_receptive_fields_of_other_networks_are_where_gradients_come_from(name, alias):
+    size = 64
+    images, end_points = build(name, [1, size, size, nets_factory.get_network(name).channels])
+    assert_gradient_agrees(images, end_points, alias)
+
+
+def assert_gradient_agrees(images, end_points, alias):
+    size = images.shape.as_list()[1]
     (point,) = endpoint_info.describe(images, end_points, [alias])
     row = column = point.shape[1] // 2
     # The mean takes no part in a maximum: without it, pooling would let one pixel of nine through.
@@ -74,7 +141,7 @@ def test_receptive_field_is_where_a_gradient_comes_from(size, options, alias):
     with v1.Session() as session:
         session.run(v1.global_variables_initializer())
         for _ in range(60):
-            value = session.run(gradient, {images: generator.normal(size=[1, size, size, 3])})
+            value = session.run(gradient, {images: generator.normal(size=images.shape.as_list())})
             reached |= np.any(value[0] != 0, axis=-1)
     rows = np.flatnonzero(reached.any(axis=1))
     first = row * point.stride[0] - point.receptive_field.padding[0]

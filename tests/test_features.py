@@ -22,9 +22,11 @@ import tf_slim as slim
 from PIL import Image
 
 from checkpoints import CheckpointError, CheckpointMismatch
-from nets import resnet_v2
+from nets import nets_factory, resnet_v2
 from nets.endpoint_info import UnknownEndPointError
 from nets.preprocessing import preprocess
+from tests.conftest import CLASSES
+from tests.reference import assign, random_values
 from tools.cli import main
 from tools.feature_extractor import FeatureExtractor
 from tools.features import extract, load
@@ -148,6 +150,44 @@ def test_values_are_those_of_the_plain_graph(cli, tmp_path, checkpoint, pictures
         array = np.load(output / (alias.replace("/", ".") + ".npy"))
         wanted = expected[name]
         assert_close(array, wanted[:, 0, 0] if wanted.shape[1:3] == (1, 1) else wanted)
+
+
+# Of the other families: network, image size, end points.
+OTHERS = {
+    "resnet_v1_50": (64, {"block2": "{}/block2", "logits": "{}/logits"}),
+    "resnet_basic_18": (64, {"block2/unit_1": "{}/block2/unit_1/basic", "predictions": "predictions"}),
+    "resnet_keras_18": (64, {"block1/unit_2": "{}/block1/unit_2/basic_keras", "global_pool": "global_pool"}),
+    "resnet_keras_18_digits": (28, {"block4/unit_2": "{}/block4/unit_2/identity", "logits": "{}/logits"}),
+    "resnet_cifar_20": (32, {"unit_2_0": "unit_2_0", "unit_last": "unit_last", "logits": "logits"}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_values_of_other_networks_are_those_of_the_plain_graph(cli, tmp_path, pictures, name):
+    size, end_points = OTHERS[name]
+    network = nets_factory.get_network(name)
+    with tf.Graph().as_default(), v1.Session() as session:
+        picture = v1.placeholder(tf.uint8, [1, None, None, 3])
+        images = preprocess(picture, network.preprocessing, size)
+        with slim.arg_scope(network.arg_scope()):
+            _, tensors = network.builder(images, CLASSES, is_training=False)
+        assign(session, random_values(v1.global_variables()))
+        v1.train.Saver().save(session, str(tmp_path / "other.ckpt"), write_meta_graph=False)
+        wanted = {key: tensors[full.format(name)] for key, full in end_points.items()}
+        expected = []
+        for path in pictures:
+            with Image.open(path) as image:
+                expected.append(session.run(wanted, {picture: np.asarray(image.convert("RGB"))[np.newaxis]}))
+    arguments = features_arguments(
+        tmp_path / "other.ckpt", tmp_path / "features", pictures, end_points=",".join(end_points), image_size=size
+    )
+    status, stdout, stderr = cli(*arguments)
+    assert (status, stdout) == (0, f"8 images done, 0 failed: {tmp_path / 'features'}\n"), stderr
+    assert f"{name}, preprocessing {network.preprocessing} at {size}" in stderr
+    for key, array in load(tmp_path / "features").arrays.items():
+        value = np.concatenate([one[key] for one in expected])
+        # Batches of another size are summed in another order.
+        assert_close(array, value.reshape(array.shape), tolerance=1e-4)
 
 
 @pytest.mark.parametrize("preprocessing", ["cifar", "vgg"])
@@ -450,7 +490,7 @@ def test_checkpoint_of_something_else(refusal, tmp_path):
     ("options", "words"),
     [
         ({"net": "resnet_v2_5"}, ["'resnet_v2_5'", "did you mean", "resnet_v2_50"]),
-        ({"net": "vgg_16"}, ["'vgg_16'", "there is resnet_v2_50"]),
+        ({"net": "vgg_16"}, ["'vgg_16'", "there is resnet_v1_50"]),
         ({"net": "resnet_v2_50"}, ["the file holds a resnet_v2_tiny with 10 classes, and the graph resnet_v2_50"]),
         ({"num_classes": 11}, ["the graph has 11 classes and the file 10", "num_classes=10"]),
         ({"num_classes": -1}, ["num_classes", "-1"]),
@@ -459,7 +499,7 @@ def test_checkpoint_of_something_else(refusal, tmp_path):
         ({"end_points": ""}, ["Unknown end point ''"]),
         ({"end_points": "block3,global_pool, block3"}, ["'block3' more than once"]),
         ({"end_points": f"block3,{SCOPE}/block3"}, [f"The end points block3 and {SCOPE}/block3 are the same"]),
-        ({"preprocessing": "imagenet"}, ["'imagenet'", "cifar, inception, none, vgg"]),
+        ({"preprocessing": "imagenet"}, ["'imagenet'", "cifar, grayscale, inception, none, vgg"]),
     ],
 )
 def test_option_that_cannot_be_honoured(refusal, options, words):

@@ -310,8 +310,9 @@ def run_in_process(*arguments):
     )
 
 
-def test_tf_slims_own_suite_passes_on_our_networks():
-    done = run_in_process("-m", "tests.tf_slim_suite")
+@pytest.mark.parametrize("family", ["v1", "v2"])
+def test_tf_slims_own_suites_pass_on_our_networks(family):
+    done = run_in_process("-m", "tests.tf_slim_suite", family)
     assert done.returncode == 0, done.stderr[-5000:]
     assert "OK" in done.stderr
 

@@ -1,4 +1,4 @@
-"""The four preprocessings against NumPy, written here from what TensorFlow 1 computed.
+"""The preprocessings against NumPy, written here from what TensorFlow 1 computed.
 
 The bilinear resize that the published weights saw in training (``align_corners=False``, no half-pixel centres) takes
 output row i from the source row i * rows_in / rows_out: its fraction mixes the two neighbours, and the last row has
@@ -83,7 +83,12 @@ def crop_or_pad(side, size):
     return slice(0, side), slice(start, start + side)
 
 
-REFERENCES = {"cifar": cifar, "inception": inception, "vgg": vgg}
+def grayscale(images, size):
+    """Luma of ITU-R BT.601."""
+    return resize(images @ np.array([0.2989, 0.5870, 0.1140])[..., np.newaxis] / 255.0, size, size)
+
+
+REFERENCES = {"cifar": cifar, "grayscale": grayscale, "inception": inception, "vgg": vgg}
 
 
 def noise(*shape):
@@ -160,9 +165,10 @@ def test_a_batch_is_its_pictures_one_by_one(name):
 def test_static_shape(name):
     with tf.Graph().as_default():
         images = v1.placeholder(tf.uint8, [5, None, None, 3])
-        assert preprocess(images, name, 32).shape.as_list() == [5, 32, 32, 3]
+        channels = 1 if name == "grayscale" else 3
+        assert preprocess(images, name, 32).shape.as_list() == [5, 32, 32, channels]
         images = v1.placeholder(tf.uint8, [None, None, None, 3])
-        assert get_preprocessing(name, 97)(images).shape.as_list() == [None, 97, 97, 3]
+        assert get_preprocessing(name, 97)(images).shape.as_list() == [None, 97, 97, channels]
 
 
 @pytest.mark.parametrize("name", ["inception", "vgg"])
@@ -180,7 +186,10 @@ def test_resizing_is_not_that_of_tensorflow_2(name):
 
 
 def test_unknown_name():
-    with tf.Graph().as_default(), pytest.raises(ValueError, match=r"'imagenet'.*cifar, inception, none, vgg"):
+    with (
+        tf.Graph().as_default(),
+        pytest.raises(ValueError, match=r"'imagenet'.*cifar, grayscale, inception, none, vgg"),
+    ):
         preprocess(v1.placeholder(tf.uint8, [None, None, None, 3]), "imagenet", 224)
 
 

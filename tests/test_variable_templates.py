@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import layers, resnet_v2, variable_templates
+from nets import layers, nets_factory, resnet_v2, variable_templates
 from nets.resnet_utils import Block, stack_blocks_dense
 from nets.variable_templates import VariableTemplates
 
@@ -17,8 +17,9 @@ v1 = tf.compat.v1
 def build(name="resnet_v2_50", surrounding=contextlib.nullcontext, **kwargs):
     with tf.Graph().as_default() as graph, surrounding():
         images = v1.placeholder(tf.float32, [None, 64, 64, 3])
-        with slim.arg_scope(resnet_v2.resnet_arg_scope()):
-            getattr(resnet_v2, name)(images, 11, **kwargs)
+        network = nets_factory.get_network(name)
+        with slim.arg_scope(network.arg_scope()):
+            network.builder(images, 11, **kwargs)
     return graph
 
 
@@ -48,8 +49,28 @@ def as_written(graph):
 
 def one_by_one(monkeypatch, **kwargs):
     with monkeypatch.context() as patch:
-        patch.setattr(VariableTemplates, "unit", lambda self, key, following: contextlib.nullcontext())
+        patch.setattr(VariableTemplates, "unit", lambda *_, **__: contextlib.nullcontext())
         return as_written(build(**kwargs))
+
+
+# How many units are copies: of the units of a block all but the first are equal, and the second is copied from. Of
+# resnet_basic_34 the first unit of block1, too, is equal to those after it.
+OTHERS = {
+    "resnet_v1_50": 1 + 2 + 4 + 1,
+    "resnet_basic_34": 2 + 2 + 4 + 1,
+    "resnet_keras_50": 1 + 2 + 4 + 1,
+    "resnet_cifar_32": 3 + 3 + 3,
+    "resnet_cifar_164": 16 + 16 + 16,
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name if not name.endswith("164") else pytest.param(name, marks=pytest.mark.full) for name in OTHERS]
+)
+def test_copied_graphs_of_other_networks_equal_those_made_one_by_one(name, copies, monkeypatch):
+    copied = as_written(build(name, is_training=True))
+    assert len(copies) == OTHERS[name]
+    assert copied == one_by_one(monkeypatch, name=name, is_training=True)
 
 
 @pytest.mark.parametrize("is_training", [False, True])
@@ -112,7 +133,7 @@ def test_graph_is_the_same_under_another_normalizer(monkeypatch):
         return as_written(graph)
 
     copied = build_normalized()
-    monkeypatch.setattr(VariableTemplates, "unit", lambda self, key, following: contextlib.nullcontext())
+    monkeypatch.setattr(VariableTemplates, "unit", lambda *_, **__: contextlib.nullcontext())
     assert copied == build_normalized()
 
 

@@ -1,6 +1,7 @@
 """The ``slimnets`` command: its arguments, and what an error looks like. TensorFlow is imported by what is run."""
 
 import argparse
+import functools
 import os
 import sys
 import warnings
@@ -57,15 +58,20 @@ def _parser() -> argparse.ArgumentParser:
 def _add_nets(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("nets", help="the networks there are, and the end points of one")
     parser.add_argument("name", nargs="?", metavar="NAME", help="a network, to list its end points")
+    parser.add_argument("--layers", action="store_true", help="list layers and their parameters, as Keras would")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=_run_nets)
+    parser.set_defaults(run=functools.partial(_run_nets, parser))
 
 
-def _run_nets(arguments: argparse.Namespace) -> int:
-    from tools.networks import print_network, print_networks
+def _run_nets(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    if arguments.layers and arguments.name is None:
+        parser.error("--layers needs the NAME of a network")
+    from tools.networks import print_layers, print_network, print_networks
 
     if arguments.name is None:
         print_networks(arguments.json)
+    elif arguments.layers:
+        print_layers(arguments.name, arguments.json)
     else:
         print_network(arguments.name, arguments.json)
     return 0
@@ -82,7 +88,7 @@ def _add_features(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--net", metavar="NAME", help="network; otherwise told from the checkpoint")
     parser.add_argument("--num-classes", type=int, metavar="N", help="classes; otherwise told from the checkpoint")
     parser.add_argument("--image-size", type=_positive, metavar="N", help="height and width of the network's input")
-    parser.add_argument("--preprocessing", metavar="NAME", help="vgg, inception, cifar or none")
+    parser.add_argument("--preprocessing", metavar="NAME", help="vgg, inception, cifar, grayscale or none")
     parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at a time (default 32)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.set_defaults(run=_run_features)

@@ -64,7 +64,7 @@ class FeatureExtractor:
         inference; a function needs ``image_size`` and ``preprocessing``.
       num_classes: of the network's logits.
       image_size: height and width of the network's input.
-      preprocessing: 'vgg', 'inception', 'cifar', or 'none' for float input that is taken as it is.
+      preprocessing: 'vgg', 'inception', 'cifar', 'grayscale', or 'none' for float input that is taken as it is.
       precision: 'float32', or 'bfloat16' for convolutions in bfloat16 where the processor has AVX-512; the results
         are float32 in any case.
       batch_size: images computed at a time.
@@ -120,9 +120,9 @@ class FeatureExtractor:
             self.net, self.num_classes = getattr(net, "__name__", "function"), None
             self.image_size, self.preprocessing = image_size, preprocessing
             return net
-        scope = None
         if net is None:
-            network, scope, classes, *_ = diagnose(self.reader)
+            network, name, classes, *_ = diagnose(self.reader)
+            scope = {"scope": name}
         else:
             network = nets_factory.get_network(net)
             scope, classes = self._fitting(network)
@@ -132,15 +132,15 @@ class FeatureExtractor:
         self.preprocessing = expected[0] if preprocessing is None else preprocessing
         self.image_size = expected[1] if image_size is None else image_size
         build = nets_factory.get_network_fn(network.name, self.num_classes, is_training=False)
-        return lambda images: build(images, scope=scope)
+        return lambda images: build(images, **scope)
 
-    def _fitting(self, network: nets_factory.Network) -> tuple[str, int]:
-        """(scope, classes) of the file where it holds that network, else what the network has by itself."""
+    def _fitting(self, network: nets_factory.Network) -> tuple[dict[str, str], int]:
+        """(builder's scope, classes) of the file where it holds that network, else what the network has by itself."""
         try:
             diagnosis = diagnose(self.reader)
         except CheckpointError:
-            return network.name, network.num_classes
-        return (diagnosis.scope if diagnosis.network is network else network.name), diagnosis.num_classes
+            return {}, network.num_classes
+        return ({"scope": diagnosis.scope} if diagnosis.network is network else {}), diagnosis.num_classes
 
     def _build(self, network_fn: NetworkFn, names: Sequence[str]) -> None:
         size = self.image_size
@@ -148,7 +148,8 @@ class FeatureExtractor:
         self._pictures = v1.placeholder(raw_dtype, [None, None, None, 3], name="pictures")
         self._preprocessed = preprocess(self._pictures, self.preprocessing, size)
         # The network's input can be fed as well: with pictures of different sizes, preprocessed one by one.
-        self._images = v1.placeholder_with_default(self._preprocessed, [None, size, size, 3], name="images")
+        shape = [None, size, size, self._preprocessed.shape[-1]]
+        self._images = v1.placeholder_with_default(self._preprocessed, shape, name="images")
         _, end_points = network_fn(self._images)
         described = endpoint_info.describe(self._images, end_points, names)
         self.end_points = dict(zip(names, described, strict=True))
@@ -225,7 +226,7 @@ class FeatureExtractor:
                 yield self._run(some, size)
 
     def _prepare(self, path: str) -> tuple[ImageStatus, np.ndarray | None]:
-        """Decodes and preprocesses one file: its status, and float32 [1, size, size, 3] or None."""
+        """Decodes and preprocesses one file: its status, and float32 [1, size, size, channels] or None."""
         try:
             picture = decode(path)
         except ImageError as error:
@@ -243,7 +244,7 @@ class FeatureExtractor:
         return ImageStatus(path, width, height, None), image
 
     def _run(self, some: Sequence[tuple[ImageStatus, np.ndarray | None]], batch_size: int) -> FeatureBatch:
-        images = np.zeros([batch_size, self.image_size, self.image_size, 3], np.float32)
+        images = np.zeros([batch_size, *self._images.shape[1:]], np.float32)
         for row, (_, image) in enumerate(some):
             if image is not None:
                 images[row] = image

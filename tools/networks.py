@@ -1,43 +1,45 @@
 """``slimnets nets``: the networks there are, and the end points of one."""
 
 import json
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from nets import endpoint_info, nets_factory
+from nets import endpoint_info, layer_info, nets_factory
 from tools.tables import print_table
 
-__all__ = ["end_point_rows", "network_row", "print_network", "print_networks"]
+__all__ = ["end_point_rows", "layer_rows", "network_row", "print_layers", "print_network", "print_networks"]
 
 v1 = tf.compat.v1
 
 
 def _build(network: nets_factory.Network) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     size = network.image_size
-    images = v1.placeholder(tf.float32, [None, size, size, 3], name="images")
+    images = v1.placeholder(tf.float32, [None, size, size, network.channels], name="images")
     _, end_points = nets_factory.get_network_fn(network.name, network.num_classes)(images)
     return images, end_points
 
 
-def network_row(name: str) -> dict[str, Any]:
+def network_row(network: nets_factory.Network) -> dict[str, Any]:
     """What ``slimnets nets`` says of one network; parameters are those of a network with its usual classes."""
-    network = nets_factory.get_network(name)
-    with tf.Graph().as_default():
-        _build(network)
-        trainable, total = (
-            sum(math.prod(variable.shape.as_list()) for variable in variables)
-            for variables in (v1.trainable_variables(), v1.global_variables())
-        )
     return {
-        "name": name,
+        "name": network.name,
         "classes": network.num_classes,
-        "trainable_parameters": trainable,
-        "parameters": total,
+        "trainable_parameters": network.trainable_parameters,
+        "parameters": network.parameters,
         "image_size": network.image_size,
         "preprocessing": network.preprocessing,
     }
+
+
+def layer_rows(name: str) -> list[dict[str, Any]]:
+    """What ``slimnets nets NAME --layers`` says of each layer, in the order of Keras' summary."""
+    network = nets_factory.get_network(name)
+    with tf.Graph().as_default():
+        images, end_points = _build(network)
+        layers = layer_info.describe_layers(images, end_points["predictions"])
+    return [layer._asdict() for layer in layers]
 
 
 def end_point_rows(name: str) -> list[dict[str, Any]]:
@@ -60,7 +62,7 @@ def end_point_rows(name: str) -> list[dict[str, Any]]:
 
 def print_networks(as_json: bool) -> None:
     """Prints the table of networks, or the same as JSON."""
-    rows = [network_row(name) for name in nets_factory.NETWORKS]
+    rows = [network_row(network) for network in nets_factory.NETWORKS.values()]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -78,12 +80,32 @@ def print_network(name: str, as_json: bool) -> None:
     print_table(header, [_cells(row) for row in rows])
 
 
+def print_layers(name: str, as_json: bool) -> None:
+    """Prints the layers of one network and their parameters, or the same as JSON."""
+    rows = layer_rows(name)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    header = ("layer", "scope", "output shape", "parameters")
+    cells = [[f"{row['name']} ({row['kind']})", row["scope"], _times(row["shape"]), row["parameters"]] for row in rows]
+    print_table(header, cells)
+    network = nets_factory.get_network(name)
+    print(
+        f"\n{network.parameters:,} parameters: {network.trainable_parameters:,} trainable, "
+        f"{network.parameters - network.trainable_parameters:,} not"
+    )
+
+
+def _times(shape: Sequence[int | None]) -> str:
+    return "x".join(str(size) for size in shape)
+
+
 def _cells(row: dict[str, Any]) -> list[object]:
     field = row["receptive_field"]
     return [
         row["name"],
         row["alias"],
-        "x".join(str(size) for size in row["shape"]),
+        _times(row["shape"]),
         row["stride"][0] if row["stride"] else None,
         row["channels"],
         None if field is None else field["size"][0] if field["stride"] else "image",

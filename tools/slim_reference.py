@@ -7,7 +7,6 @@ built, which is why only tests and benchmarks use it; ``nets.layers.repair_tf_sl
 """
 
 import contextlib
-import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,7 +16,7 @@ import tensorflow as tf
 import tf_slim as slim
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_ops
-from tf_slim.nets import resnet_utils, resnet_v2
+from tf_slim.nets import resnet_utils, resnet_v1, resnet_v2
 
 from nets import nets_factory
 
@@ -48,7 +47,12 @@ def tf_slim_scope(updates_collections: Any = _UPDATE_OPS, **arg_scope: Any) -> I
 
 def tf_slim_builder(name: str) -> Callable[..., tuple[tf.Tensor, Mapping[str, tf.Tensor]]]:
     """tf_slim's own builder of that name, or its generator on the blocks of a network that it does not name."""
-    if hasattr(resnet_v2, name):
-        return getattr(resnet_v2, name)
+    for module in (resnet_v1, resnet_v2):
+        if hasattr(module, name):
+            return getattr(module, name)
     blocks = [resnet_v2.resnet_v2_block(*block) for block in nets_factory.get_network(name).variant.blocks()]
-    return functools.partial(resnet_v2.resnet_v2, blocks=blocks, scope=name)
+
+    def build(inputs: tf.Tensor, *args: Any, **kwargs: Any) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+        return resnet_v2.resnet_v2(inputs, blocks, *args, **{"scope": name, **kwargs})
+
+    return build

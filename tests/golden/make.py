@@ -1,26 +1,21 @@
-"""Writes the golden files: variables, end points and parameter counts of every network, as tf_slim builds them.
+"""Writes the golden files: variables, end points and parameter counts of every network, as ``originals`` has them.
 
     python -m tests.golden.make            shows what would change
     python -m tests.golden.make --write    writes it
 
-They come from tf_slim's own networks, and not from ours.
+They come from other implementations, and not from ours.
 """
 
 import argparse
 import difflib
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from nets import nets_factory
-from tools.slim_reference import tf_slim_builder, tf_slim_scope
-
-v1 = tf.compat.v1
+from tests.golden import originals
 
 FOLDER = Path(__file__).parent
 
@@ -28,28 +23,6 @@ FOLDER = Path(__file__).parent
 def golden_file(name: str) -> Path:
     """The golden file of a network."""
     return FOLDER / f"{name}.json"
-
-
-def described(variables: Sequence[tf.Variable], end_points: dict[str, tf.Tensor]) -> dict[str, Any]:
-    """What a golden file holds of a network that was built."""
-    trainable = {variable.name for variable in v1.trainable_variables()}
-    sizes = {variable.name: math.prod(variable.shape.as_list()) for variable in variables}
-    return {
-        "parameters": sum(sizes.values()),
-        "trainable_parameters": sum(size for name, size in sizes.items() if name in trainable),
-        "variables": {variable.op.name: variable.shape.as_list() for variable in variables},
-        "end_points": {name: [tensor.name, tensor.shape.as_list()] for name, tensor in end_points.items()},
-    }
-
-
-def build_reference(name: str) -> dict[str, Any]:
-    """Builds tf_slim's own network of that name, at its image size and in inference mode, and describes it."""
-    network = nets_factory.get_network(name)
-    with tf.Graph().as_default():
-        images = v1.placeholder(tf.float32, [None, network.image_size, network.image_size, 3])
-        with tf_slim_scope():
-            _, end_points = tf_slim_builder(name)(images, num_classes=network.num_classes, is_training=False)
-        return described(v1.global_variables(), end_points)
 
 
 def text(golden: dict[str, Any]) -> str:
@@ -73,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     different = 0
     for name in nets_factory.NETWORKS:
-        new = text(build_reference(name))
+        new = text(originals.describe(name))
         file = golden_file(name)
         old = file.read_text(encoding="utf-8") if file.exists() else ""
         if new != old:

@@ -1,0 +1,158 @@
+"""The layers of a network as Keras would list them: their names, kinds, shapes and parameters, read off the graph.
+
+So a network here can be held against ``model.summary()`` of its Keras original, row by row.
+"""
+
+import math
+import re
+from collections import Counter
+from typing import NamedTuple
+
+import tensorflow as tf
+
+__all__ = ["Layer", "describe_layers"]
+
+v1 = tf.compat.v1
+
+_KINDS = {
+    "Add": "Add",
+    "AddV2": "Add",
+    "AvgPool": "AveragePooling2D",
+    "Elu": "Activation",
+    "LeakyRelu": "Activation",
+    "MaxPool": "MaxPooling2D",
+    "Mean": "GlobalAveragePooling2D",
+    "Pad": "ZeroPadding2D",
+    "Relu": "Activation",
+    "Relu6": "Activation",
+    "Sigmoid": "Activation",
+    "Softmax": "Softmax",
+    "Squeeze": "Flatten",
+    "Tanh": "Activation",
+}
+# What only its name tells from other ops of its type.
+_KINDS_BY_NAME = {"dropout": "Dropout", "flatten": "Flatten"}
+
+
+class Layer(NamedTuple):
+    """One layer.
+
+    name: the one that Keras would give it by itself, such as 'conv2d_3': layers of a kind are counted as they are made.
+    kind: its class in Keras.
+    scope: of its variables; of a layer without, the name of its op.
+    shape: of its output, without the batch; None for what is unknown.
+    parameters: number of its variables' elements, moving statistics included.
+    """
+
+    name: str
+    kind: str
+    scope: str
+    shape: tuple[int | None, ...]
+    parameters: int
+
+
+class _Node:
+    """A layer while the graph is walked through."""
+
+    def __init__(self, kind: str, scope: str) -> None:
+        self.kind, self.scope = kind, scope
+        self.output: tf.Tensor | None = None
+        self.variables: set[str] = set()
+        self.sources: set[_Node] = set()
+
+
+def describe_layers(inputs: tf.Tensor, outputs: tf.Tensor) -> list[Layer]:
+    """The layers between two tensors of a network built for inference, in the order of Keras' summary.
+
+    That is by the longest way to the outputs, the farthest first, and else as they were made.
+
+    Args:
+      inputs: the network's input.
+      outputs: its last tensor, as a rule ``end_points["predictions"]``.
+
+    Returns:
+      One Layer each, the input first.
+    """
+    nodes = _nodes(inputs, outputs)
+    counts: Counter[str] = Counter()
+    names = {}
+    for node in nodes:
+        number = counts[node.kind]
+        counts[node.kind] += 1
+        names[node] = _snake_case(node.kind) + (f"_{number}" if number else "")
+    distances = _distances(nodes)
+    sizes = {variable.op.name: math.prod(variable.shape.as_list()) for variable in v1.global_variables()}
+    return [
+        Layer(
+            names[node],
+            node.kind,
+            node.scope,
+            tuple(node.output.shape.as_list()[1:]),
+            sum(sizes[name] for name in node.variables),
+        )
+        for node in sorted(distances, key=lambda node: -distances[node])
+    ]
+
+
+def _nodes(inputs: tf.Tensor, outputs: tf.Tensor) -> list[_Node]:
+    """The layers in the order in which they were made, each with those that it takes its inputs from."""
+    first = _Node("InputLayer", inputs.op.name)
+    first.output = inputs
+    layers = {"": first}
+    made_by: dict[str, set[_Node]] = {inputs.name: {first}}  # tensors that depend on the inputs
+    variables: dict[str, set[str]] = {}  # tensors that depend on variables, and not on the inputs
+    for op in inputs.graph.get_operations():
+        if op is inputs.op:
+            continue
+        sources = [made_by[tensor.name] for tensor in op.inputs if tensor.name in made_by]
+        read = set().union(*(variables.get(tensor.name, ()) for tensor in op.inputs))
+        if not sources:
+            if op.type in ("VarHandleOp", "VariableV2"):
+                read = {op.name}
+            variables.update((tensor.name, read) for tensor in op.outputs if read)
+            continue
+        makers = set().union(*sources)
+        kind = _kind(op, len(sources), read)
+        if kind is not None:
+            scope = next(iter(sorted(read))).rpartition("/")[0] if read else op.name
+            layer = layers.setdefault(scope, _Node(kind, scope))
+            layer.output = op.outputs[0]
+            layer.variables |= _layers_own(scope, read)
+            layer.sources |= makers - {layer}
+            makers = {layer}
+        made_by.update((tensor.name, makers) for tensor in op.outputs)
+        if op is outputs.op:
+            break
+    return list(layers.values())
+
+
+def _kind(op: tf.Operation, inputs: int, variables: set[str]) -> str | None:
+    """The kind of layer that an op makes or is part of; None for one that only passes a tensor on."""
+    if variables:
+        if any(name.endswith("/moving_mean") for name in variables):
+            return "BatchNormalization"
+        return "Dense" if op.type == "MatMul" else "Conv2D"
+    if op.type in ("Identity", "Reshape"):
+        return _KINDS_BY_NAME.get(op.name.rpartition("/")[2])
+    if op.type in ("Add", "AddV2") and inputs < 2:
+        return None
+    return _KINDS.get(op.type)
+
+
+def _layers_own(scope: str, variables: set[str]) -> set[str]:
+    return {name for name in variables if name.rpartition("/")[0] == scope}
+
+
+def _distances(nodes: list[_Node]) -> dict[_Node, int]:
+    """From each layer that the last one depends on to the number of layers on the longest way there."""
+    distances = {nodes[-1]: 0}
+    # A layer comes after those that it depends on.
+    for node in reversed(nodes):
+        if node in distances:
+            for source in node.sources:
+                distances[source] = max(distances.get(source, 0), distances[node] + 1)
+    return {node: distances[node] for node in nodes if node in distances}
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,342 @@
+"""Pre-activation ResNets for small images, of 6n+2 or 9n+2 layers: He, Zhang, Ren, Sun, arXiv:1603.05027, Section 4.
+
+The networks of tensorflow/models, research/resnet/resnet_model.py, under its names and with its own batch norm (epsilon
+0.001, moving averages of decay 0.9, the population's variance) and leaky ReLU. No scope is around them unless one is
+named, so that the variables have the names that they have there, ``unit_1_0/sub1/conv1/DW``:
+
+    with slim.arg_scope(resnet_cifar.resnet_cifar_arg_scope()):
+        logits, end_points = resnet_cifar.resnet_cifar_32(images, 10, is_training=True)
+
+``logits`` are what a loss takes; ``end_points["predictions"]`` is their softmax.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tf_slim as slim
+from tf_slim.layers import utils
+
+from nets import layers
+from nets.resnet_utils import EndPoints, Variant, check_inputs, linear, training_scope
+from nets.variable_templates import VariableTemplates
+
+v1 = tf.compat.v1
+
+__all__ = [
+    "VARIANTS",
+    "bottleneck_residual",
+    "residual",
+    "resnet_cifar",
+    "resnet_cifar_20",
+    "resnet_cifar_32",
+    "resnet_cifar_44",
+    "resnet_cifar_56",
+    "resnet_cifar_110",
+    "resnet_cifar_164",
+    "resnet_cifar_arg_scope",
+]
+
+_STEM_DEPTH = 16
+_STRIDES = (1, 2, 2)
+_BASE_DEPTHS = (16, 32, 64)
+
+
+def _variant(n: int, bottleneck: bool = False) -> Variant:
+    return Variant(units=(n, n, n), base_depths=_BASE_DEPTHS, image_size=32, bottleneck=bottleneck)
+
+
+VARIANTS = {
+    "resnet_cifar_20": _variant(3),
+    "resnet_cifar_32": _variant(5),
+    "resnet_cifar_44": _variant(7),
+    "resnet_cifar_56": _variant(9),
+    "resnet_cifar_110": _variant(18),
+    "resnet_cifar_164": _variant(18, bottleneck=True),
+}
+
+
+def resnet_cifar_arg_scope(
+    weight_decay: float = 0.0002,
+    batch_norm_updates_collections: layers.Collections = v1.GraphKeys.UPDATE_OPS,
+    *,
+    is_training: bool | tf.Tensor | None = None,
+) -> dict[str, dict[str, Any]]:
+    """The arg scope of these networks, for ``slim.arg_scope(...)``.
+
+    Args:
+      weight_decay: factor of the L2 loss on the kernels.
+      batch_norm_updates_collections: where the updates of the moving statistics go; None for in place.
+      is_training: mode of the batch norms, where a builder is not told its own; None says nothing.
+    """
+    mode = {} if is_training is None else {"is_training": is_training}
+    with (
+        slim.arg_scope([_conv2d, _linear], weights_regularizer=slim.l2_regularizer(weight_decay)),
+        slim.arg_scope([layers.batch_norm], updates_collections=batch_norm_updates_collections, **mode) as scope,
+    ):
+        return scope
+
+
+@slim.add_arg_scope
+def _conv2d(
+    inputs: tf.Tensor,
+    depth: int,
+    kernel_size: int,
+    stride: int,
+    scope: str,
+    weights_regularizer: Callable | None = None,
+    outputs_collections: layers.Collections = None,
+) -> tf.Tensor:
+    """A convolution without bias, padded 'SAME'."""
+    with v1.variable_scope(scope) as sc:
+        depth_in = utils.last_dimension(inputs.shape, min_rank=4)
+        initializer = _he_initializer(kernel_size * kernel_size * depth)
+        shape = [kernel_size, kernel_size, depth_in, depth]
+        loss_scope = f"{sc.original_name_scope}DW"
+        kernel = layers.model_variable(
+            "DW", shape, inputs.dtype.base_dtype, initializer, regularizer=weights_regularizer, loss_scope=loss_scope
+        )
+        outputs = tf.nn.conv2d(inputs, kernel, stride, "SAME", name="Conv2D")
+        return utils.collect_named_outputs(outputs_collections, sc.name, outputs)
+
+
+_linear = slim.add_arg_scope(linear)
+
+
+@functools.cache  # equal units ask for the same initializer, by which they are known to be equal
+def _he_initializer(fan_out: int) -> Callable:
+    return v1.random_normal_initializer(stddev=math.sqrt(2 / fan_out))
+
+
+def _batch_norm(inputs: tf.Tensor, scope: str, relu_leakiness: float) -> tf.Tensor:
+    """Batch norm and leaky ReLU; outside of training with histograms of the moving statistics."""
+    normalized = layers.population_batch_norm(inputs, decay=0.9, scope=scope)
+    if layers.static_bool(layers.training_mode()) is not True:
+        with v1.variable_scope(scope, reuse=True, auxiliary_name_scope=False):
+            for name in ("moving_mean", "moving_variance"):
+                moving = v1.get_variable(name)
+                v1.summary.histogram(moving.op.name, moving)
+    return tf.nn.leaky_relu(normalized, relu_leakiness, name=f"{scope}/leaky_relu")
+
+
+@slim.add_arg_scope
+def residual(
+    inputs: tf.Tensor,
+    depth: int,
+    stride: int,
+    activate_before_residual: bool = False,
+    relu_leakiness: float = 0.1,
+    outputs_collections: layers.Collections = None,
+    scope: str | None = None,
+) -> tf.Tensor:
+    """The two-layer unit: two 3x3 convolutions, each after batch norm and activation, beside a shortcut.
+
+    Where the depths differ the shortcut is averaged over windows of the stride, and gets channels of zeros, one half
+    before and one half after its own.
+
+    Args:
+      inputs: [batch, height, width, channels]; height and width multiples of ``stride``.
+      depth: channels of the output, no fewer than those of ``inputs``.
+      stride: of the first convolution and the shortcut.
+      activate_before_residual: whether the shortcut branches off after the first activation, and not before.
+      relu_leakiness: slope of the ReLU below zero.
+      outputs_collections: collections that get the output, under the scope's name.
+      scope: variable scope; 'residual' where None.
+
+    Returns:
+      [batch, height / stride, width / stride, depth].
+    """
+    with v1.variable_scope(scope, "residual", [inputs]) as sc:
+        with v1.variable_scope("shared_activation" if activate_before_residual else "residual_only_activation"):
+            net = _batch_norm(inputs, "init_bn", relu_leakiness)
+        shortcut = net if activate_before_residual else inputs
+        with v1.variable_scope("sub1"):
+            net = _conv2d(net, depth, 3, stride, scope="conv1")
+        with v1.variable_scope("sub2"):
+            net = _batch_norm(net, "bn2", relu_leakiness)
+            net = _conv2d(net, depth, 3, 1, scope="conv2")
+        with v1.variable_scope("sub_add"):
+            net += _widened(shortcut, depth, stride)
+        return utils.collect_named_outputs(outputs_collections, sc.name, net)
+
+
+def _widened(inputs: tf.Tensor, depth: int, stride: int) -> tf.Tensor:
+    """``inputs`` averaged over windows of the stride, with channels of zeros around its own."""
+    if stride > 1:
+        inputs = tf.nn.avg_pool2d(inputs, stride, stride, "VALID")
+    missing = depth - utils.last_dimension(inputs.shape, min_rank=4)
+    if missing < 0:
+        raise ValueError(f"depth must be at least the {depth - missing} channels of the unit's input, and is {depth}.")
+    if missing > 0:
+        inputs = tf.pad(inputs, [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
+    return inputs
+
+
+@slim.add_arg_scope
+def bottleneck_residual(
+    inputs: tf.Tensor,
+    depth: int,
+    stride: int,
+    activate_before_residual: bool = False,
+    relu_leakiness: float = 0.1,
+    outputs_collections: layers.Collections = None,
+    scope: str | None = None,
+) -> tf.Tensor:
+    """The bottleneck unit: 1x1, 3x3 and 1x1 convolution, each after batch norm and activation, beside a shortcut.
+
+    The first convolution carries the stride; inside there is a quarter of the channels. Where the depths differ the
+    shortcut is a 1x1 projection.
+
+    Arguments and result are those of ``residual``; ``depth`` is a multiple of 4.
+    """
+    if depth % 4:
+        raise ValueError(f"depth of a bottleneck unit must be a multiple of 4, and is {depth}.")
+    with v1.variable_scope(scope, "bottleneck_residual", [inputs]) as sc:
+        with v1.variable_scope("common_bn_relu" if activate_before_residual else "residual_bn_relu"):
+            net = _batch_norm(inputs, "init_bn", relu_leakiness)
+        shortcut = net if activate_before_residual else inputs
+        with v1.variable_scope("sub1"):
+            net = _conv2d(net, depth // 4, 1, stride, scope="conv1")
+        with v1.variable_scope("sub2"):
+            net = _batch_norm(net, "bn2", relu_leakiness)
+            net = _conv2d(net, depth // 4, 3, 1, scope="conv2")
+        with v1.variable_scope("sub3"):
+            net = _batch_norm(net, "bn3", relu_leakiness)
+            net = _conv2d(net, depth, 1, 1, scope="conv3")
+        with v1.variable_scope("sub_add"):
+            if depth != utils.last_dimension(inputs.shape, min_rank=4):
+                shortcut = _conv2d(shortcut, depth, 1, stride, scope="project")
+            net += shortcut
+        return utils.collect_named_outputs(outputs_collections, sc.name, net)
+
+
+def resnet_cifar(
+    inputs: tf.Tensor,
+    n: int,
+    num_classes: int | None = None,
+    is_training: bool | tf.Tensor | None = None,
+    reuse: bool | None = None,
+    scope: str | None = None,
+    *,
+    bottleneck: bool = False,
+    activate_before_residual: Sequence[bool] = (True, False, False),
+    relu_leakiness: float = 0.1,
+) -> tuple[tf.Tensor, EndPoints]:
+    """Builds the network of three stages of ``n`` units, at strides 1, 2 and 4.
+
+    Args:
+      inputs: [batch, height, width, channels]; height and width multiples of 4, 32 in the paper.
+      n: units a stage: 6n+2 layers of two-layer units, or 9n+2 of bottleneck units.
+      num_classes: channels of the logits; 0 or None for a network without.
+      is_training: mode of the batch norms. None takes it from the enclosing arg scope, and trains where none says.
+      reuse: whether the variables are taken again.
+      scope: variable scope around the network; None for none.
+      bottleneck: whether units are of the bottleneck kind, and stages four times as wide.
+      activate_before_residual: of the first unit of each stage, whether its shortcut branches off after the activation.
+      relu_leakiness: slope of the ReLUs below zero.
+
+    Returns:
+      net: the logits, [batch, num_classes]; without classes the features, [batch, channels].
+      end_points: from the end points' names to their tensors, in graph order: ``init/init_conv``, every unit and its
+        convolutions, ``unit_last``, ``global_pool``, ``logits``, ``predictions``.
+
+    Raises:
+      ValueError: for an argument that no network can be built from; the message names it.
+    """
+    inputs = tf.convert_to_tensor(inputs)
+    num_classes = check_inputs(inputs, num_classes)
+    _check_arguments(inputs, n, activate_before_residual)
+    unit_fn = bottleneck_residual if bottleneck else residual
+    around = (
+        v1.variable_scope(v1.get_variable_scope(), reuse=reuse, auxiliary_name_scope=False)
+        if scope is None
+        else v1.variable_scope(scope, reuse=reuse)
+    )
+    collection = v1.get_default_graph().unique_name("resnet_cifar_end_points")
+    with (
+        around as sc,
+        slim.arg_scope([_conv2d, residual, bottleneck_residual], outputs_collections=collection),
+        slim.arg_scope([residual, bottleneck_residual], relu_leakiness=relu_leakiness),
+        training_scope(is_training),
+    ):
+        prefix = f"{sc.name}/" if sc.name else ""
+        templates = VariableTemplates()
+        with v1.variable_scope("init"):
+            net = _conv2d(inputs, _STEM_DEPTH, 3, 1, scope="init_conv")
+        for stage, (base_depth, stride) in enumerate(zip(_BASE_DEPTHS, _STRIDES, strict=True), start=1):
+            depth = base_depth * 4 if bottleneck else base_depth
+            net = unit_fn(net, depth, stride, activate_before_residual[stage - 1], scope=f"unit_{stage}_0")
+            for i in range(1, n):
+                following = [f"{prefix}unit_{stage}_{j}" for j in range(i + 1, n)]
+                with templates.unit((depth, net.dtype), following, scope=f"unit_{stage}_{i}"):
+                    net = unit_fn(net, depth, 1, scope=f"unit_{stage}_{i}")
+        with v1.variable_scope("unit_last") as last:
+            net = _batch_norm(net, "final_bn", relu_leakiness)
+            utils.collect_named_outputs(collection, last.name, net)
+            net = tf.reduce_mean(net, [1, 2], name="global_pool")
+        end_points = utils.convert_collection_to_dict(collection, clear_collection=True)
+        end_points["global_pool"] = net
+        if num_classes:
+            # 'Uniform unit scaling': the logits vary as the features do.
+            initializer = v1.variance_scaling_initializer(1.0, "fan_in", "uniform")
+            net = _linear(net, num_classes, scope="logit", weights="DW", weights_initializer=initializer)
+            end_points[f"{prefix}logits"] = net
+            end_points["predictions"] = tf.nn.softmax(net, name="predictions")
+        return net, end_points
+
+
+def _check_arguments(inputs: tf.Tensor, n: int, activate_before_residual: Sequence[bool]) -> None:
+    if n < 1:
+        raise ValueError(f"n must be at least 1, and is {n}.")
+    if len(activate_before_residual) != len(_STRIDES):
+        raise ValueError(
+            f"activate_before_residual must say it of each of the {len(_STRIDES)} stages, "
+            f"and is {activate_before_residual!r}."
+        )
+    least = math.prod(_STRIDES)
+    if any(size is not None and size % least for size in inputs.shape.as_list()[1:3]):
+        raise ValueError(f"inputs must have a height and width that are multiples of {least}, and are {inputs.shape}.")
+
+
+def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
+    variant = VARIANTS[name]
+
+    def build(
+        inputs: tf.Tensor,
+        num_classes: int | None = None,
+        is_training: bool | tf.Tensor | None = None,
+        reuse: bool | None = None,
+        scope: str | None = None,
+        *,
+        activate_before_residual: Sequence[bool] = (True, False, False),
+        relu_leakiness: float = 0.1,
+    ) -> tuple[tf.Tensor, EndPoints]:
+        return resnet_cifar(
+            inputs,
+            variant.units[0],
+            num_classes,
+            is_training,
+            reuse,
+            scope,
+            bottleneck=variant.bottleneck,
+            activate_before_residual=activate_before_residual,
+            relu_leakiness=relu_leakiness,
+        )
+
+    kind = "bottleneck" if variant.bottleneck else "two-layer"
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = (
+        f"The network of {variant.units[0]} {kind} units a stage; ``resnet_cifar`` describes arguments and results."
+    )
+    build.default_image_size = variant.image_size
+    return build
+
+
+resnet_cifar_20 = _builder("resnet_cifar_20")
+resnet_cifar_32 = _builder("resnet_cifar_32")
+resnet_cifar_44 = _builder("resnet_cifar_44")
+resnet_cifar_56 = _builder("resnet_cifar_56")
+resnet_cifar_110 = _builder("resnet_cifar_110")
+resnet_cifar_164 = _builder("resnet_cifar_164")

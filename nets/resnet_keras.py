@@ -1,0 +1,355 @@
+"""ResNets as a well-known Keras tutorial writes them, 18 to 152 layers deep, and its network for digits.
+
+They are not the paper's (arXiv:1512.03385). What is odd about them belongs to them, and their weights need it:
+
+- the first convolution has stride 1, so that only its pooling halves the image before the blocks;
+- every block begins with a unit of stride 2, the first block too;
+- convolutions have biases, although a batch norm (epsilon 0.001) follows each;
+- the projected shortcut has a batch norm and a ReLU of its own, and none comes after the addition;
+- a bottleneck's stride sits in its first 1x1 convolution;
+- in training, the logits themselves are dropped at random.
+
+Under slim's names: ``<scope>/conv1``, ``<scope>/block{1..4}/unit_{i}/basic_keras/{conv1,conv2,shortcut}`` (of 18 and 34
+layers) or ``bottleneck_keras/{conv1,conv2,conv3,shortcut}``, each with ``weights``, ``biases`` and
+``BatchNorm/{beta,gamma,moving_mean,moving_variance}``; then ``<scope>/logits/{weights,biases}``. Keras' own automatic
+names count the same layers in the same order: ``nets.layer_info`` gives both.
+
+    with slim.arg_scope(resnet_keras.resnet_keras_arg_scope()):
+        net, end_points = resnet_keras.resnet_keras_18(images, 1000, is_training=False)
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import tensorflow as tf
+import tf_slim as slim
+from tf_slim.layers import utils
+
+from nets import layers
+from nets.resnet_utils import (
+    Block,
+    EndPoints,
+    Variant,
+    check_inputs,
+    collected_end_points,
+    linear,
+    stack_blocks_dense,
+    training_scope,
+)
+
+v1 = tf.compat.v1
+
+__all__ = [
+    "VARIANTS",
+    "basic_keras",
+    "bottleneck_keras",
+    "identity",
+    "resnet_keras",
+    "resnet_keras_18",
+    "resnet_keras_18_digits",
+    "resnet_keras_34",
+    "resnet_keras_50",
+    "resnet_keras_101",
+    "resnet_keras_152",
+    "resnet_keras_arg_scope",
+]
+
+VARIANTS = {
+    "resnet_keras_18": Variant(units=(2, 2, 2, 2), bottleneck=False),
+    "resnet_keras_34": Variant(units=(3, 4, 6, 3), bottleneck=False),
+    "resnet_keras_50": Variant(units=(3, 4, 6, 3)),
+    "resnet_keras_101": Variant(units=(3, 4, 23, 3)),
+    "resnet_keras_152": Variant(units=(3, 8, 36, 3)),
+    "resnet_keras_18_digits": Variant(units=(2, 2, 2, 2), image_size=28, bottleneck=False),
+}
+
+
+def resnet_keras_arg_scope(
+    weight_decay: float = 0.0,
+    batch_norm_updates_collections: layers.Collections = v1.GraphKeys.UPDATE_OPS,
+    *,
+    is_training: bool | tf.Tensor | None = None,
+) -> dict[str, dict[str, Any]]:
+    """The arg scope of these networks, for ``slim.arg_scope(...)``.
+
+    Args:
+      weight_decay: factor of the L2 loss on the weights; the tutorial has none.
+      batch_norm_updates_collections: where the updates of the moving statistics go; None for in place.
+      is_training: mode of the batch norms, where a builder is not told its own; None says nothing.
+    """
+    mode = {} if is_training is None else {"is_training": is_training}
+    regularizer = slim.l2_regularizer(weight_decay) if weight_decay else None
+    with (
+        slim.arg_scope([layers.conv2d, _linear], weights_regularizer=regularizer),
+        slim.arg_scope([layers.batch_norm], updates_collections=batch_norm_updates_collections, **mode) as scope,
+    ):
+        return scope
+
+
+_linear = slim.add_arg_scope(linear)
+
+
+def _conv2d(
+    inputs: tf.Tensor,
+    depth: int,
+    kernel_size: int,
+    stride: int,
+    scope: str,
+    activation_fn: Callable | None = tf.nn.relu,
+) -> tf.Tensor:
+    """Convolution, bias, batch norm, activation."""
+    return layers.conv2d(
+        inputs,
+        depth,
+        kernel_size,
+        stride=stride,
+        padding="SAME",
+        activation_fn=activation_fn,
+        normalizer_fn=_bias_and_batch_norm,
+        normalizer_params={},
+        scope=scope,
+    )
+
+
+def _bias_and_batch_norm(inputs: tf.Tensor) -> tf.Tensor:
+    channels = utils.last_dimension(inputs.shape, min_rank=4)
+    biases = layers.model_variable("biases", [channels], inputs.dtype)
+    # As Keras 3 has it; the Keras of TensorFlow 2.15 and before averages the sample's variance.
+    biased = tf.nn.bias_add(inputs, biases, name="BiasAdd")
+    return layers.population_batch_norm(biased, decay=0.99)
+
+
+def _check_rate(rate: int) -> None:
+    if rate != 1:
+        raise ValueError(f"rate must be 1: there is no dilated form of these units, and {rate} was given.")
+
+
+@slim.add_arg_scope
+def basic_keras(
+    inputs: tf.Tensor,
+    depth: int,
+    stride: int,
+    rate: int = 1,
+    outputs_collections: layers.Collections = None,
+    scope: str | None = None,
+) -> tf.Tensor:
+    """The two-layer unit: two 3x3 convolutions, beside the input itself or, where the shape changes, a projection.
+
+    Args:
+      inputs: [batch, height, width, channels].
+      depth: channels of the output and of both convolutions.
+      stride: of the first convolution and the shortcut.
+      rate: 1.
+      outputs_collections: collections that get the output, under the scope's name.
+      scope: variable scope; 'basic_keras' where None.
+
+    Returns:
+      [batch, ceil(height / stride), ceil(width / stride), depth].
+    """
+    _check_rate(rate)
+    with v1.variable_scope(scope, "basic_keras", [inputs]) as sc:
+        net = _conv2d(inputs, depth, 3, stride, scope="conv1")
+        net = _conv2d(net, depth, 3, 1, scope="conv2")
+        net += _shortcut(inputs, depth, stride)
+        return utils.collect_named_outputs(outputs_collections, sc.name, net)
+
+
+@slim.add_arg_scope
+def bottleneck_keras(
+    inputs: tf.Tensor,
+    depth: int,
+    stride: int,
+    rate: int = 1,
+    outputs_collections: layers.Collections = None,
+    scope: str | None = None,
+) -> tf.Tensor:
+    """The bottleneck unit: 1x1, 3x3 and 1x1 convolution, beside the input itself or a projection.
+
+    Arguments and result are those of ``basic_keras``; inside there are ``depth / 4`` channels, and the default scope is
+    'bottleneck_keras'.
+    """
+    _check_rate(rate)
+    with v1.variable_scope(scope, "bottleneck_keras", [inputs]) as sc:
+        net = _conv2d(inputs, depth // 4, 1, stride, scope="conv1")
+        net = _conv2d(net, depth // 4, 3, 1, scope="conv2")
+        net = _conv2d(net, depth, 1, 1, scope="conv3")
+        net += _shortcut(inputs, depth, stride)
+        return utils.collect_named_outputs(outputs_collections, sc.name, net)
+
+
+def _shortcut(inputs: tf.Tensor, depth: int, stride: int) -> tf.Tensor:
+    if stride == 1 and depth == utils.last_dimension(inputs.shape, min_rank=4):
+        return inputs
+    return _conv2d(inputs, depth, 1, stride, scope="shortcut")
+
+
+@slim.add_arg_scope
+def identity(
+    inputs: tf.Tensor,
+    rate: int = 1,
+    outputs_collections: layers.Collections = None,
+    scope: str | None = None,
+) -> tf.Tensor:
+    """The unit of the digit network: two 3x3 convolutions beside the input, and a ReLU after the addition.
+
+    Args:
+      inputs: [batch, height, width, channels].
+      rate: 1.
+      outputs_collections: collections that get the output, under the scope's name.
+      scope: variable scope; 'identity' where None.
+
+    Returns:
+      A tensor of the shape of ``inputs``.
+    """
+    _check_rate(rate)
+    with v1.variable_scope(scope, "identity", [inputs]) as sc:
+        depth = utils.last_dimension(inputs.shape, min_rank=4)
+        net = _conv2d(inputs, depth, 3, 1, scope="conv1")
+        net = _conv2d(net, depth, 3, 1, scope="conv2", activation_fn=None)
+        return utils.collect_named_outputs(outputs_collections, sc.name, tf.nn.relu(inputs + net))
+
+
+# For stack_blocks_dense, which copies the variables of equal units.
+for _unit_fn in (basic_keras, bottleneck_keras, identity):
+    _unit_fn.same_variables_for_any = ()
+
+
+def resnet_keras(
+    inputs: tf.Tensor,
+    blocks: Iterable[Block],
+    num_classes: int | None = None,
+    is_training: bool | tf.Tensor | None = None,
+    reuse: bool | None = None,
+    scope: str | None = None,
+    *,
+    dropout_rate: float = 0.5,
+) -> tuple[tf.Tensor, EndPoints]:
+    """Builds a network from ``blocks`` of ``basic_keras`` or ``bottleneck_keras`` units.
+
+    Args:
+      inputs: [batch, height, width, channels]; batch, height and width may be unknown.
+      blocks: the blocks, in order.
+      num_classes: channels of the logits; 0 or None for a network without.
+      is_training: whether batch norms normalize by the batch, and logits are dropped. None takes it from the enclosing
+        arg scope, and trains where none says.
+      reuse: whether the variables of ``scope`` are taken again.
+      scope: variable scope; 'resnet_keras', made unique, where None.
+      dropout_rate: part of the logits that is set to zero in training, the rest being scaled up.
+
+    Returns:
+      net: the logits, [batch, num_classes], dropped in training; without classes the features, [batch, channels].
+      end_points: from the end points' names to their tensors, in graph order.
+
+    Raises:
+      ValueError: for an argument that no network can be built from; the message names it.
+    """
+
+    def body(net: tf.Tensor) -> tf.Tensor:
+        net = _conv2d(net, 64, 7, 1, scope="conv1")
+        net = layers.max_pool2d(net, 3, stride=2, padding="SAME", scope="pool1")
+        return stack_blocks_dense(net, blocks)
+
+    return _build(inputs, body, num_classes, is_training, reuse, scope, "resnet_keras", dropout_rate)
+
+
+def _build(
+    inputs: tf.Tensor,
+    body: Callable[[tf.Tensor], tf.Tensor],
+    num_classes: int | None,
+    is_training: bool | tf.Tensor | None,
+    reuse: bool | None,
+    scope: str | None,
+    default_scope: str,
+    dropout_rate: float,
+) -> tuple[tf.Tensor, EndPoints]:
+    """The network of which ``body`` makes what comes before the pooling."""
+    inputs = tf.convert_to_tensor(inputs)
+    num_classes = check_inputs(inputs, num_classes)
+    if not 0 <= dropout_rate < 1:
+        raise ValueError(f"dropout_rate must be at least 0 and below 1, and is {dropout_rate}.")
+    units = [basic_keras, bottleneck_keras, identity]
+    with (
+        v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as sc,
+        collected_end_points(sc, [layers.conv2d, *units, stack_blocks_dense]) as collection,
+        training_scope(is_training),
+    ):
+        net = body(inputs)
+        end_points = utils.convert_collection_to_dict(collection)
+        net = tf.reduce_mean(net, [1, 2], name="global_pool")
+        end_points["global_pool"] = net
+        if num_classes:
+            net = tf.reshape(net, [-1, utils.last_dimension(net.shape, min_rank=2)], name="flatten")
+            net = end_points[sc.name + "/logits"] = _linear(net, num_classes, scope="logits")
+            if dropout_rate:
+                net = end_points[sc.name + "/dropout"] = _dropout(net, dropout_rate)
+            end_points["predictions"] = tf.nn.softmax(net, name="predictions")
+        return net, end_points
+
+
+def _dropout(inputs: tf.Tensor, rate: float) -> tf.Tensor:
+    """Dropout in the mode of the batch norms."""
+    mode = layers.training_mode()
+    training = layers.static_bool(mode)
+    if training is None:
+        return v1.cond(mode, lambda: tf.nn.dropout(inputs, rate), lambda: tf.identity(inputs), name="dropout")
+    return tf.nn.dropout(inputs, rate, name="dropout") if training else tf.identity(inputs, name="dropout")
+
+
+def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
+    variant = VARIANTS[name]
+    unit_fn, widening = (bottleneck_keras, 4) if variant.bottleneck else (basic_keras, 1)
+
+    def build(
+        inputs: tf.Tensor,
+        num_classes: int | None = None,
+        is_training: bool | tf.Tensor | None = None,
+        reuse: bool | None = None,
+        scope: str | None = name,
+        *,
+        dropout_rate: float = 0.5,
+    ) -> tuple[tf.Tensor, EndPoints]:
+        blocks = []
+        for block, base_depth, num_units, _ in variant.blocks():
+            unit = {"depth": base_depth * widening}
+            blocks.append(Block(block, unit_fn, [{**unit, "stride": 2}] + [{**unit, "stride": 1}] * (num_units - 1)))
+        return resnet_keras(inputs, blocks, num_classes, is_training, reuse, scope, dropout_rate=dropout_rate)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"The network of {variant.units} units a block; ``resnet_keras`` describes arguments and results."
+    build.default_image_size = variant.image_size
+    return build
+
+
+resnet_keras_18 = _builder("resnet_keras_18")
+resnet_keras_34 = _builder("resnet_keras_34")
+resnet_keras_50 = _builder("resnet_keras_50")
+resnet_keras_101 = _builder("resnet_keras_101")
+resnet_keras_152 = _builder("resnet_keras_152")
+
+
+def resnet_keras_18_digits(
+    inputs: tf.Tensor,
+    num_classes: int | None = None,
+    is_training: bool | tf.Tensor | None = None,
+    reuse: bool | None = None,
+    scope: str | None = "resnet_keras_18_digits",
+) -> tuple[tf.Tensor, EndPoints]:
+    """The network for digits of 28x28 grey levels: a 3x3 convolution, of stride 2 but for the first, before each block
+    of two ``identity`` units; no pooling but the last, and no dropout.
+
+    Arguments and results are those of ``resnet_keras``; variables are ``<scope>/conv{1..4}`` and
+    ``<scope>/block{1..4}/unit_{1,2}/identity/{conv1,conv2}``.
+    """
+    variant = VARIANTS["resnet_keras_18_digits"]
+
+    def body(net: tf.Tensor) -> tf.Tensor:
+        for i, (depth, num_units) in enumerate(zip(variant.base_depths, variant.units, strict=True), start=1):
+            net = _conv2d(net, depth, 3, 1 if i == 1 else 2, scope=f"conv{i}")
+            net = stack_blocks_dense(net, [Block(f"block{i}", identity, [{}] * num_units)])
+        return net
+
+    default_scope = "resnet_keras_18_digits"
+    return _build(inputs, body, num_classes, is_training, reuse, scope, default_scope, dropout_rate=0.0)
+
+
+resnet_keras_18_digits.default_image_size = VARIANTS["resnet_keras_18_digits"].image_size
