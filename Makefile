@@ -21,10 +21,10 @@ demo: $(STAMP)
 	$(BIN)/slimnets demo
 
 test: $(VENV)/.test-installed
-	$(BIN)/python -m pytest -m 'not full'
+	$(BIN)/python -m pytest --numprocesses 2 -m 'not full'
 
 test-all: $(VENV)/.test-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 	$(MAKE) bench
 
 lint: $(VENV)/.test-installed
@@ -43,7 +43,7 @@ test-oldest:
 	  $(OLDEST_PYTHON) -m venv --clear .venv-oldest && \
 	  .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
 	    --editable '.[test]' 'tensorflow-cpu==2.16.*' 'numpy==1.26.*' && touch .venv-oldest/.installed; }
-	.venv-oldest/bin/python -m pytest -m 'not full'
+	.venv-oldest/bin/python -m pytest --numprocesses 2 -m 'not full'
 
 clean:
 	rm -rf .venv .venv-oldest build *.egg-info demo-output

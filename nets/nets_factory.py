@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2
-from nets.resnet_utils import EndPoints, Variant, resnet_arg_scope
+from nets.resnet_utils import Builder, EndPoints, Variant, resnet_arg_scope
 
 __all__ = ["NETWORKS", "Network", "arg_scopes_map", "get_network", "get_network_fn", "networks_map"]
 
@@ -31,7 +31,7 @@ class Network(NamedTuple):
     """
 
     name: str
-    builder: Callable[..., tuple[tf.Tensor, EndPoints]]
+    builder: Builder
     arg_scope: Callable[..., dict[str, Any]]
     variant: Variant
     unit_scope: str
@@ -154,7 +154,7 @@ def get_network(name: str) -> Network:
 
 def get_network_fn(
     name: str, num_classes: int | None, weight_decay: float = 0.0, is_training: bool | tf.Tensor = False
-) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
+) -> Builder:
     """A function ``images -> (logits, end_points)`` that builds the network under its own arg scope.
 
     Args:

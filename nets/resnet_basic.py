@@ -8,14 +8,24 @@ predicted by a sigmoid:
         net, end_points = resnet_basic.resnet_basic_34(images, 1000, is_training=False)
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import tensorflow as tf
 import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
-from nets.resnet_utils import Block, EndPoints, Variant, build_resnet, conv2d_same, resnet_arg_scope, subsample
+from nets.resnet_utils import (
+    Block,
+    Builder,
+    EndPoints,
+    Variant,
+    build_resnet,
+    conv2d_same,
+    named,
+    resnet_arg_scope,
+    subsample,
+)
 
 v1 = tf.compat.v1
 
@@ -169,7 +179,7 @@ def resnet_basic_block(scope: str, depth: int, num_units: int, stride: int, shor
     return Block(scope, basic, units)
 
 
-def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
+def _builder(name: str) -> Builder:
     variant = VARIANTS[name]
 
     def build(
@@ -205,13 +215,11 @@ def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
             store_non_strided_activations=store_non_strided_activations,
         )
 
-    build.__name__ = build.__qualname__ = name
-    build.__doc__ = (
+    description = (
         f"The network of {variant.units} units a block; ``resnet_basic`` describes arguments and results, and "
         "``resnet_basic_block`` the shortcut."
     )
-    build.default_image_size = variant.image_size
-    return build
+    return named(build, name, variant, description)
 
 
 resnet_basic_18 = _builder("resnet_basic_18")

@@ -20,7 +20,7 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
-from nets.resnet_utils import EndPoints, Variant, check_inputs, linear, training_scope
+from nets.resnet_utils import Builder, EndPoints, Variant, check_inputs, linear, named, small_arg_scope, training_scope
 from nets.variable_templates import VariableTemplates
 
 v1 = tf.compat.v1
@@ -71,12 +71,7 @@ def resnet_cifar_arg_scope(
       batch_norm_updates_collections: where the updates of the moving statistics go; None for in place.
       is_training: mode of the batch norms, where a builder is not told its own; None says nothing.
     """
-    mode = {} if is_training is None else {"is_training": is_training}
-    with (
-        slim.arg_scope([_conv2d, _linear], weights_regularizer=slim.l2_regularizer(weight_decay)),
-        slim.arg_scope([layers.batch_norm], updates_collections=batch_norm_updates_collections, **mode) as scope,
-    ):
-        return scope
+    return small_arg_scope([_conv2d, linear], weight_decay, batch_norm_updates_collections, is_training)
 
 
 @slim.add_arg_scope
@@ -100,9 +95,6 @@ def _conv2d(
         )
         outputs = tf.nn.conv2d(inputs, kernel, stride, "SAME", name="Conv2D")
         return utils.collect_named_outputs(outputs_collections, sc.name, outputs)
-
-
-_linear = slim.add_arg_scope(linear)
 
 
 @functools.cache  # equal units ask for the same initializer, by which they are known to be equal
@@ -281,7 +273,7 @@ def resnet_cifar(
         if num_classes:
             # 'Uniform unit scaling': the logits vary as the features do.
             initializer = v1.variance_scaling_initializer(1.0, "fan_in", "uniform")
-            net = _linear(net, num_classes, scope="logit", weights="DW", weights_initializer=initializer)
+            net = linear(net, num_classes, scope="logit", weights="DW", weights_initializer=initializer)
             end_points[f"{prefix}logits"] = net
             end_points["predictions"] = tf.nn.softmax(net, name="predictions")
         return net, end_points
@@ -300,7 +292,7 @@ def _check_arguments(inputs: tf.Tensor, n: int, activate_before_residual: Sequen
         raise ValueError(f"inputs must have a height and width that are multiples of {least}, and are {inputs.shape}.")
 
 
-def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
+def _builder(name: str) -> Builder:
     variant = VARIANTS[name]
 
     def build(
@@ -326,12 +318,10 @@ def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
         )
 
     kind = "bottleneck" if variant.bottleneck else "two-layer"
-    build.__name__ = build.__qualname__ = name
-    build.__doc__ = (
+    description = (
         f"The network of {variant.units[0]} {kind} units a stage; ``resnet_cifar`` describes arguments and results."
     )
-    build.default_image_size = variant.image_size
-    return build
+    return named(build, name, variant, description)
 
 
 resnet_cifar_20 = _builder("resnet_cifar_20")

@@ -28,11 +28,14 @@ from tf_slim.layers import utils
 from nets import layers
 from nets.resnet_utils import (
     Block,
+    Builder,
     EndPoints,
     Variant,
     check_inputs,
     collected_end_points,
     linear,
+    named,
+    small_arg_scope,
     stack_blocks_dense,
     training_scope,
 )
@@ -77,16 +80,7 @@ def resnet_keras_arg_scope(
       batch_norm_updates_collections: where the updates of the moving statistics go; None for in place.
       is_training: mode of the batch norms, where a builder is not told its own; None says nothing.
     """
-    mode = {} if is_training is None else {"is_training": is_training}
-    regularizer = slim.l2_regularizer(weight_decay) if weight_decay else None
-    with (
-        slim.arg_scope([layers.conv2d, _linear], weights_regularizer=regularizer),
-        slim.arg_scope([layers.batch_norm], updates_collections=batch_norm_updates_collections, **mode) as scope,
-    ):
-        return scope
-
-
-_linear = slim.add_arg_scope(linear)
+    return small_arg_scope([layers.conv2d, linear], weight_decay, batch_norm_updates_collections, is_training)
 
 
 def _conv2d(
@@ -279,7 +273,7 @@ def _build(
         end_points["global_pool"] = net
         if num_classes:
             net = tf.reshape(net, [-1, utils.last_dimension(net.shape, min_rank=2)], name="flatten")
-            net = end_points[sc.name + "/logits"] = _linear(net, num_classes, scope="logits")
+            net = end_points[sc.name + "/logits"] = linear(net, num_classes, scope="logits")
             if dropout_rate:
                 net = end_points[sc.name + "/dropout"] = _dropout(net, dropout_rate)
             end_points["predictions"] = tf.nn.softmax(net, name="predictions")
@@ -295,7 +289,7 @@ def _dropout(inputs: tf.Tensor, rate: float) -> tf.Tensor:
     return tf.nn.dropout(inputs, rate, name="dropout") if training else tf.identity(inputs, name="dropout")
 
 
-def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
+def _builder(name: str) -> Builder:
     variant = VARIANTS[name]
     unit_fn, widening = (bottleneck_keras, 4) if variant.bottleneck else (basic_keras, 1)
 
@@ -314,10 +308,8 @@ def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
             blocks.append(Block(block, unit_fn, [{**unit, "stride": 2}] + [{**unit, "stride": 1}] * (num_units - 1)))
         return resnet_keras(inputs, blocks, num_classes, is_training, reuse, scope, dropout_rate=dropout_rate)
 
-    build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"The network of {variant.units} units a block; ``resnet_keras`` describes arguments and results."
-    build.default_image_size = variant.image_size
-    return build
+    description = f"The network of {variant.units} units a block; ``resnet_keras`` describes arguments and results."
+    return named(build, name, variant, description)
 
 
 resnet_keras_18 = _builder("resnet_keras_18")

@@ -21,6 +21,7 @@ from nets.variable_templates import VariableTemplates
 
 __all__ = [
     "Block",
+    "Builder",
     "EndPoints",
     "Variant",
     "bottleneck_block",
@@ -29,7 +30,9 @@ __all__ = [
     "collected_end_points",
     "conv2d_same",
     "linear",
+    "named",
     "resnet_arg_scope",
+    "small_arg_scope",
     "stack_blocks_dense",
     "subsample",
     "training_scope",
@@ -53,6 +56,9 @@ class Block(collections.namedtuple("Block", ["scope", "unit_fn", "args"])):
     """
 
 
+Builder = Callable[..., tuple[tf.Tensor, EndPoints]]
+
+
 class Variant(NamedTuple):
     """The dimensions of one network of a family.
 
@@ -71,6 +77,14 @@ class Variant(NamedTuple):
         """(scope, base_depth, num_units, stride) of each block; all but the last have stride 2."""
         for i, (base_depth, num_units) in enumerate(zip(self.base_depths, self.units, strict=True), start=1):
             yield f"block{i}", base_depth, num_units, 2 if i < len(self.units) else 1
+
+
+def named(build: Builder, name: str, variant: Variant, description: str) -> Builder:
+    """``build`` as the builder of the network ``name``: its name, description and default image size."""
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = description
+    build.default_image_size = variant.image_size
+    return build
 
 
 def bottleneck_block(unit_fn: Callable, scope: str, base_depth: int, num_units: int, stride: int) -> Block:
@@ -392,6 +406,7 @@ def _squeeze(logits: tf.Tensor) -> tf.Tensor:
     return tf.squeeze(logits, [1, 2], name="SpatialSqueeze")
 
 
+@slim.add_arg_scope
 def linear(
     inputs: tf.Tensor,
     num_outputs: int,
@@ -422,6 +437,27 @@ def linear(
         )
         biases = layers.model_variable("biases", [num_outputs], dtype)
         return tf.nn.bias_add(tf.matmul(inputs, matrix), biases, name="BiasAdd")
+
+
+def small_arg_scope(
+    weighted: Sequence[Callable],
+    weight_decay: float,
+    batch_norm_updates_collections: layers.Collections,
+    is_training: bool | tf.Tensor | None,
+) -> dict[str, dict[str, Any]]:
+    """The arg scope of a family that settles the rest in its layers.
+
+    Args:
+      weighted: functions that take ``weights_regularizer``.
+      weight_decay: factor of the L2 loss on their weights.
+      batch_norm_updates_collections, is_training: as for ``resnet_arg_scope``.
+    """
+    mode = {} if is_training is None else {"is_training": is_training}
+    with (
+        slim.arg_scope(weighted, weights_regularizer=slim.l2_regularizer(weight_decay) if weight_decay else None),
+        slim.arg_scope([layers.batch_norm], updates_collections=batch_norm_updates_collections, **mode) as scope,
+    ):
+        return scope
 
 
 def resnet_arg_scope(

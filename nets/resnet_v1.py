@@ -10,7 +10,7 @@ For classification into 1000 classes, of images [batch, 224, 224, 3]:
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import tensorflow as tf
 import tf_slim as slim
@@ -19,11 +19,13 @@ from tf_slim.layers import utils
 from nets import layers
 from nets.resnet_utils import (
     Block,
+    Builder,
     EndPoints,
     Variant,
     bottleneck_block,
     build_resnet,
     conv2d_same,
+    named,
     resnet_arg_scope,
     subsample,
 )
@@ -155,7 +157,7 @@ def _scaled(base_depth: int, depth_multiplier: float, min_base_depth: int) -> in
     return max(int(base_depth * depth_multiplier), min_base_depth)
 
 
-def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
+def _builder(name: str) -> Builder:
     variant = VARIANTS[name]
 
     def build(
@@ -191,17 +193,15 @@ def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
             pool1_padding=pool1_padding,
         )
 
-    build.__name__ = build.__qualname__ = name
-    build.__doc__ = (
+    description = (
         f"The network of {variant.units} units a block; ``resnet_v1`` describes arguments and results.\n\n"
         "The channels inside a block's units are ``depth_multiplier`` times the paper's, and at least "
         "``min_base_depth``."
     )
-    build.default_image_size = variant.image_size
-    return build
+    return named(build, name, variant, description)
 
 
-def _stored_before_squeeze(build: Callable[..., tuple[tf.Tensor, EndPoints]]) -> Callable:
+def _stored_before_squeeze(build: Builder) -> Builder:
     """``build`` with two arguments in the other order, which research/slim has in its two deepest networks."""
 
     def swapped(

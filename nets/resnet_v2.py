@@ -13,7 +13,7 @@ For dense prediction, sizes of a multiple of 32 plus 1 align the features' corne
             images, 21, is_training=False, global_pool=False, output_stride=16, spatial_squeeze=False)
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import tensorflow as tf
 import tf_slim as slim
@@ -22,11 +22,13 @@ from tf_slim.layers import utils
 from nets import layers
 from nets.resnet_utils import (
     Block,
+    Builder,
     EndPoints,
     Variant,
     bottleneck_block,
     build_resnet,
     conv2d_same,
+    named,
     resnet_arg_scope,
     subsample,
 )
@@ -169,7 +171,7 @@ def resnet_v2_block(scope: str, base_depth: int, num_units: int, stride: int) ->
     return bottleneck_block(bottleneck, scope, base_depth, num_units, stride)
 
 
-def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
+def _builder(name: str) -> Builder:
     variant = VARIANTS[name]
 
     def build(
@@ -200,10 +202,8 @@ def _builder(name: str) -> Callable[..., tuple[tf.Tensor, EndPoints]]:
             store_non_strided_activations=store_non_strided_activations,
         )
 
-    build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"The network of {variant.units} units a block; ``resnet_v2`` describes arguments and results."
-    build.default_image_size = variant.image_size
-    return build
+    description = f"The network of {variant.units} units a block; ``resnet_v2`` describes arguments and results."
+    return named(build, name, variant, description)
 
 
 resnet_v2_50 = _builder("resnet_v2_50")

@@ -310,7 +310,7 @@ def run_in_process(*arguments):
     )
 
 
-@pytest.mark.parametrize("family", ["v1", "v2"])
+@pytest.mark.parametrize("family", [pytest.param("v1", marks=pytest.mark.full), "v2"])
 def test_tf_slims_own_suites_pass_on_our_networks(family):
     done = run_in_process("-m", "tests.tf_slim_suite", family)
     assert done.returncode == 0, done.stderr[-5000:]
@@ -325,7 +325,15 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "graph",
+        "disable_v2_behavior",
+        pytest.param("disable_eager_execution", marks=pytest.mark.full),
+        pytest.param("disable_resource_variables", marks=pytest.mark.full),
+    ],
+)
 def test_research_slim_training_code_runs(mode, tmp_path):
     """A training script as written for research/slim, with a head that calls slim.batch_norm itself."""
     done = run_in_process("-m", "tests.research_slim_script", MODES[mode], str(tmp_path / "model.ckpt"))

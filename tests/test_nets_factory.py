@@ -48,8 +48,11 @@ def held_against_another_implementation():
         for function in vars(module).values():
             marks = getattr(function, "pytestmark", [])
             if "parity" in {mark.name for mark in marks}:
-                (names,) = (mark.args[1] for mark in marks if mark.name == "parametrize" and mark.args[0] == "name")
-                yield from (name if isinstance(name, str) else name.values[0] for name in names)
+                parametrizations = [mark.args for mark in marks if mark.name == "parametrize"]
+                (values,) = (values for names, values in parametrizations if "name" in (names, names[0]))
+                for value in values:
+                    value = getattr(value, "values", value)  # of a pytest.param
+                    yield value if isinstance(value, str) else value[0]
 
 
 @pytest.mark.parametrize("name", nets_factory.NETWORKS)

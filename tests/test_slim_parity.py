@@ -80,7 +80,7 @@ def test_every_end_point_equals_tf_slims_to_the_bit(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("output_stride", [8, pytest.param(16, marks=pytest.mark.full)])
 def test_end_points_under_output_stride_equal_tf_slims(name, output_stride):
     shape = [1, 97, 129, 3]
     options = {"output_stride": output_stride, "global_pool": False}
@@ -210,16 +210,34 @@ def compare_steps(builder, their_builder, shape, updates_collections, mode, **kw
     return {name: values[name] for name in step[2]}, step[2]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("updates_collections", [UPDATE_OPS, None, "my_updates"])
-@pytest.mark.parametrize("mode", ["python", "true tensor", "false tensor"])
+STEPS = [
+    (family, updates_collections, mode)
+    for family in FAMILIES
+    for updates_collections in (UPDATE_OPS, None, "my_updates")
+    for mode in ("python", "true tensor", "false tensor")
+]
+# Of each family every collection and every mode once.
+QUICK_STEPS = [
+    ("v1", UPDATE_OPS, "python"),
+    ("v1", None, "true tensor"),
+    ("v1", "my_updates", "false tensor"),
+    ("v2", UPDATE_OPS, "true tensor"),
+    ("v2", None, "python"),
+    ("v2", "my_updates", "false tensor"),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "updates_collections", "mode"),
+    [step if step in QUICK_STEPS else pytest.param(*step, marks=pytest.mark.full) for step in STEPS],
+)
 def test_training_step_equals_tf_slims(family, updates_collections, mode):
     before, after = compare_steps(*both_small(family), [4, 65, 65, 3], updates_collections, mode)
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed == (set() if mode == "false tensor" else set(before))
 
 
-@pytest.mark.parametrize("onednn", ["0", "1"])
+@pytest.mark.parametrize("onednn", ["0", pytest.param("1", marks=pytest.mark.full)])
 def test_atrous_training_step_equals_tf_slims(onednn):
     """In a process of its own: whether TensorFlow uses oneDNN is settled when it is imported."""
     call = "from tests import test_slim_parity; test_slim_parity.compare_atrous_steps()"

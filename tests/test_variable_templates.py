@@ -115,7 +115,13 @@ SURROUNDINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SURROUNDINGS)
+# The others are of the same kind, and in the full run.
+QUICK = ("device", "initial value from outside", "partitioner of some", "getter that freezes", "regularizer")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in SURROUNDINGS]
+)
 def test_graph_is_the_same_in_any_surroundings(name, monkeypatch):
     surrounding = SURROUNDINGS[name]
     assert as_written(build(surrounding=surrounding)) == one_by_one(monkeypatch, surrounding=surrounding)
