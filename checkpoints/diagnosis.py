@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from checkpoints.reader import CheckpointError, CheckpointReader
 from nets.nets_factory import NETWORKS, Network
@@ -18,6 +18,13 @@ _UNITS = (
 )
 # The first kernel of the first unit, where it is not slim's.
 _FIRST_KERNEL = {"sub1": "unit_1_0/sub1/conv1/DW"}
+# Of resnet_basic: by whether the first two units of block1, and the first of block2, have a projection.
+_SHORTCUTS = {
+    (False, False, False): "A",
+    (False, False, True): "B",
+    (True, True, True): "C",
+    (True, False, True): "first_unit",
+}
 _LOGITS = ("logits/weights", "logit/DW")
 
 # The published v2 weights have a background class, and were trained and evaluated with inception preprocessing at
@@ -33,6 +40,7 @@ class Diagnosis(NamedTuple):
     scope: variable scope of the network in the file.
     num_classes: classes of its logits; 0 where it has none.
     preprocessing, image_size: the input that the weights were trained for.
+    options: further arguments of the network's builder, which the names tell.
     """
 
     network: Network
@@ -40,6 +48,7 @@ class Diagnosis(NamedTuple):
     num_classes: int
     preprocessing: str
     image_size: int
+    options: dict[str, Any]
 
 
 def diagnose(reader: CheckpointReader) -> Diagnosis:
@@ -60,7 +69,20 @@ def diagnose(reader: CheckpointReader) -> Diagnosis:
     network, scope = found[0]
     logits = [reader.shapes[_joined(scope, name)] for name in _LOGITS if _joined(scope, name) in reader.shapes]
     num_classes = logits[0][-1] if logits else 0
-    return Diagnosis(network, scope, num_classes, *expected_input(network, num_classes))
+    options = _options(network, {name.removeprefix(_joined(scope, "")) for name in reader.shapes})
+    return Diagnosis(network, scope, num_classes, *expected_input(network, num_classes), options)
+
+
+def _options(network: Network, names: set[str]) -> dict[str, Any]:
+    """The builder's arguments that these names of variables, relative to its scope, call for."""
+    if network.unit_scope == "basic":
+        projected = [f"block{unit}/basic/shortcut/weights" in names for unit in ("1/unit_1", "1/unit_2", "2/unit_1")]
+        return {"shortcut": _SHORTCUTS.get(tuple(projected), "B")}
+    if network.unit_scope == "sub1":
+        scopes = {name.rpartition("/init_bn/")[0] for name in names}
+        shared = [bool({f"unit_{i}_0/shared_activation", f"unit_{i}_0/common_bn_relu"} & scopes) for i in (1, 2, 3)]
+        return {"activate_before_residual": tuple(shared)}
+    return {}
 
 
 def expected_input(network: Network, num_classes: int) -> tuple[str, int]:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 __all__ = ["Layer", "describe_layers"]
@@ -62,9 +63,10 @@ class _Node:
 
 
 def describe_layers(inputs: tf.Tensor, outputs: tf.Tensor) -> list[Layer]:
-    """The layers between two tensors of a network built for inference, in the order of Keras' summary.
+    """The layers between two tensors of a network built for inference.
 
-    That is by the longest way to the outputs, the farthest first, and else as they were made.
+    They come by the longest way to the outputs, the farthest first, and else as they were made: for the networks of
+    ``resnet_keras`` that is the order of Keras' summary.
 
     Args:
       inputs: the network's input.
@@ -72,6 +74,9 @@ def describe_layers(inputs: tf.Tensor, outputs: tf.Tensor) -> list[Layer]:
 
     Returns:
       One Layer each, the input first.
+
+    Raises:
+      ValueError: if the outputs do not depend on the inputs.
     """
     nodes = _nodes(inputs, outputs)
     counts: Counter[str] = Counter()
@@ -101,8 +106,11 @@ def _nodes(inputs: tf.Tensor, outputs: tf.Tensor) -> list[_Node]:
     layers = {"": first}
     made_by: dict[str, set[_Node]] = {inputs.name: {first}}  # tensors that depend on the inputs
     variables: dict[str, set[str]] = {}  # tensors that depend on variables, and not on the inputs
+    wanted = _ancestors(outputs)
+    if inputs.op.name not in wanted:
+        raise ValueError(f"{outputs.name} does not depend on {inputs.name}.")
     for op in inputs.graph.get_operations():
-        if op is inputs.op:
+        if op is inputs.op or op.name not in wanted:
             continue
         sources = [made_by[tensor.name] for tensor in op.inputs if tensor.name in made_by]
         read = set().union(*(variables.get(tensor.name, ()) for tensor in op.inputs))
@@ -121,9 +129,18 @@ def _nodes(inputs: tf.Tensor, outputs: tf.Tensor) -> list[_Node]:
             layer.sources |= makers - {layer}
             makers = {layer}
         made_by.update((tensor.name, makers) for tensor in op.outputs)
-        if op is outputs.op:
-            break
     return list(layers.values())
+
+
+def _ancestors(tensor: tf.Tensor) -> set[str]:
+    """The names of the ops that a tensor depends on."""
+    found, waiting = {tensor.op.name}, [tensor.op]
+    while waiting:
+        for source in waiting.pop().inputs:
+            if source.op.name not in found:
+                found.add(source.op.name)
+                waiting.append(source.op)
+    return found
 
 
 def _kind(op: tf.Operation, inputs: int, variables: set[str]) -> str | None:
@@ -136,6 +153,8 @@ def _kind(op: tf.Operation, inputs: int, variables: set[str]) -> str | None:
         return _KINDS_BY_NAME.get(op.name.rpartition("/")[2])
     if op.type in ("Add", "AddV2") and inputs < 2:
         return None
+    if op.type == "Pad" and np.any(tf.get_static_value(op.inputs[1])[3]):
+        return "Lambda"  # channels of zeros, for which Keras has no layer
     return _KINDS.get(op.type)
 
 

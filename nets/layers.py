@@ -15,17 +15,20 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 import tf_slim as slim
 from tf_slim.layers import utils
 
 __all__ = [
+    "ZEROS",
     "batch_norm",
     "conv2d",
     "max_pool2d",
     "model_variable",
     "population_batch_norm",
     "repair_tf_slim",
+    "scoped_arguments",
     "softmax",
     "static_bool",
     "training_mode",
@@ -37,7 +40,7 @@ v1 = tf.compat.v1
 Collections = str | Sequence[str] | None
 VariablesCollections = Collections | dict[str, Collections]
 
-_XAVIER, _ZEROS, _ONES = slim.xavier_initializer(), v1.zeros_initializer(), v1.ones_initializer()
+_XAVIER, ZEROS, _ONES = slim.xavier_initializer(), v1.zeros_initializer(), v1.ones_initializer()
 
 _BY_KEY: dict[str, Callable] = {}
 
@@ -94,7 +97,7 @@ def model_variable(
     name: str,
     shape: Sequence[int],
     dtype: tf.DType,
-    initializer: Any = _ZEROS,
+    initializer: Any = ZEROS,
     variables_collections: VariablesCollections = None,
     regularizer: Callable | None = None,
     trainable: bool = True,
@@ -125,19 +128,24 @@ def model_variable(
 
 def static_bool(value: Any) -> bool | None:
     """``value`` as a Python bool, or None where it is a tensor or variable whose value the graph does not fix."""
-    if isinstance(value, tf.Variable):
-        return None
-    if tf.is_tensor(value):
-        value = tf.get_static_value(value)
+    if isinstance(value, tf.Variable) or tf.is_tensor(value):
+        if value.dtype.base_dtype != tf.bool or value.shape.rank not in (0, None):
+            raise ValueError(f"is_training must be True, False or a boolean scalar, and is {value}.")
+        value = None if isinstance(value, tf.Variable) else tf.get_static_value(value)
         return None if value is None else bool(value)
-    if value is None or isinstance(value, str):
-        raise ValueError(f"is_training is {value!r}; give True, False or a boolean tensor.")
+    if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
+        raise ValueError(f"is_training must be True, False or a boolean tensor, and is {value!r}.")
     return bool(value)
+
+
+def scoped_arguments(layer: Callable) -> dict[str, Any]:
+    """The arguments that the current arg scope has for a layer."""
+    return slim.current_arg_scope().get(slim.arg_scope_func_key(layer), {})
 
 
 def training_mode() -> bool | tf.Tensor:
     """The ``is_training`` that the current arg scope has for batch norms; True where it has none."""
-    return slim.current_arg_scope().get(slim.arg_scope_func_key(batch_norm), {}).get("is_training", True)
+    return scoped_arguments(batch_norm).get("is_training", True)
 
 
 def population_batch_norm(inputs: tf.Tensor, decay: float, scope: str | None = None) -> tf.Tensor:
@@ -165,7 +173,7 @@ def conv2d(
     normalizer_params: dict[str, Any] | None = None,
     weights_initializer: Any = _XAVIER,
     weights_regularizer: Callable | None = None,
-    biases_initializer: Any = _ZEROS,
+    biases_initializer: Any = ZEROS,
     biases_regularizer: Callable | None = None,
     reuse: bool | None = None,
     variables_collections: VariablesCollections = None,
@@ -400,13 +408,13 @@ def _batch_norm_parameters(
             loss_scope=name_scope + name,
         )
 
-    beta = parameter("beta", _ZEROS, trainable) if center else tf.zeros([channels])
+    beta = parameter("beta", ZEROS, trainable) if center else tf.zeros([channels])
     gamma = parameter("gamma", _ONES, trainable) if scale else tf.ones([channels])
     variable_scope = v1.get_variable_scope()
     partitioner = variable_scope.partitioner
     # In one piece: an update of a partitioned variable would need its statistics cut alike.
     variable_scope.set_partitioner(None)
-    moving_mean = parameter("moving_mean", _ZEROS, trainable=False)
+    moving_mean = parameter("moving_mean", ZEROS, trainable=False)
     moving_variance = parameter("moving_variance", _ONES, trainable=False)
     variable_scope.set_partitioner(partitioner)
     return _BatchNormParameters(gamma, beta, moving_mean, moving_variance)

@@ -145,6 +145,8 @@ def get_network(name: str) -> Network:
     Raises:
       ValueError: for an unknown name, with the nearest ones.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"Name of network must be a string, and is {name!r}.")
     if name not in NETWORKS:
         nearest = difflib.get_close_matches(name, NETWORKS)
         hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"there is {', '.join(NETWORKS)}."
@@ -176,5 +178,6 @@ def get_network_fn(
         with slim.arg_scope(network.arg_scope(weight_decay=weight_decay)):
             return network.builder(images, num_classes, is_training=is_training, **kwargs)
 
+    del network_fn.__wrapped__  # whose signature would be shown in the place of this one
     network_fn.default_image_size = network.image_size
     return network_fn

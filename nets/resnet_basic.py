@@ -1,6 +1,6 @@
 """ResNets of two-layer units, 18 and 34 layers deep: He, Zhang, Ren, Sun, arXiv:1512.03385, Table 1 and Fig. 5 (left).
 
-The functions of torchvision's and timm's ResNet-18 and 34 (with ``shortcut='B'``), under slim's names and arg scopes.
+With ``shortcut='B'`` they compute what torchvision's and timm's ResNet-18 and 34 do, under slim's names and arg scopes.
 A block's stride sits in its first unit, convolutions and ``pool1`` pad alike on all sides, and a single class is
 predicted by a sigmoid:
 
@@ -148,7 +148,7 @@ def resnet_basic(
         default_scope="resnet_basic",
         unit_fn=basic,
         preactivation=False,
-        pool1_padding=pool1_padding or ("PAD1" if include_root_block else None),
+        pool1_padding="PAD1" if pool1_padding is None and include_root_block else pool1_padding,
         store_non_strided_activations=store_non_strided_activations,
         sigmoid_of_one_class=True,
     )
@@ -171,7 +171,7 @@ def resnet_basic_block(scope: str, depth: int, num_units: int, stride: int, shor
     Raises:
       ValueError: for an unknown shortcut.
     """
-    if shortcut not in SHORTCUTS:
+    if not isinstance(shortcut, str) or shortcut not in SHORTCUTS:
         raise ValueError(f"shortcut must be {_listed(SHORTCUTS)}, and is {shortcut!r}.")
     first, rest = SHORTCUTS[shortcut]
     units = [{"depth": depth, "stride": stride, "nominal_stride": stride, "shortcut": first}]
@@ -194,7 +194,6 @@ def _builder(name: str) -> Builder:
         *,
         shortcut: str = "B",
         pool1_padding: str | None = None,
-        store_non_strided_activations: bool | None = None,
     ) -> tuple[tf.Tensor, EndPoints]:
         blocks = [
             resnet_basic_block(f"block{i}", depth, num_units, 1 if i == 1 else 2, shortcut)
@@ -212,7 +211,6 @@ def _builder(name: str) -> Builder:
             reuse=reuse,
             scope=scope,
             pool1_padding=pool1_padding,
-            store_non_strided_activations=store_non_strided_activations,
         )
 
     description = (

@@ -2,7 +2,8 @@
 
 The networks of tensorflow/models, research/resnet/resnet_model.py, under its names and with its own batch norm (epsilon
 0.001, moving averages of decay 0.9, the population's variance) and leaky ReLU. No scope is around them unless one is
-named, so that the variables have the names that they have there, ``unit_1_0/sub1/conv1/DW``:
+named, so that the variables have the names that they have there, ``unit_1_0/sub1/conv1/DW``. Of arg scopes they answer
+to ``resnet_cifar_arg_scope`` and to what is set on ``batch_norm``; their convolutions are not slim's:
 
     with slim.arg_scope(resnet_cifar.resnet_cifar_arg_scope()):
         logits, end_points = resnet_cifar.resnet_cifar_32(images, 10, is_training=True)
@@ -12,6 +13,7 @@ named, so that the variables have the names that they have there, ``unit_1_0/sub
 
 import functools
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +22,17 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
-from nets.resnet_utils import Builder, EndPoints, Variant, check_inputs, linear, named, small_arg_scope, training_scope
+from nets.resnet_utils import (
+    Builder,
+    EndPoints,
+    Variant,
+    check_inputs,
+    linear,
+    named,
+    small_arg_scope,
+    training_scope,
+    whole_number,
+)
 from nets.variable_templates import VariableTemplates
 
 v1 = tf.compat.v1
@@ -106,10 +118,11 @@ def _batch_norm(inputs: tf.Tensor, scope: str, relu_leakiness: float) -> tf.Tens
     """Batch norm and leaky ReLU; outside of training with histograms of the moving statistics."""
     normalized = layers.population_batch_norm(inputs, decay=0.9, scope=scope)
     if layers.static_bool(layers.training_mode()) is not True:
-        with v1.variable_scope(scope, reuse=True, auxiliary_name_scope=False):
+        with v1.variable_scope(scope, reuse=True, auxiliary_name_scope=False) as sc:
+            sc.set_partitioner(None)  # as they were made
             for name in ("moving_mean", "moving_variance"):
                 moving = v1.get_variable(name)
-                v1.summary.histogram(moving.op.name, moving)
+                v1.summary.histogram(moving.op.name, moving)  # the whole name, inside of its scope: as in the original
     return tf.nn.leaky_relu(normalized, relu_leakiness, name=f"{scope}/leaky_relu")
 
 
@@ -239,7 +252,8 @@ def resnet_cifar(
     """
     inputs = tf.convert_to_tensor(inputs)
     num_classes = check_inputs(inputs, num_classes)
-    _check_arguments(inputs, n, activate_before_residual)
+    n = whole_number("n", n, least=1)
+    _check_arguments(inputs, activate_before_residual, relu_leakiness)
     unit_fn = bottleneck_residual if bottleneck else residual
     around = (
         v1.variable_scope(v1.get_variable_scope(), reuse=reuse, auxiliary_name_scope=False)
@@ -279,14 +293,12 @@ def resnet_cifar(
         return net, end_points
 
 
-def _check_arguments(inputs: tf.Tensor, n: int, activate_before_residual: Sequence[bool]) -> None:
-    if n < 1:
-        raise ValueError(f"n must be at least 1, and is {n}.")
-    if len(activate_before_residual) != len(_STRIDES):
-        raise ValueError(
-            f"activate_before_residual must say it of each of the {len(_STRIDES)} stages, "
-            f"and is {activate_before_residual!r}."
-        )
+def _check_arguments(inputs: tf.Tensor, activate_before_residual: Sequence[bool], relu_leakiness: float) -> None:
+    given = activate_before_residual
+    if not isinstance(given, Sequence) or [type(one) for one in given] != [bool] * len(_STRIDES):
+        raise ValueError(f"activate_before_residual must be {len(_STRIDES)} bools, one a stage, and is {given!r}.")
+    if not isinstance(relu_leakiness, numbers.Real) or not 0 <= relu_leakiness < math.inf:
+        raise ValueError(f"relu_leakiness must be a number of at least 0, and is {relu_leakiness!r}.")
     least = math.prod(_STRIDES)
     if any(size is not None and size % least for size in inputs.shape.as_list()[1:3]):
         raise ValueError(f"inputs must have a height and width that are multiples of {least}, and are {inputs.shape}.")

@@ -7,7 +7,7 @@ They are not the paper's (arXiv:1512.03385). What is odd about them belongs to t
 - convolutions have biases, although a batch norm (epsilon 0.001) follows each;
 - the projected shortcut has a batch norm and a ReLU of its own, and none comes after the addition;
 - a bottleneck's stride sits in its first 1x1 convolution;
-- in training, the logits themselves are dropped at random.
+- dropout is applied to the logits, not to what they are made from.
 
 Under slim's names: ``<scope>/conv1``, ``<scope>/block{1..4}/unit_{i}/basic_keras/{conv1,conv2,shortcut}`` (of 18 and 34
 layers) or ``bottleneck_keras/{conv1,conv2,conv3,shortcut}``, each with ``weights``, ``biases`` and
@@ -18,6 +18,7 @@ names count the same layers in the same order: ``nets.layer_info`` gives both.
         net, end_points = resnet_keras.resnet_keras_18(images, 1000, is_training=False)
 """
 
+import numbers
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -107,9 +108,20 @@ def _conv2d(
 
 def _bias_and_batch_norm(inputs: tf.Tensor) -> tf.Tensor:
     channels = utils.last_dimension(inputs.shape, min_rank=4)
-    biases = layers.model_variable("biases", [channels], inputs.dtype)
-    # As Keras 3 has it; the Keras of TensorFlow 2.15 and before averages the sample's variance.
+    # conv2d has no biases under a normalizer: what the scope says of them is obeyed here.
+    scoped = layers.scoped_arguments(layers.conv2d)
+    biases = layers.model_variable(
+        "biases",
+        [channels],
+        inputs.dtype,
+        scoped.get("biases_initializer", layers.ZEROS),
+        scoped.get("variables_collections"),
+        scoped.get("biases_regularizer"),
+        scoped.get("trainable", True),
+        loss_scope=f"{v1.get_default_graph().get_name_scope()}/bias",
+    )
     biased = tf.nn.bias_add(inputs, biases, name="BiasAdd")
+    # The population's variance as in Keras 3; the Keras of TensorFlow 2.15 and before averages the sample's.
     return layers.population_batch_norm(biased, decay=0.99)
 
 
@@ -163,6 +175,8 @@ def bottleneck_keras(
     'bottleneck_keras'.
     """
     _check_rate(rate)
+    if depth % 4:
+        raise ValueError(f"depth of a bottleneck unit must be a multiple of 4, and is {depth}.")
     with v1.variable_scope(scope, "bottleneck_keras", [inputs]) as sc:
         net = _conv2d(inputs, depth // 4, 1, stride, scope="conv1")
         net = _conv2d(net, depth // 4, 3, 1, scope="conv2")
@@ -259,8 +273,8 @@ def _build(
     """The network of which ``body`` makes what comes before the pooling."""
     inputs = tf.convert_to_tensor(inputs)
     num_classes = check_inputs(inputs, num_classes)
-    if not 0 <= dropout_rate < 1:
-        raise ValueError(f"dropout_rate must be at least 0 and below 1, and is {dropout_rate}.")
+    if not isinstance(dropout_rate, numbers.Real) or not 0 <= dropout_rate < 1:
+        raise ValueError(f"dropout_rate must be a number of at least 0 and below 1, and is {dropout_rate!r}.")
     units = [basic_keras, bottleneck_keras, identity]
     with (
         v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as sc,

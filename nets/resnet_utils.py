@@ -8,6 +8,7 @@ numbers are those of a stride in the next block's first unit, with less memory.
 import collections
 import contextlib
 import itertools
+import numbers
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ __all__ = [
     "stack_blocks_dense",
     "subsample",
     "training_scope",
+    "whole_number",
 ]
 
 v1 = tf.compat.v1
@@ -65,7 +67,7 @@ class Variant(NamedTuple):
     units: number of units a block.
     base_depths: channels inside the units of each block.
     image_size: height and width the network was made for.
-    bottleneck: whether units have three layers, the last of four times as many channels, and not two.
+    bottleneck: whether units have three layers, the last four times as wide as the others, rather than two.
     """
 
     units: tuple[int, ...]
@@ -228,7 +230,7 @@ def _equal_variables(
     others nothing is certain.
     """
     irrelevant = getattr(block.unit_fn, "same_variables_for_any", None)
-    normalizer_fn = _conv2d_arg_scope().get("normalizer_fn")
+    normalizer_fn = layers.scoped_arguments(layers.conv2d).get("normalizer_fn")
     ours = normalizer_fn is None or slim.arg_scope_func_key(normalizer_fn) == slim.arg_scope_func_key(layers.batch_norm)
     if irrelevant is None or not ours:
         return contextlib.nullcontext()
@@ -242,11 +244,6 @@ def _equal_variables(
     rest = block.args[i:] if i > 1 else []
     equal = itertools.takewhile(lambda unit: relevant(unit) == arguments, rest)
     return templates.unit(key, [f"{scope}/unit_{j}" for j, _ in enumerate(equal, start=i + 1)])
-
-
-def _conv2d_arg_scope() -> dict[str, Any]:
-    """The arguments that the current arg scope has for conv2d."""
-    return slim.current_arg_scope().get(slim.arg_scope_func_key(layers.conv2d), {})
 
 
 def _check_output_stride(output_stride: int | None, blocks: Sequence[Block], root_stride: int = 1) -> None:
@@ -291,13 +288,15 @@ def build_resnet(
     inputs = tf.convert_to_tensor(inputs)
     blocks = _with_unit_arguments(blocks)
     num_classes = check_inputs(inputs, num_classes)
-    _check_root_block(output_stride, include_root_block, pool1_padding)
+    output_stride = None if output_stride is None else whole_number("output_stride", output_stride, least=1)
+    _check_pool1_padding(pool1_padding, include_root_block)
     _check_output_stride(output_stride, blocks, root_stride=_ROOT_STRIDE if include_root_block else 1)
     with (
         v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as sc,
         collected_end_points(sc, [layers.conv2d, unit_fn, stack_blocks_dense]) as collection,
         training_scope(is_training),
     ):
+        _check_normalizer_params(is_training)
         net = inputs
         if include_root_block:
             net = _root_block(net, preactivation, pool1_padding)
@@ -342,16 +341,28 @@ def check_inputs(inputs: tf.Tensor, num_classes: int | None) -> int:
       ValueError: if no network can be built for these inputs or so many classes.
     """
     shape = inputs.shape
-    if shape.rank != 4 or shape.as_list()[-1] is None:
+    if shape.rank != 4 or shape.as_list()[-1] is None or 0 in shape.as_list()[1:]:
         raise ValueError(f"inputs must be [batch, height, width, channels] with known channels, and has shape {shape}.")
-    if num_classes is not None and num_classes < 0:
-        raise ValueError(f"num_classes must be positive, or 0 or None for no logits, and is {num_classes}.")
-    return num_classes or 0
+    if inputs.dtype.base_dtype not in (tf.float32, tf.float16, tf.bfloat16):
+        raise ValueError(
+            f"inputs must be float32, float16 or bfloat16, and is {inputs.dtype.name}: preprocess it, or use tf.cast."
+        )
+    return 0 if num_classes is None else whole_number("num_classes", num_classes, least=0)
 
 
-def _check_root_block(output_stride: int | None, include_root_block: bool, pool1_padding: str | None) -> None:
-    if include_root_block and output_stride is not None and output_stride % _ROOT_STRIDE != 0:
-        raise ValueError(f"The output_stride needs to be a multiple of {_ROOT_STRIDE}, and is {output_stride}.")
+def whole_number(name: str, value: Any, least: int) -> int:
+    """``value`` as an int.
+
+    Raises:
+      ValueError: if it is none, or less than ``least``.
+    """
+    is_whole = isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value // 1
+    if not is_whole or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, and is {value!r}.")
+    return int(value)
+
+
+def _check_pool1_padding(pool1_padding: str | None, include_root_block: bool) -> None:
     if pool1_padding not in (None, "SAME", "PAD1"):
         raise ValueError(f"pool1_padding must be 'SAME' or 'PAD1', and is {pool1_padding!r}.")
     if pool1_padding is not None and not include_root_block:
@@ -359,14 +370,18 @@ def _check_root_block(output_stride: int | None, include_root_block: bool, pool1
 
 
 def training_scope(is_training: bool | tf.Tensor | None) -> contextlib.AbstractContextManager:
-    """The arg scope that puts the batch norms in the mode a builder was told; None leaves it to the caller's.
-
-    Raises:
-      ValueError: if the caller's ``normalizer_params``, which the convolutions obey, say otherwise.
-    """
+    """The arg scope that puts the batch norms in the mode a builder was told; None leaves it to the caller's."""
     if is_training is None:
         return contextlib.nullcontext()
-    conv2d_scope = _conv2d_arg_scope()
+    layers.static_bool(is_training)  # which raises for what is no mode
+    return slim.arg_scope([layers.batch_norm], is_training=is_training)
+
+
+def _check_normalizer_params(is_training: bool | tf.Tensor | None) -> None:
+    """Raises if the caller's ``normalizer_params``, which the convolutions obey, contradict the builder's mode."""
+    if is_training is None:
+        return
+    conv2d_scope = layers.scoped_arguments(layers.conv2d)
     # As given by functools.partial, or beside.
     parameters = getattr(conv2d_scope.get("normalizer_fn"), "keywords", {}) | (
         conv2d_scope.get("normalizer_params") or {}
@@ -379,7 +394,6 @@ def training_scope(is_training: bool | tf.Tensor | None) -> contextlib.AbstractC
                 f"is_training is {is_training} but normalizer_params of the arg scope of conv2d has {theirs}: "
                 "take it out of normalizer_params, or give the same."
             )
-    return slim.arg_scope([layers.batch_norm], is_training=is_training)
 
 
 def _root_block(net: tf.Tensor, preactivation: bool, pool1_padding: str | None) -> tf.Tensor:
@@ -454,7 +468,7 @@ def small_arg_scope(
     """
     mode = {} if is_training is None else {"is_training": is_training}
     with (
-        slim.arg_scope(weighted, weights_regularizer=slim.l2_regularizer(weight_decay) if weight_decay else None),
+        slim.arg_scope(weighted, weights_regularizer=slim.l2_regularizer(float(weight_decay))),
         slim.arg_scope([layers.batch_norm], updates_collections=batch_norm_updates_collections, **mode) as scope,
     ):
         return scope
@@ -499,7 +513,7 @@ def resnet_arg_scope(
     with (
         slim.arg_scope(
             [layers.conv2d],
-            weights_regularizer=slim.l2_regularizer(weight_decay),
+            weights_regularizer=slim.l2_regularizer(float(weight_decay)),
             weights_initializer=slim.variance_scaling_initializer(),
             activation_fn=activation_fn,
             normalizer_fn=layers.batch_norm if use_batch_norm else None,

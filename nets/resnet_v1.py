@@ -10,6 +10,8 @@ For classification into 1000 classes, of images [batch, 224, 224, 3]:
 """
 
 import functools
+import math
+import numbers
 from collections.abc import Iterable
 
 import tensorflow as tf
@@ -28,6 +30,7 @@ from nets.resnet_utils import (
     named,
     resnet_arg_scope,
     subsample,
+    whole_number,
 )
 
 v1 = tf.compat.v1
@@ -150,11 +153,9 @@ def resnet_v1_block(scope: str, base_depth: int, num_units: int, stride: int) ->
 
 
 def _scaled(base_depth: int, depth_multiplier: float, min_base_depth: int) -> int:
-    if depth_multiplier <= 0:
-        raise ValueError(f"depth_multiplier must be above 0, and is {depth_multiplier}.")
-    if min_base_depth < 1:
-        raise ValueError(f"min_base_depth must be at least 1, and is {min_base_depth}.")
-    return max(int(base_depth * depth_multiplier), min_base_depth)
+    if not isinstance(depth_multiplier, numbers.Real) or not 0 < depth_multiplier < math.inf:
+        raise ValueError(f"depth_multiplier must be a number above 0, and is {depth_multiplier!r}.")
+    return max(int(base_depth * depth_multiplier), whole_number("min_base_depth", min_base_depth, least=1))
 
 
 def _builder(name: str) -> Builder:

@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 import tarfile
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import tf_slim as slim
 from checkpoints import CheckpointError, CheckpointMismatch, diagnose, open_checkpoint, restore
 from checkpoints.diagnosis import expected_input, networks_in
 from nets import nets_factory, resnet_v2
+from tests import numpy_cifar
 from tests.golden.make import golden_file
 from tests.reference import random_values
 
@@ -386,7 +388,31 @@ def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(saved, tmp_path):
 def test_diagnosis(tmp_path, arguments, expected):
     save(tmp_path / "renamed.ckpt", **arguments)
     diagnosis = diagnose(open_checkpoint(tmp_path / "renamed.ckpt"))
-    assert (diagnosis.network.name, *diagnosis[1:]) == expected
+    assert (diagnosis.network.name, *diagnosis[1:-1]) == expected
+
+
+@pytest.mark.parametrize("scope", ["", "outer/mine"])
+@pytest.mark.parametrize("shortcut", ["A", "B", "C", "first_unit"])
+@pytest.mark.parametrize("name", ["resnet_basic_18", "resnet_basic_34"])
+def test_shortcuts_are_told_by_the_variables(name, shortcut, scope):
+    """Of another implementation's names: the paper's options, and a projection in the first unit of every block."""
+    from tests import torch_resnet
+
+    module = torch_resnet.resnet(nets_factory.get_network(name).variant.units, shortcut, 10)
+    state = torch_resnet.state_by_slim_name(module, scope or "x")
+    shapes = {key if scope else key.removeprefix("x/"): value.shape for key, value in state.items()}
+    diagnosis = diagnose(types.SimpleNamespace(shapes=shapes, path="here"))
+    assert (diagnosis.network.name, diagnosis.scope, diagnosis.options) == (name, scope, {"shortcut": shortcut})
+
+
+@pytest.mark.parametrize("shared", [(True, False, False), (False, False, False), (True, True, True)])
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_activation_before_residual_is_told_by_the_variables(shared, bottleneck):
+    n = 18 if bottleneck else 3
+    shapes = numpy_cifar.variable_shapes(n, bottleneck, activate_before_residual=shared)
+    diagnosis = diagnose(types.SimpleNamespace(shapes=shapes, path="here"))
+    assert diagnosis.network.name == ("resnet_cifar_164" if bottleneck else "resnet_cifar_20")
+    assert diagnosis.options == {"activate_before_residual": shared}
 
 
 @pytest.mark.parametrize("name", nets_factory.NETWORKS)

@@ -155,7 +155,7 @@ def test_values_are_those_of_the_plain_graph(cli, tmp_path, checkpoint, pictures
 # Of the other families: network, image size, end points.
 OTHERS = {
     "resnet_v1_50": (64, {"block2": "{}/block2", "logits": "{}/logits"}),
-    "resnet_basic_18": (64, {"block2/unit_1": "{}/block2/unit_1/basic", "predictions": "predictions"}),
+    "resnet_basic_34": (64, {"block2/unit_1": "{}/block2/unit_1/basic", "predictions": "predictions"}),
     "resnet_keras_18": (64, {"block1/unit_2": "{}/block1/unit_2/basic_keras", "global_pool": "global_pool"}),
     "resnet_keras_18_digits": (28, {"block4/unit_2": "{}/block4/unit_2/identity", "logits": "{}/logits"}),
     "resnet_cifar_20": (32, {"unit_2_0": "unit_2_0", "unit_last": "unit_last", "logits": "logits"}),
@@ -170,7 +170,8 @@ def test_values_of_other_networks_are_those_of_the_plain_graph(cli, tmp_path, pi
         picture = v1.placeholder(tf.uint8, [1, None, None, 3])
         images = preprocess(picture, network.preprocessing, size)
         with slim.arg_scope(network.arg_scope()):
-            _, tensors = network.builder(images, CLASSES, is_training=False)
+            options = {"shortcut": "first_unit"} if name.startswith("resnet_basic") else {}
+            _, tensors = network.builder(images, CLASSES, is_training=False, **options)
         if name.startswith("resnet_v1"):
             # What the published v1 files hold besides, and their format.
             v1.get_variable(f"{name}/mean_rgb", [3])

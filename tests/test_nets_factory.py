@@ -3,8 +3,10 @@
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
+import tf_slim as slim
 
 import checkpoints
 import nets
@@ -99,11 +101,76 @@ def test_network_fn_takes_weight_decay_mode_and_options(name):
     assert counts == {True: len(moving), False: 0}
 
 
+# What any builder refuses: inputs, arguments, and what the message says.
+FLOATS = ((1, 32, 32, 3), tf.float32)
+REFUSED = {
+    "rank": ((32, 32, 3), tf.float32, {}, r"inputs must be \[batch, height, width, channels\].*\(32, 32, 3\)"),
+    "unknown channels": ((1, 32, 32, None), tf.float32, {}, "inputs must be .* known channels"),
+    "no rows": ((1, 0, 32, 3), tf.float32, {}, "inputs must be .*, and has shape"),
+    "pixels": ((1, 32, 32, 3), tf.uint8, {}, "inputs must be float32, float16 or bfloat16, and is uint8: preprocess"),
+    "doubles": ((1, 32, 32, 3), tf.float64, {}, "inputs must be float32, float16 or bfloat16, and is float64"),
+    "negative classes": (*FLOATS, {"num_classes": -3}, "num_classes must be a whole number of at least 0, and is -3"),
+    "half a class": (*FLOATS, {"num_classes": 2.5}, "num_classes must be a whole number of at least 0, and is 2.5"),
+    "a text": (*FLOATS, {"num_classes": "10"}, "num_classes must be a whole number of at least 0, and is '10'"),
+    "a bool": (*FLOATS, {"num_classes": True}, "num_classes must be a whole number of at least 0, and is True"),
+    "mode": (*FLOATS, {"is_training": "no"}, "is_training must be True, False or a boolean tensor, and is 'no'"),
+    "number as mode": (*FLOATS, {"is_training": 0.5}, "is_training must be True, False .* and is 0.5"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize(
+    "name",
+    ["resnet_v1_50", "resnet_v2_tiny", "resnet_basic_18", "resnet_keras_18", "resnet_keras_50", "resnet_cifar_20"],
+)
+def test_what_no_network_can_be_built_from_is_refused(name, case):
+    shape, dtype, arguments, message = REFUSED[case]
+    with tf.Graph().as_default(), pytest.raises(ValueError, match=message):
+        nets_factory.networks_map[name](v1.placeholder(dtype, shape), **arguments)
+
+
+@pytest.mark.parametrize("name", ["resnet_v1_50", "resnet_v2_tiny", "resnet_basic_18"])
+@pytest.mark.parametrize("output_stride", [0, -4, 3, 6, 64, "8", 8.5])
+def test_impossible_output_strides_are_refused(name, output_stride):
+    with tf.Graph().as_default(), pytest.raises(ValueError, match=f"output_stride.* {output_stride!r}"):
+        nets_factory.networks_map[name](v1.placeholder(tf.float32, [1, 64, 64, 3]), output_stride=output_stride)
+
+
+def test_a_tensor_as_is_training_must_be_a_boolean_scalar():
+    for mode in (lambda: v1.placeholder(tf.int32, []), lambda: v1.placeholder(tf.bool, [2])):
+        with tf.Graph().as_default(), pytest.raises(ValueError, match="is_training must be True, False or a boolean"):
+            resnet_v2.resnet_v2_tiny(v1.placeholder(tf.float32, [1, 32, 32, 3]), is_training=mode())
+
+
+@pytest.mark.parametrize("name", ["resnet_v1_50", "resnet_v2_tiny", "resnet_basic_18", "resnet_keras_18"])
+def test_layers_that_a_scope_freezes_are_frozen(name):
+    network = nets_factory.get_network(name)
+    frozen = slim.arg_scope([slim.conv2d, slim.batch_norm], trainable=False, variables_collections=["mine"])
+    with tf.Graph().as_default(), slim.arg_scope(network.arg_scope()), frozen:
+        network.builder(v1.placeholder(tf.float32, [1, 32, 32, 3]), is_training=True)
+        assert v1.trainable_variables() == []
+        assert v1.get_collection("mine") == v1.global_variables()
+
+
+@pytest.mark.parametrize("name", ["resnet_basic_18", "resnet_keras_18", "resnet_cifar_20"])
+@pytest.mark.parametrize("is_training", [False, True])
+def test_networks_build_under_a_partitioner(name, is_training):
+    with tf.Graph().as_default(), v1.variable_scope("", partitioner=v1.fixed_size_partitioner(2)):
+        build = nets_factory.get_network_fn(name, 10, is_training=is_training)
+        logits, _ = build(v1.placeholder(tf.float32, [2, 32, 32, 3]))
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            feeds = {logits.graph.get_operations()[0].outputs[0]: np.zeros([2, 32, 32, 3])}
+            assert session.run(logits, feeds).shape == (2, 10)
+
+
 def test_an_unknown_network_suggests_the_nearest():
     with pytest.raises(ValueError, match="'resnet_v2_51'; did you mean resnet_v2_50"):
         nets_factory.get_network_fn("resnet_v2_51", 10)
     with pytest.raises(ValueError, match="'resnet_keras_36'; did you mean resnet_keras_34"):
         nets_factory.get_network_fn("resnet_keras_36", 10)
+    with pytest.raises(ValueError, match="Name of network must be a string, and is None"):
+        nets_factory.get_network_fn(None, 10)
     with pytest.raises(ValueError, match="there is resnet_v1_50, "):
         nets_factory.get_network("vgg_16")
 

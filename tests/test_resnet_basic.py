@@ -125,9 +125,9 @@ def test_pool1_pads_alike_unless_told_otherwise():
     ("kwargs", "message"),
     [
         ({"shortcut": "D"}, "shortcut must be 'A', 'B', 'C' or 'first_unit', and is 'D'"),
-        ({"output_stride": 6}, "output_stride needs to be a multiple of 4, and is 6"),
+        ({"output_stride": 6}, "strides 4, 8, 16, 32, and 6 was"),
         ({"output_stride": 64}, "strides 4, 8, 16, 32, and 64 was"),
-        ({"num_classes": -1}, "num_classes must be positive, or 0 or None for no logits, and is -1"),
+        ({"num_classes": -1}, "num_classes must be a whole number of at least 0, and is -1"),
         ({"num_classes": 10, "global_pool": False}, "spatial_squeeze=True needs logits of 1x1, and they are 2x2"),
         ({"pool1_padding": "VALID"}, "pool1_padding must be 'SAME' or 'PAD1', and is 'VALID'"),
     ],

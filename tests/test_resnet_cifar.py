@@ -207,14 +207,14 @@ def test_initial_values():
     ("shape", "kwargs", "message"),
     [
         ((1, 30, 32, 3), {}, r"inputs must have a height and width that are multiples of 4, and are \(1, 30, 32, 3\)"),
-        ((1, 32, 32, 3), {"num_classes": -1}, "num_classes must be positive, or 0 or None for no logits, and is -1"),
+        ((1, 32, 32, 3), {"num_classes": -1}, "num_classes must be a whole number of at least 0, and is -1"),
         ((32, 32, 3), {}, "inputs must be"),
         ((1, 32, 32, None), {}, "inputs must be"),
-        ((1, 32, 32, 3), {"n": 0}, "n must be at least 1, and is 0"),
+        ((1, 32, 32, 3), {"n": 0}, "n must be a whole number of at least 1, and is 0"),
         (
             (1, 32, 32, 3),
             {"activate_before_residual": (True,)},
-            "activate_before_residual must say it of each",
+            "activate_before_residual must be 3 bools",
         ),
     ],
 )

@@ -157,14 +157,30 @@ def test_printed_layers_are_the_tutorials(capsys):
     assert table.splitlines()[-1] == "11,708,328 parameters: 11,698,600 trainable, 9,728 not"
 
 
+def test_layers_are_those_of_one_network_alone():
+    """Beside another in the graph that trains the same variables."""
+    with tf.Graph().as_default(), slim.arg_scope(resnet_keras.resnet_keras_arg_scope()):
+        images = v1.placeholder(tf.float32, [None, 32, 32, 3])
+        resnet_keras.resnet_keras_18(images, 10, is_training=True)
+        _, end_points = resnet_keras.resnet_keras_18(images, 10, is_training=False, reuse=True)
+        beside = describe_layers(images, end_points["predictions"])
+        with pytest.raises(ValueError, match="Const:0 does not depend on Placeholder:0"):
+            describe_layers(images, tf.constant([[1.0]]))
+    with tf.Graph().as_default():
+        images = v1.placeholder(tf.float32, [None, 32, 32, 3])
+        _, end_points = nets_factory.get_network_fn("resnet_keras_18", 10)(images)
+        alone = describe_layers(images, end_points["predictions"])
+    assert [layer[:2] + layer[3:] for layer in beside] == [layer[:2] + layer[3:] for layer in alone]
+
+
 # Bad input.
 
 
 @pytest.mark.parametrize(
     ("shape", "kwargs", "message"),
     [
-        ((1, 64, 64, 3), {"num_classes": -1}, "num_classes must be positive, or 0 or None for no logits, and is -1"),
-        ((1, 64, 64, 3), {"dropout_rate": 1.0}, "dropout_rate must be at least 0 and below 1, and is 1.0"),
+        ((1, 64, 64, 3), {"num_classes": -1}, "num_classes must be a whole number of at least 0, and is -1"),
+        ((1, 64, 64, 3), {"dropout_rate": 1.0}, "dropout_rate must be a number of at least 0 and below 1, and is 1.0"),
         ((64, 64, 3), {}, "inputs must be"),
         ((1, 64, 64, None), {}, "inputs must be"),
     ],

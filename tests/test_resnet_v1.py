@@ -112,11 +112,11 @@ def test_stored_activations_are_those_before_the_stride():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"depth_multiplier": 0}, "depth_multiplier must be above 0, and is 0"),
-        ({"min_base_depth": 0}, "min_base_depth must be at least 1, and is 0"),
-        ({"output_stride": 6}, "multiple of 4, and is 6"),
+        ({"depth_multiplier": 0}, "depth_multiplier must be a number above 0, and is 0"),
+        ({"min_base_depth": 0}, "min_base_depth must be a whole number of at least 1, and is 0"),
+        ({"output_stride": 6}, "strides 4, 8, 16, 32, and 6 was"),
         ({"output_stride": 64}, "strides 4, 8, 16, 32, and 64 was"),
-        ({"num_classes": -1}, "num_classes must be positive, or 0 or None for no logits, and is -1"),
+        ({"num_classes": -1}, "num_classes must be a whole number of at least 0, and is -1"),
         ({"num_classes": 10, "global_pool": False}, "spatial_squeeze=True needs logits of 1x1, and they are 2x2"),
     ],
 )

@@ -174,7 +174,7 @@ def test_normalizer_params_that_contradict_the_builder_are_refused():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"output_stride": 6}, "multiple of 4"),
+        ({"output_stride": 6}, "strides 4, 8, 16, and 6 was"),
         ({"output_stride": 64}, "cannot be reached: the network passes through the strides 4, 8, 16, and 64 was"),
         ({"num_classes": -1}, "num_classes"),
         ({"num_classes": 10, "global_pool": False}, "spatial_squeeze"),

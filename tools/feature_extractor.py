@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -121,26 +121,29 @@ class FeatureExtractor:
             self.image_size, self.preprocessing = image_size, preprocessing
             return net
         if net is None:
-            network, name, classes, *_ = diagnose(self.reader)
-            scope = {"scope": name}
+            diagnosis = diagnose(self.reader)
+            network, classes = diagnosis.network, diagnosis.num_classes
+            options = {"scope": diagnosis.scope, **diagnosis.options}
         else:
             network = nets_factory.get_network(net)
-            scope, classes = self._fitting(network)
+            options, classes = self._fitting(network)
         self.net = network.name
         self.num_classes = classes if num_classes is None else num_classes
         expected = expected_input(network, self.num_classes)
         self.preprocessing = expected[0] if preprocessing is None else preprocessing
         self.image_size = expected[1] if image_size is None else image_size
         build = nets_factory.get_network_fn(network.name, self.num_classes, is_training=False)
-        return lambda images: build(images, **scope)
+        return lambda images: build(images, **options)
 
-    def _fitting(self, network: nets_factory.Network) -> tuple[dict[str, str], int]:
-        """(builder's scope, classes) of the file where it holds that network, else what the network has by itself."""
+    def _fitting(self, network: nets_factory.Network) -> tuple[dict[str, Any], int]:
+        """(builder's options, classes) of the file where it holds that network, else what the network has by itself."""
         try:
             diagnosis = diagnose(self.reader)
         except CheckpointError:
             return {}, network.num_classes
-        return ({"scope": diagnosis.scope} if diagnosis.network is network else {}), diagnosis.num_classes
+        if diagnosis.network is not network:
+            return {}, diagnosis.num_classes
+        return {"scope": diagnosis.scope, **diagnosis.options}, diagnosis.num_classes
 
     def _build(self, network_fn: NetworkFn, names: Sequence[str]) -> None:
         size = self.image_size
