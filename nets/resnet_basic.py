@@ -195,10 +195,7 @@ def _builder(name: str) -> Builder:
         shortcut: str = "B",
         pool1_padding: str | None = None,
     ) -> tuple[tf.Tensor, EndPoints]:
-        blocks = [
-            resnet_basic_block(f"block{i}", depth, num_units, 1 if i == 1 else 2, shortcut)
-            for i, (depth, num_units) in enumerate(zip(variant.base_depths, variant.units, strict=True), start=1)
-        ]
+        blocks = [resnet_basic_block(*block, shortcut) for block in variant.blocks(strides=(1, 2, 2, 2))]
         return resnet_basic(
             inputs,
             blocks,

@@ -317,9 +317,9 @@ def _builder(name: str) -> Builder:
         dropout_rate: float = 0.5,
     ) -> tuple[tf.Tensor, EndPoints]:
         blocks = []
-        for block, base_depth, num_units, _ in variant.blocks():
-            unit = {"depth": base_depth * widening}
-            blocks.append(Block(block, unit_fn, [{**unit, "stride": 2}] + [{**unit, "stride": 1}] * (num_units - 1)))
+        for block, base_depth, num_units, stride in variant.blocks(strides=(2, 2, 2, 2)):
+            first = {"depth": base_depth * widening, "stride": stride}
+            blocks.append(Block(block, unit_fn, [first] + [{**first, "stride": 1}] * (num_units - 1)))
         return resnet_keras(inputs, blocks, num_classes, is_training, reuse, scope, dropout_rate=dropout_rate)
 
     description = f"The network of {variant.units} units a block; ``resnet_keras`` describes arguments and results."
@@ -349,9 +349,9 @@ def resnet_keras_18_digits(
     variant = VARIANTS["resnet_keras_18_digits"]
 
     def body(net: tf.Tensor) -> tf.Tensor:
-        for i, (depth, num_units) in enumerate(zip(variant.base_depths, variant.units, strict=True), start=1):
-            net = _conv2d(net, depth, 3, 1 if i == 1 else 2, scope=f"conv{i}")
-            net = stack_blocks_dense(net, [Block(f"block{i}", identity, [{}] * num_units)])
+        for i, (block, depth, num_units, stride) in enumerate(variant.blocks(strides=(1, 2, 2, 2)), start=1):
+            net = _conv2d(net, depth, 3, stride, scope=f"conv{i}")
+            net = stack_blocks_dense(net, [Block(block, identity, [{}] * num_units)])
         return net
 
     default_scope = "resnet_keras_18_digits"

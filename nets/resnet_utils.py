@@ -75,10 +75,11 @@ class Variant(NamedTuple):
     image_size: int = 224
     bottleneck: bool = True
 
-    def blocks(self) -> Iterator[tuple[str, int, int, int]]:
-        """(scope, base_depth, num_units, stride) of each block; all but the last have stride 2."""
-        for i, (base_depth, num_units) in enumerate(zip(self.base_depths, self.units, strict=True), start=1):
-            yield f"block{i}", base_depth, num_units, 2 if i < len(self.units) else 1
+    def blocks(self, strides: Sequence[int] = (2, 2, 2, 1)) -> Iterator[tuple[str, int, int, int]]:
+        """(scope, base_depth, num_units, stride) of each block; the default strides are slim's."""
+        dimensions = zip(self.base_depths, self.units, strides, strict=True)
+        for i, (base_depth, num_units, stride) in enumerate(dimensions, start=1):
+            yield f"block{i}", base_depth, num_units, stride
 
 
 def named(build: Builder, name: str, variant: Variant, description: str) -> Builder:
