@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from checkpoints.reader import CheckpointError, CheckpointReader, open_checkpoin
 __all__ = ["CheckpointMismatch", "RestoreReport", "restore"]
 
 v1 = tf.compat.v1
+
+# What a unit's scope begins with: slim's, and that of the networks for small images.
+_UNIT = re.compile(r"(?:.*?/)?(?:block\d+/unit_\d+|unit_\d+_\d+)/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +92,14 @@ def restore(
       A report.
 
     Raises:
-      CheckpointMismatch: if a variable that is not excluded has no value in the file, or one of another shape;
-        no variable is changed then.
+      CheckpointMismatch: if a variable that is not excluded has no value in the file, or one of another shape; or if,
+        with ``variables`` None, the file has weights in a unit of the graph that the unit does not have there, so that
+        the two compute something else. No variable is changed then.
       CheckpointError: if there is no checkpoint, or it is damaged.
       ValueError: if there is no variable, or a pattern fits none.
     """
     reader = checkpoint if isinstance(checkpoint, CheckpointReader) else open_checkpoint(checkpoint)
+    whole_network = variables is None
     with session.graph.as_default():
         if variables is None:
             variables = slim.get_model_variables() or v1.global_variables()
@@ -113,8 +119,9 @@ def restore(
     wanted = [piece for piece in pieces if piece.name not in excluded]
     names = {piece.name for piece in wanted}
     unused = tuple(name for name in reader.shapes if name not in names)
-    if failing_missing or failing_mismatched:
-        message = _mismatch_message(reader, pieces, failing_missing, failing_mismatched)
+    superfluous = _superfluous_in_units(reader, {piece.name for piece in pieces}) if whole_network else []
+    if failing_missing or failing_mismatched or superfluous:
+        message = _mismatch_message(reader, pieces, failing_missing, failing_mismatched, superfluous)
         raise CheckpointMismatch(message, failing_missing, failing_mismatched, unused)
     _assign(session, reader, wanted)
     return RestoreReport(
@@ -125,6 +132,19 @@ def restore(
         mismatched=tuple(mismatched),
         unused=unused,
     )
+
+
+def _superfluous_in_units(reader: CheckpointReader, names: set[str]) -> list[str]:
+    """The file's weights in units that the graph has too, and has without them; optimizers' slots are none."""
+    units = {match[0] for match in map(_UNIT.match, names) if match}
+    return [
+        name
+        for name in reader.shapes
+        if name not in names
+        and (match := _UNIT.match(name))
+        and match[0] in units
+        and name.rpartition("/")[0] not in reader.shapes
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +222,7 @@ def _mismatch_message(
     pieces: Sequence[_Piece],
     missing: Sequence[str],
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
+    superfluous: Sequence[str],
 ) -> str:
     parts = [f"{reader.path} does not fit the graph: {_cause(reader, pieces, missing, mismatched)}"]
     if missing:
@@ -209,6 +230,11 @@ def _mismatch_message(
     if mismatched:
         shapes = [f"{name} {list(graph)} here, {list(file)} in the file" for name, (graph, file) in mismatched.items()]
         parts.append(f"{len(mismatched)} have another shape: {_shortened(shapes)}.")
+    if superfluous:
+        parts.append(
+            f"{len(superfluous)} of the file have no place in the graph's units (variables=... leaves them out): "
+            f"{_shortened(superfluous)}."
+        )
     return " ".join(parts)
 
 
@@ -219,7 +245,7 @@ def _cause(
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
 ) -> str:
     """The likely cause, in one sentence with what to do."""
-    if not missing and all("/logits/" in f"/{name}" for name in mismatched):
+    if mismatched and not missing and all("/logits/" in f"/{name}" for name in mismatched):
         here, in_file = next((graph[-1], file[-1]) for graph, file in mismatched.values())
         return f"the graph has {here} classes and the file {in_file}; build the network with num_classes={in_file}."
     if any(name.rpartition("/")[0] + "/BatchNorm/beta" in reader.shapes for name in missing):
@@ -237,7 +263,8 @@ def _cause(
         )
     if in_file.scope not in here:
         return f"the file has the network under the scope {in_file.scope!r}, and the graph under {next(iter(here))!r}."
-    return f"the file holds a {in_file.network.name} with {classes}; build it so, or exclude what it lacks."
+    options = "".join(f", {name}={value!r}" for name, value in in_file.options.items())
+    return f"the file holds a {in_file.network.name} with {classes}{options}; build it so, or exclude what it lacks."
 
 
 def _shortened(names: Sequence[str], limit: int = 5) -> str:

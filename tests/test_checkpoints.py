@@ -21,11 +21,11 @@ from tests.reference import random_values
 v1 = tf.compat.v1
 
 
-def build(name="resnet_v2_tiny", classes=10, scope=None, training=False, size=32):
+def build(name="resnet_v2_tiny", classes=10, scope=None, training=False, size=32, **kwargs):
     """Builds a network on a placeholder 'images' of the default graph."""
     channels = nets_factory.get_network(name).channels
     images = v1.placeholder(tf.float32, [None, size, size, channels], name="images")
-    kwargs = {} if scope is None else {"scope": scope}
+    kwargs = kwargs if scope is None else {"scope": scope, **kwargs}
     logits, _ = nets_factory.get_network_fn(name, classes, is_training=training)(images, **kwargs)
     return logits
 
@@ -163,6 +163,28 @@ def test_only_model_variables_are_restored_unless_told_otherwise(saved):
             assert len(report.loaded) == len(v1.global_variables())
             slot = next(v for v in v1.global_variables() if v.op.name.endswith("conv1/weights/Momentum"))
             assert np.array_equal(session.run(slot), values[slot.op.name])
+
+
+@pytest.mark.parametrize("shortcut", ["A", "C", "first_unit"])
+def test_weights_that_the_graphs_units_lack_are_an_error(tmp_path, shortcut):
+    """Of another shortcut option: option B has a place for all its own variables in the files of C and first_unit."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        build("resnet_basic_18", size=32, shortcut=shortcut)
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver().save(session, str(tmp_path / "other.ckpt"), write_meta_graph=False)
+    with tf.Graph().as_default(), v1.Session() as session:
+        build("resnet_basic_18", size=32)
+        session.run(v1.global_variables_initializer())
+        before = session.run(v1.global_variables()[0])
+        with pytest.raises(CheckpointMismatch, match=f"10 classes, shortcut='{shortcut}'; build it so") as caught:
+            restore(session, tmp_path / "other.ckpt")
+        if shortcut != "A":
+            assert "no place in the graph's units" in str(caught.value)
+            assert "resnet_basic_18/block1/unit_1/basic/shortcut" in str(caught.value)
+        assert np.array_equal(session.run(v1.global_variables()[0]), before)
+        if shortcut != "A":
+            # Who names the variables knows what is left out.
+            assert restore(session, tmp_path / "other.ckpt", variables=v1.global_variables()).missing == ()
 
 
 def test_excluded_variables_are_left_alone(saved):
