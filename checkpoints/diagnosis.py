@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from checkpoints.reader import CheckpointError, CheckpointReader
 from nets.nets_factory import NETWORKS, Network
 
-__all__ = ["Diagnosis", "diagnose", "expected_input", "networks_in"]
+__all__ = ["Diagnosis", "diagnose", "expected_input", "networks_in", "unit_of"]
 
 # A variable of a unit: slim's names, whose units count from 1, and those of tensorflow/models' networks for small
 # images, whose units count from 0.
 _UNITS = (
     (re.compile(r"^(?:(?P<scope>.+)/)?block(?P<block>\d+)/unit_(?P<unit>\d+)/(?P<unit_scope>[^/]+)/"), 1),
-    (re.compile(r"^(?:(?P<scope>.+)/)?unit_(?P<block>\d+)_(?P<unit>\d+)/(?P<unit_scope>sub1)/"), 0),
+    (re.compile(r"^(?:(?P<scope>.+)/)?unit_(?P<block>\d+)_(?P<unit>\d+)/(?P<unit_scope>[^/]+)/"), 0),
 )
 # The first kernel of the first unit, where it is not slim's.
 _FIRST_KERNEL = {"sub1": "unit_1_0/sub1/conv1/DW"}
@@ -50,6 +50,11 @@ class Diagnosis(NamedTuple):
     image_size: int
     options: dict[str, Any]
 
+    @property
+    def builder_arguments(self) -> dict[str, Any]:
+        """What the network's builder is to be given, but for the number of classes."""
+        return {"scope": self.scope, **self.options}
+
 
 def diagnose(reader: CheckpointReader) -> Diagnosis:
     """Tells which network a checkpoint belongs to.
@@ -67,8 +72,8 @@ def diagnose(reader: CheckpointReader) -> Diagnosis:
         scopes = ", ".join(f"{network.name} under '{scope}'" for network, scope in found)
         raise CheckpointError(f"{reader.path} holds several networks: {scopes}; save the one you need by itself.")
     network, scope = found[0]
-    logits = [reader.shapes[_joined(scope, name)] for name in _LOGITS if _joined(scope, name) in reader.shapes]
-    num_classes = logits[0][-1] if logits else 0
+    logits = next((shape for name in _LOGITS if (shape := reader.shapes.get(_joined(scope, name)))), None)
+    num_classes = logits[-1] if logits else 0
     options = _options(network, {name.removeprefix(_joined(scope, "")) for name in reader.shapes})
     return Diagnosis(network, scope, num_classes, *expected_input(network, num_classes), options)
 
@@ -99,6 +104,14 @@ def _examples(reader: CheckpointReader) -> str:
 
 def _joined(scope: str, name: str) -> str:
     return f"{scope}/{name}" if scope else name
+
+
+def unit_of(name: str) -> str | None:
+    """The scope of the unit that a variable of this name is in, with a slash behind; None for one that is in none."""
+    for pattern, _ in _UNITS:
+        if match := pattern.match(name):
+            return name[: match.start("unit_scope")]
+    return None
 
 
 def networks_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Network]:

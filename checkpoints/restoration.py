@@ -2,7 +2,6 @@
 
 import dataclasses
 import fnmatch
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,12 @@ import numpy as np
 import tensorflow as tf
 import tf_slim as slim
 
-from checkpoints.diagnosis import diagnose, networks_in
+from checkpoints.diagnosis import diagnose, networks_in, unit_of
 from checkpoints.reader import CheckpointError, CheckpointReader, open_checkpoint
 
 __all__ = ["CheckpointMismatch", "RestoreReport", "restore"]
 
 v1 = tf.compat.v1
-
-# What a unit's scope begins with: slim's, and that of the networks for small images.
-_UNIT = re.compile(r"(?:.*?/)?(?:block\d+/unit_\d+|unit_\d+_\d+)/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +103,8 @@ def restore(
     if not pieces:
         raise ValueError("There is no variable to restore: build the network first, in the session's graph.")
     patterns = [exclude] if isinstance(exclude, str) else list(exclude)
-    excluded = _matching({piece.name for piece in pieces}, patterns)
+    in_graph = {piece.name for piece in pieces}
+    excluded = _matching(in_graph, patterns)
     missing = [piece.name for piece in pieces if piece.name not in reader.shapes]
     mismatched = {
         piece.name: (piece.full_shape, reader.shapes[piece.name])
@@ -119,7 +116,7 @@ def restore(
     wanted = [piece for piece in pieces if piece.name not in excluded]
     names = {piece.name for piece in wanted}
     unused = tuple(name for name in reader.shapes if name not in names)
-    superfluous = _superfluous_in_units(reader, {piece.name for piece in pieces}) if whole_network else []
+    superfluous = _superfluous_in_units(reader, in_graph) if whole_network else []
     if failing_missing or failing_mismatched or superfluous:
         message = _mismatch_message(reader, pieces, failing_missing, failing_mismatched, superfluous)
         raise CheckpointMismatch(message, failing_missing, failing_mismatched, unused)
@@ -136,14 +133,11 @@ def restore(
 
 def _superfluous_in_units(reader: CheckpointReader, names: set[str]) -> list[str]:
     """The file's weights in units that the graph has too, and has without them; optimizers' slots are none."""
-    units = {match[0] for match in map(_UNIT.match, names) if match}
+    units = {unit_of(name) for name in names} - {None}
     return [
         name
         for name in reader.shapes
-        if name not in names
-        and (match := _UNIT.match(name))
-        and match[0] in units
-        and name.rpartition("/")[0] not in reader.shapes
+        if name not in names and unit_of(name) in units and name.rpartition("/")[0] not in reader.shapes
     ]
 
 

@@ -122,10 +122,10 @@ def _nodes(inputs: tf.Tensor, outputs: tf.Tensor) -> list[_Node]:
         makers = set().union(*sources)
         kind = _kind(op, len(sources), read)
         if kind is not None:
-            scope = next(iter(sorted(read))).rpartition("/")[0] if read else op.name
+            scope = min(read).rpartition("/")[0] if read else op.name
             layer = layers.setdefault(scope, _Node(kind, scope))
             layer.output = op.outputs[0]
-            layer.variables |= _layers_own(scope, read)
+            layer.variables |= {name for name in read if name.rpartition("/")[0] == scope}
             layer.sources |= makers - {layer}
             makers = {layer}
         made_by.update((tensor.name, makers) for tensor in op.outputs)
@@ -156,10 +156,6 @@ def _kind(op: tf.Operation, inputs: int, variables: set[str]) -> str | None:
     if op.type == "Pad" and np.any(tf.get_static_value(op.inputs[1])[3]):
         return "Lambda"  # channels of zeros, for which Keras has no layer
     return _KINDS.get(op.type)
-
-
-def _layers_own(scope: str, variables: set[str]) -> set[str]:
-    return {name for name in variables if name.rpartition("/")[0] == scope}
 
 
 def _distances(nodes: list[_Node]) -> dict[_Node, int]:

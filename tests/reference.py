@@ -1,6 +1,6 @@
 """Weights for networks, and how far results are apart."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -9,15 +9,21 @@ v1 = tf.compat.v1
 
 
 def random_values(variables: list[tf.Variable], seed: int = 0) -> dict[str, np.ndarray]:
-    """Values for the variables by name: of a size that keeps all activations finite, with moving statistics that
-    are neither 0 nor 1."""
+    """``random_values_of_shapes`` for variables."""
+    return random_values_of_shapes({variable.op.name: variable.shape.as_list() for variable in variables}, seed)
+
+
+def random_values_of_shapes(
+    shapes: Mapping[str, Sequence[int]], seed: int = 0, gain: float = 1.0
+) -> dict[str, np.ndarray]:
+    """Values by the names of variables: of a size that keeps all activations finite, with moving statistics that are
+    neither 0 nor 1. ``gain`` is the variance of a kernel's output over its input's."""
     generator = np.random.default_rng(seed)
     values = {}
-    for variable in variables:
-        shape, name = variable.shape.as_list(), variable.op.name
+    for name, shape in shapes.items():
         kind = name.rpartition("/")[2]
-        if kind == "weights":
-            value = generator.normal(0, np.sqrt(1 / np.prod(shape[:-1])), shape)
+        if kind in ("DW", "weights"):
+            value = generator.normal(0, np.sqrt(gain / np.prod(shape[:-1])), shape)
         elif kind in ("gamma", "moving_variance"):
             value = generator.uniform(0.5, 1.5, shape)
         else:

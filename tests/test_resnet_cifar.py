@@ -7,7 +7,7 @@ import tf_slim as slim
 
 from nets import nets_factory, resnet_cifar
 from tests import numpy_cifar
-from tests.reference import assign, relative_difference
+from tests.reference import assign, random_values_of_shapes, relative_difference
 
 v1 = tf.compat.v1
 
@@ -21,19 +21,8 @@ def graph():
         yield graph
 
 
-def random_values(shapes, seed=0):
-    generator = np.random.default_rng(seed)
-    values = {}
-    for name, shape in shapes.items():
-        kind = name.rpartition("/")[2]
-        if kind == "DW":
-            value = generator.normal(0, np.sqrt(0.5 / np.prod(shape[:-1])), shape)
-        elif kind in ("gamma", "moving_variance"):
-            value = generator.uniform(0.5, 1.5, shape)
-        else:
-            value = generator.normal(0, 0.1, shape)
-        values[name] = value.astype(np.float32)
-    return values
+def random_values(shapes):
+    return random_values_of_shapes(shapes, gain=0.5)
 
 
 def pictures(batch, size=16):

@@ -123,27 +123,25 @@ class FeatureExtractor:
         if net is None:
             diagnosis = diagnose(self.reader)
             network, classes = diagnosis.network, diagnosis.num_classes
-            options = {"scope": diagnosis.scope, **diagnosis.options}
+            arguments = diagnosis.builder_arguments
         else:
             network = nets_factory.get_network(net)
-            options, classes = self._fitting(network)
+            arguments, classes = self._fitting(network)
         self.net = network.name
         self.num_classes = classes if num_classes is None else num_classes
         expected = expected_input(network, self.num_classes)
         self.preprocessing = expected[0] if preprocessing is None else preprocessing
         self.image_size = expected[1] if image_size is None else image_size
         build = nets_factory.get_network_fn(network.name, self.num_classes, is_training=False)
-        return lambda images: build(images, **options)
+        return lambda images: build(images, **arguments)
 
     def _fitting(self, network: nets_factory.Network) -> tuple[dict[str, Any], int]:
-        """(builder's options, classes) of the file where it holds that network, else what the network has by itself."""
+        """(builder's arguments, classes): of the file where it holds that network, else of the network by itself."""
         try:
             diagnosis = diagnose(self.reader)
         except CheckpointError:
             return {}, network.num_classes
-        if diagnosis.network is not network:
-            return {}, diagnosis.num_classes
-        return {"scope": diagnosis.scope, **diagnosis.options}, diagnosis.num_classes
+        return (diagnosis.builder_arguments if diagnosis.network is network else {}), diagnosis.num_classes
 
     def _build(self, network_fn: NetworkFn, names: Sequence[str]) -> None:
         size = self.image_size
