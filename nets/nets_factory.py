@@ -10,7 +10,8 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2
-from nets.resnet_utils import Builder, EndPoints, Variant, resnet_arg_scope
+from nets.builders import Builder, EndPoints, Variant
+from nets.resnet_utils import resnet_arg_scope
 
 __all__ = ["NETWORKS", "Network", "arg_scopes_map", "get_network", "get_network_fn", "networks_map"]
 

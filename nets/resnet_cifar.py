@@ -22,7 +22,7 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
-from nets.resnet_utils import (
+from nets.builders import (
     Builder,
     EndPoints,
     Variant,

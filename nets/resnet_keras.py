@@ -27,8 +27,7 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
-from nets.resnet_utils import (
-    Block,
+from nets.builders import (
     Builder,
     EndPoints,
     Variant,
@@ -37,9 +36,9 @@ from nets.resnet_utils import (
     linear,
     named,
     small_arg_scope,
-    stack_blocks_dense,
     training_scope,
 )
+from nets.resnet_utils import Block, stack_blocks_dense
 
 v1 = tf.compat.v1
 

@@ -20,18 +20,8 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
-from nets.resnet_utils import (
-    Block,
-    Builder,
-    EndPoints,
-    Variant,
-    bottleneck_block,
-    build_resnet,
-    conv2d_same,
-    named,
-    resnet_arg_scope,
-    subsample,
-)
+from nets.builders import Builder, EndPoints, Variant, build_resnet, named
+from nets.resnet_utils import Block, bottleneck_block, conv2d_same, resnet_arg_scope, subsample
 
 v1 = tf.compat.v1
 

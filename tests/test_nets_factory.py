@@ -192,5 +192,5 @@ def test_public_names_are_there():
     assert sorted(nets.__all__) == sorted({module.name for module in pkgutil.iter_modules(nets.__path__)} - PRIVATE)
 
 
-# A module of nets that is of no use by itself.
-PRIVATE = {"variable_templates"}
+# Modules of nets that are of no use by themselves.
+PRIVATE = {"builders", "variable_templates"}
