@@ -1,0 +1,92 @@
+"""The published weights: what each is, where it is found, and how to know that a file is the right one.
+
+The six files are those of slim's README (tensorflow/models, research/slim), which also gives the accuracies; their
+sha256 are those that guildai/packages states in slim/resnet/guild.yml. Preprocessing and size are what the weights
+were trained and evaluated with, which for v2 slim's own factory gets wrong (tensorflow/models, issues 1497, 2217 and
+2855). Of the one that ships with the package, README.md beside this file tells the origin.
+"""
+
+import difflib
+from typing import NamedTuple
+
+__all__ = ["CATALOG", "CatalogEntry", "get_entry"]
+
+_PREFIX = "http://download.tensorflow.org/models/"
+
+
+class CatalogEntry(NamedTuple):
+    """Weights that are published, or ship with the package.
+
+    key: its name in the catalog.
+    network: of the table of networks.
+    num_classes: classes of its logits, the background included.
+    preprocessing, image_size: the input that the weights were trained for.
+    top_1, top_5: accuracy on ImageNet's validation images in per cent, single crop; None for weights of other data.
+    url, sha256: of the archive; None where the weights ship with the package.
+    checkpoint: name of the checkpoint inside of the archive, or of the package.
+    """
+
+    key: str
+    network: str
+    num_classes: int
+    preprocessing: str
+    image_size: int
+    top_1: float | None
+    top_5: float | None
+    url: str | None
+    sha256: str | None
+    checkpoint: str
+
+    @property
+    def archive(self) -> str | None:
+        """Name of the archive; None where the weights ship with the package."""
+        return None if self.url is None else self.url.rpartition("/")[-1]
+
+
+def _v1(network: str, top_1: float, top_5: float, sha256: str) -> CatalogEntry:
+    url = f"{_PREFIX}{network}_2016_08_28.tar.gz"
+    return CatalogEntry(network, network, 1000, "vgg", 224, top_1, top_5, url, sha256, f"{network}.ckpt")
+
+
+def _v2(network: str, top_1: float, top_5: float, sha256: str) -> CatalogEntry:
+    url = f"{_PREFIX}{network}_2017_04_14.tar.gz"
+    return CatalogEntry(network, network, 1001, "inception", 299, top_1, top_5, url, sha256, f"{network}.ckpt")
+
+
+_ENTRIES = (
+    _v1("resnet_v1_50", 75.2, 92.2, "91a0dc25289e7ef648df304b15f06c43ce6f4446d08eb0168479dd2295101c73"),
+    _v1("resnet_v1_101", 76.4, 92.9, "5d813fcf5e56e7c9c2483d73b46644394cdbb31f9f4bf7140fb2809f7aa11a19"),
+    _v1("resnet_v1_152", 76.8, 93.2, "c89b549ada486d9c0db6d90e874a1a652d899f9b541ae9c430fee8251572181d"),
+    _v2("resnet_v2_50", 75.6, 92.8, "2c5c3a852526d0d6e8a35829d4e50533468baaed834a0046ba430e80982ed57c"),
+    _v2("resnet_v2_101", 77.0, 93.7, "b324d02f28839d11f382785bdf4444ec3bdccb28e1b691a4f45b8f04370e4191"),
+    _v2("resnet_v2_152", 77.8, 94.1, "c3ec824f19b4919fc7d069dc3a2a9d0f045f35e843c563c4eeeefbedf4852867"),
+    CatalogEntry(
+        key="resnet_v2_tiny_digits",
+        network="resnet_v2_tiny",
+        num_classes=10,
+        preprocessing="inception",
+        image_size=32,
+        top_1=None,
+        top_5=None,
+        url=None,
+        sha256=None,
+        checkpoint="resnet_v2_tiny_digits.ckpt",
+    ),
+)
+
+CATALOG: dict[str, CatalogEntry] = {entry.key: entry for entry in _ENTRIES}
+
+
+def get_entry(key: str) -> CatalogEntry:
+    """The entry of that key.
+
+    Raises:
+      ValueError: for an unknown key, with the nearest ones.
+    """
+    if not isinstance(key, str):
+        raise ValueError(f"Key of weights must be a string, and is {key!r}.")
+    if key not in CATALOG:
+        nearest = difflib.get_close_matches(key, CATALOG)
+        hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"there is {', '.join(CATALOG)}."
+        raise ValueError(f"Key of weights unknown: {key!r}; {hint}")
+    return CATALOG[key]
