@@ -1,93 +1,105 @@
-"""What a checkpoint is, by the names and shapes inside it: its network, its classes, the input it wants."""
+"""What a checkpoint is, by what is inside it: its network, its classes, the input it wants, and what is wrong."""
 
-import re
-from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-from checkpoints.reader import CheckpointError, CheckpointReader
-from nets.nets_factory import NETWORKS, Network
+from checkpoints.damage import Problem, shortened, value_problems
+from checkpoints.reader import CheckpointError, CheckpointReader, open_checkpoint
+from checkpoints.structure import Contents, Structure, joined, sort_names, structures_in
+from nets.nets_factory import NETWORKS, Network, get_network
 
-__all__ = ["Diagnosis", "diagnose", "expected_input", "networks_in", "unit_of"]
-
-# A variable of a unit: slim's names, whose units count from 1, and those of tensorflow/models' networks for small
-# images, whose units count from 0.
-_UNITS = (
-    (re.compile(r"^(?:(?P<scope>.+)/)?block(?P<block>\d+)/unit_(?P<unit>\d+)/(?P<unit_scope>[^/]+)/"), 1),
-    (re.compile(r"^(?:(?P<scope>.+)/)?unit_(?P<block>\d+)_(?P<unit>\d+)/(?P<unit_scope>[^/]+)/"), 0),
-)
-# The first kernel of the first unit, where it is not slim's.
-_FIRST_KERNEL = {"sub1": "unit_1_0/sub1/conv1/DW"}
-# Of resnet_basic: by whether the first two units of block1, and the first of block2, have a projection.
-_SHORTCUTS = {
-    (False, False, False): "A",
-    (False, False, True): "B",
-    (True, True, True): "C",
-    (True, False, True): "first_unit",
-}
-_LOGITS = ("logits/weights", "logit/DW")
+__all__ = ["Diagnosis", "diagnose", "expected_input"]
 
 # The published v2 weights have a background class, and were trained and evaluated with inception preprocessing at
 # 299, although slim's factory says vgg at 224 (tensorflow/models, issues 1497, 2217 and 2855).
 _PUBLISHED_V2_CLASSES = 1001
 _PUBLISHED_V2_INPUT = ("inception", 299)
+# Whether class 0 is the background, where the number of classes tells.
+_BACKGROUND = {1000: False, 1001: True}
+
+# Of the object-based checkpoints of TensorFlow 2.
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
-class Diagnosis(NamedTuple):
-    """What a checkpoint holds.
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What a file is.
 
-    network: of the table of networks.
-    scope: variable scope of the network in the file.
-    num_classes: classes of its logits; 0 where it has none.
-    preprocessing, image_size: the input that the weights were trained for.
-    options: further arguments of the network's builder, which the names tell.
+    path: as it was given.
+    format: 'V1' or 'V2'; for what is no checkpoint what it is instead, or None where that is not known.
+    shapes, dtypes: from the stored names to their shapes and dtypes; empty for what cannot be read.
+    contents: the names, sorted by what they are.
+    structures: the residual networks in it.
+    structure: the one that the rest is about; None where there is none, or several to choose from.
+    problems: why it cannot be used as it is, each with what to do.
     """
 
-    network: Network
-    scope: str
-    num_classes: int
-    preprocessing: str
-    image_size: int
-    options: dict[str, Any]
+    path: Path
+    format: str | None
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    contents: Contents
+    structures: tuple[Structure, ...]
+    structure: Structure | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def network(self) -> Network | None:
+        """The network in the table of networks."""
+        return self.structure.network if self.structure else None
+
+    @property
+    def scope(self) -> str | None:
+        """Variable scope of the network in the file."""
+        return self.structure.scope if self.structure else None
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes of the network's logits; 0 where it has none."""
+        return self.structure.num_classes if self.structure else None
+
+    @property
+    def background_class(self) -> bool | None:
+        """Whether class 0 is the background; None where the number of classes does not tell."""
+        return _BACKGROUND.get(self.num_classes)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Further arguments of the network's builder, which the variables tell."""
+        return self.structure.options if self.structure else {}
+
+    @property
+    def preprocessing(self) -> str | None:
+        """The preprocessing that goes with the weights."""
+        return expected_input(self.network, self.num_classes)[0] if self.network else None
+
+    @property
+    def image_size(self) -> int | None:
+        """Height and width of the images that go with the weights."""
+        return expected_input(self.network, self.num_classes)[1] if self.network else None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be restored into the network as it is."""
+        return not self.problems
 
     @property
     def builder_arguments(self) -> dict[str, Any]:
         """What the network's builder is to be given, but for the number of classes."""
-        return {"scope": self.scope, **self.options}
+        # slim's networks have no form without a scope: those are built under their own name.
+        return {**({"scope": self.scope} if self.scope else {}), **self.options}
 
+    def identified(self) -> Network:
+        """The network.
 
-def diagnose(reader: CheckpointReader) -> Diagnosis:
-    """Tells which network a checkpoint belongs to.
-
-    Raises:
-      CheckpointError: if it is none of the table's, or holds several.
-    """
-    found = [(network, scope) for scope, network in networks_in(reader.shapes).items()]
-    if not found:
-        raise CheckpointError(
-            f"{reader.path} holds the weights of none of the known networks ({len(reader.shapes)} variables, "
-            f"{_examples(reader)}): name the network, one of {', '.join(NETWORKS)}."
-        )
-    if len(found) > 1:
-        scopes = ", ".join(f"{network.name} under '{scope}'" for network, scope in found)
-        raise CheckpointError(f"{reader.path} holds several networks: {scopes}; save the one you need by itself.")
-    network, scope = found[0]
-    logits = next((shape for name in _LOGITS if (shape := reader.shapes.get(_joined(scope, name)))), None)
-    num_classes = logits[-1] if logits else 0
-    options = _options(network, {name.removeprefix(_joined(scope, "")) for name in reader.shapes})
-    return Diagnosis(network, scope, num_classes, *expected_input(network, num_classes), options)
-
-
-def _options(network: Network, names: set[str]) -> dict[str, Any]:
-    """The builder's arguments that these names of variables, relative to its scope, call for."""
-    if network.unit_scope == "basic":
-        projected = [f"block{unit}/basic/shortcut/weights" in names for unit in ("1/unit_1", "1/unit_2", "2/unit_1")]
-        return {"shortcut": _SHORTCUTS.get(tuple(projected), "B")}
-    if network.unit_scope == "sub1":
-        scopes = {name.rpartition("/init_bn/")[0] for name in names}
-        shared = [bool({f"unit_{i}_0/shared_activation", f"unit_{i}_0/common_bn_relu"} & scopes) for i in (1, 2, 3)]
-        return {"activate_before_residual": tuple(shared)}
-    return {}
+        Raises:
+          CheckpointError: with the first problem, where there is none, or none of the table's.
+        """
+        if self.network is None:
+            raise CheckpointError(self.problems[0].sentence, self.problems[0].kind, self.format)
+        return self.network
 
 
 def expected_input(network: Network, num_classes: int) -> tuple[str, int]:
@@ -97,42 +109,155 @@ def expected_input(network: Network, num_classes: int) -> tuple[str, int]:
     return network.preprocessing, network.image_size
 
 
-def _examples(reader: CheckpointReader) -> str:
-    names = list(reader.shapes)[:2]
-    return f"such as {' and '.join(names)}" if names else "none at all"
+def diagnose(
+    checkpoint: str | Path | CheckpointReader,
+    *,
+    scope: str | None = None,
+    net: str | None = None,
+    num_classes: int | None = None,
+    check: bool = False,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Diagnosis:
+    """Tells what a file is, and what is wrong with it; what is wrong is said and not raised.
+
+    Args:
+      checkpoint: a path, as for ``open_checkpoint``, or an open reader.
+      scope: of the network to look at, where there are several.
+      net: name of the network that it is to be; another is a problem.
+      num_classes: that it is to have; another number is a problem.
+      check: also read all values, and look for damage.
+      advance: with ``check``, is told how many more variables were read.
+
+    Raises:
+      ValueError: if there is no network of the name ``net``.
+    """
+    wanted = None if net is None else get_network(net)
+    try:
+        reader = checkpoint if isinstance(checkpoint, CheckpointReader) else open_checkpoint(checkpoint)
+    except CheckpointError as error:
+        problems = (Problem(error.kind, str(error)),)
+        return Diagnosis(Path(checkpoint), error.format, {}, {}, Contents((), {}, {}), (), None, problems)
+    contents = sort_names(reader.shapes)
+    structures = tuple(structures_in(reader.shapes))
+    chosen = [found for found in structures if scope is None or found.scope == scope.strip("/")]
+    structure = chosen[0] if len(chosen) == 1 else None
+    if structure is None:
+        problems = [_no_single_structure(reader, contents, structures, scope)]
+    else:
+        problems = _structure_problems(reader, contents, structure, wanted, num_classes)
+    if check:
+        problems += value_problems(reader, set(contents.variables), advance)
+    return Diagnosis(
+        reader.path,
+        reader.format,
+        reader.shapes,
+        {name: dtype.name for name, dtype in reader.dtypes.items()},
+        contents,
+        structures,
+        structure,
+        tuple(problems),
+    )
 
 
-def _joined(scope: str, name: str) -> str:
-    return f"{scope}/{name}" if scope else name
+def _no_single_structure(
+    reader: CheckpointReader, contents: Contents, structures: Sequence[Structure], scope: str | None
+) -> Problem:
+    path = reader.path
+    if _OBJECT_GRAPH in reader.shapes:
+        sentence = (
+            f"{path} is an object-based checkpoint of TensorFlow 2 (Keras' save_weights, tf.train.Checkpoint), whose "
+            "names are those of objects: load it where it was made, and save it with tf.compat.v1.train.Saver."
+        )
+        return Problem("object-based", sentence)
+    if not structures:
+        scopes = dict.fromkeys(name.partition("/")[0] for name in contents.variables or reader.shapes)
+        examples = f"under {shortened(list(scopes), 3)}" if scopes else "none at all"
+        sentence = (
+            f"{path} holds the weights of none of the known networks ({len(reader.shapes)} variables, {examples}): "
+            f"`slimnets nets` lists those there are; take a checkpoint of one of them."
+        )
+        return Problem("unknown network", sentence)
+    found = ", ".join(f"{_name(structure)} under '{structure.scope}'" for structure in structures)
+    if scope is not None:
+        return Problem("unknown scope", f"{path} has no network under scope={scope!r}: it holds {found}.")
+    blocks = [block for structure in structures for block in structure.blocks]
+    if len({structure.family for structure in structures}) == 1 and len(blocks) == len(set(blocks)):
+        sentence = (
+            f"{path} holds one network in parts, {found}: restore each part into its own, by scope={{...}} from the "
+            "graph's scopes to the file's."
+        )
+        return Problem("several scopes", sentence)
+    sentence = f"{path} holds several networks, {found}: choose one by its scope, scope={structures[0].scope!r}."
+    return Problem("several networks", sentence)
 
 
-def unit_of(name: str) -> str | None:
-    """The scope of the unit that a variable of this name is in, with a slash behind; None for one that is in none."""
-    for pattern, _ in _UNITS:
-        if match := pattern.match(name):
-            return name[: match.start("unit_scope")]
-    return None
+def _structure_problems(
+    reader: CheckpointReader,
+    contents: Contents,
+    structure: Structure,
+    wanted: Network | None,
+    num_classes: int | None,
+) -> list[Problem]:
+    path, network = reader.path, structure.network
+    problems = []
+    if network is None:
+        problems.append(Problem("unknown depth", f"{path} holds {_unlisted(structure)}."))
+    prefix = joined(structure.scope, "")
+    variables = [name for name in contents.variables if name.startswith(prefix)]
+    averaged = [name for name in contents.shadows if name.startswith(prefix) and name not in reader.shapes]
+    if averaged:
+        sentence = f"{path} holds {len(averaged)} variables only as moving averages: restore them with ema=True."
+        problems.append(Problem("only shadows", sentence))
+    if suffixed := [name for name in variables if name.endswith(":0")]:
+        sentence = (
+            f"{path} has names that end in ':0' ({shortened(suffixed, 1)}), as variable.name and not variable.op.name "
+            "has it, so that no graph finds them: save it again under the latter."
+        )
+        problems.append(Problem("names", sentence))
+    if whole := [name for name in variables if not reader.dtypes[name].is_floating]:
+        dtype = reader.dtypes[whole[0]].name
+        sentence = f"{path} holds {len(whole)} variables as {dtype} ({shortened(whole, 2)}): take the unquantized file."
+        problems.append(Problem("dtype", sentence))
+    problems += [Problem("incomplete", f"{path}: of {_name(structure)}, {fault}.") for fault in structure.faults]
+    if wanted is not None and network is not wanted:
+        sentence = f"{path} holds {_name(structure)} and not {wanted.name}: take that network, or another checkpoint."
+        problems.append(Problem("another network", sentence))
+    if num_classes is not None and num_classes != structure.num_classes:
+        problems.append(Problem("classes", f"{path} {_classes(structure, num_classes)}."))
+    return problems
 
 
-def networks_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Network]:
-    """From its scope to each network of the table that variables of these names and shapes make up."""
-    units: dict[tuple[str, str], dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for name in shapes:
-        for pattern, first in _UNITS:
-            if match := pattern.match(name):
-                blocks = units[match["scope"] or "", match["unit_scope"]]
-                block = int(match["block"])
-                blocks[block] = max(blocks[block], int(match["unit"]) + 1 - first)
-    found = {}
-    for (scope, unit_scope), blocks in units.items():
-        counts = tuple(blocks[block] for block in sorted(blocks))
-        kernel = _FIRST_KERNEL.get(unit_scope, f"block1/unit_1/{unit_scope}/conv1/weights")
-        shape = shapes.get(_joined(scope, kernel), ())
-        for network in NETWORKS.values():
-            variant = network.variant
-            size = 1 if variant.bottleneck else 3
-            if (network.unit_scope, variant.units) == (unit_scope, counts) and (
-                len(shape) == 4 and (*shape[:2], shape[-1]) == (size, size, variant.base_depths[0])
-            ):
-                found[scope] = network
-    return found
+def _classes(structure: Structure, num_classes: int) -> str:
+    here = structure.num_classes
+    if not here:
+        return f"has no logits, and not {num_classes} classes: build the network with num_classes=None"
+    if {here, num_classes} == {1000, 1001}:
+        background = "drops the background" if num_classes == 1000 else "adds a background that never wins"
+        return f"has {here} classes and not {num_classes}: restoring it with num_classes={num_classes} {background}"
+    logits = joined(structure.scope, "logits/*")
+    return f"has {here} classes and not {num_classes}: build with num_classes={here}, or leave out exclude='{logits}'"
+
+
+def _name(structure: Structure) -> str:
+    if structure.network:
+        return structure.network.name
+    units = ", ".join(map(str, structure.units))
+    if structure.blocks != tuple(range(1, len(structure.blocks) + 1)):
+        return f"block {', '.join(map(str, structure.blocks))} of a {structure.family} ({units} units)"
+    return f"a {structure.family} of {units} units"
+
+
+def _unlisted(structure: Structure) -> str:
+    """What a network is that is not in the table, and how to build it."""
+    known = {network.name: network.variant for network in NETWORKS.values() if network.family == structure.family}
+    count = len(structure.units)
+    if structure.blocks != tuple(range(1, count + 1)):
+        return f"only {_name(structure)}: take the whole checkpoint"
+    parts = [name for name, variant in known.items() if variant.units[:count] == structure.units != variant.units]
+    if parts:
+        return f"only the first {count} blocks of {' or '.join(parts)}: take the whole checkpoint"
+    units, widths = (" ".join(map(str, numbers)) for numbers in (structure.units, structure.base_depths))
+    return (
+        f"a {structure.family} of {units} units a block, {widths} channels wide, which is none of the table: build it "
+        f"with nets.{structure.family}, and restore that"
+    )

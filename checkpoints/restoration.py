@@ -2,7 +2,10 @@
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterable, Sequence
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,18 @@ import numpy as np
 import tensorflow as tf
 import tf_slim as slim
 
-from checkpoints.diagnosis import diagnose, networks_in, unit_of
+from checkpoints.damage import shortened, untrained_statistics
+from checkpoints.mismatch import CheckpointMismatch, Mismatch
 from checkpoints.reader import CheckpointError, CheckpointReader, open_checkpoint
+from checkpoints.structure import SHADOW, joined, sort_names, structures_in, unit_of
+from nets.guards import InferenceWarning
 
-__all__ = ["CheckpointMismatch", "RestoreReport", "restore"]
+__all__ = ["RestoreReport", "restore"]
 
 v1 = tf.compat.v1
+
+# The logit of a background class that is added to weights without one: below any that a network computes.
+_NEVER = -1e9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +37,7 @@ class RestoreReport:
     missing: variables that the file has no value for; only excluded ones, or restoring would have failed.
     mismatched: variables that have another shape in the file, likewise.
     unused: what else the file holds: optimizer slots, a global step, the excluded.
+    warnings: what makes the restored values of doubtful use.
     """
 
     path: Path
@@ -36,35 +46,15 @@ class RestoreReport:
     missing: tuple[str, ...]
     mismatched: tuple[str, ...]
     unused: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.path} ({self.format}): {len(self.loaded)} variables loaded"]
         for label in ("missing", "mismatched", "unused"):
             names = getattr(self, label)
-            examples = f": {_shortened(names)}" if names else ""
+            examples = f": {shortened(names)}" if names else ""
             lines.append(f"  {len(names)} {label}{examples}")
         return "\n".join(lines)
-
-
-class CheckpointMismatch(CheckpointError):  # noqa: N818
-    """A graph and a checkpoint that do not fit.
-
-    missing: variables of the graph that the file has no value for.
-    mismatched: from variables that have another shape in the file to (shape in the graph, shape in the file).
-    unused: names in the file that no variable of the graph has.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        missing: Sequence[str],
-        mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
-        unused: Sequence[str],
-    ) -> None:
-        super().__init__(message)
-        self.missing = tuple(missing)
-        self.mismatched = dict(mismatched)
-        self.unused = tuple(unused)
 
 
 def restore(
@@ -72,17 +62,27 @@ def restore(
     checkpoint: str | Path | CheckpointReader,
     *,
     variables: Iterable[tf.Variable] | None = None,
+    scope: str | Mapping[str, str] | None = None,
     exclude: str | Sequence[str] = (),
+    ema: bool = False,
+    num_classes: int | None = None,
 ) -> RestoreReport:
     """Gives the variables of a session their values from a checkpoint.
 
-    Adds no op to the graph, and runs no initializer but with the file's values.
+    Adds no op to the graph, and runs no initializer but with the file's values. Moving statistics that training never
+    touched are restored with an ``InferenceWarning``.
 
     Args:
       session: an open session.
       checkpoint: a path, as for ``open_checkpoint``, or an open reader.
       variables: what to restore; None for the graph's model variables, or all global ones where it has none.
+      scope: the variable scope that the network has in the file, where it has another in the graph; with several
+        networks, from their scopes in the graph to those in the file.
       exclude: patterns with * and ? of the names of variables to leave alone, such as 'resnet_v2_50/logits/*'.
+      ema: take the moving averages (``tf.train.ExponentialMovingAverage``) that the file has of the variables in their
+        place; moving statistics that it has no average of are taken as they are.
+      num_classes: of the graph's logits, where the file's are to be converted: 1000 drops the background of 1001
+        classes, 1001 adds one to 1000, as class 0, that never wins.
 
     Returns:
       A report.
@@ -92,7 +92,7 @@ def restore(
         with ``variables`` None, the file has weights in a unit of the graph that the unit does not have there, so that
         the two compute something else. No variable is changed then.
       CheckpointError: if there is no checkpoint, or it is damaged.
-      ValueError: if there is no variable, or a pattern fits none.
+      ValueError: if there is no variable, a pattern fits none, or another argument cannot be honoured.
     """
     reader = checkpoint if isinstance(checkpoint, CheckpointReader) else open_checkpoint(checkpoint)
     whole_network = variables is None
@@ -102,43 +102,132 @@ def restore(
         pieces = [_Piece.of(part) for variable in variables for part in _parts(variable)]
     if not pieces:
         raise ValueError("There is no variable to restore: build the network first, in the session's graph.")
-    patterns = [exclude] if isinstance(exclude, str) else list(exclude)
-    in_graph = {piece.name for piece in pieces}
-    excluded = _matching(in_graph, patterns)
-    missing = [piece.name for piece in pieces if piece.name not in reader.shapes]
-    mismatched = {
-        piece.name: (piece.full_shape, reader.shapes[piece.name])
-        for piece in pieces
-        if piece.name in reader.shapes and reader.shapes[piece.name] != piece.full_shape
-    }
-    failing_missing = [name for name in missing if name not in excluded]
-    failing_mismatched = {name: shapes for name, shapes in mismatched.items() if name not in excluded}
+    in_graph = {piece.name: piece.full_shape for piece in pieces}
+    excluded = _matching(in_graph, [exclude] if isinstance(exclude, str) else list(exclude))
+    sources = _sources(reader, in_graph, scope, ema)
+    conversions = {} if num_classes is None else _conversions(reader, sources, num_classes)
+    missing = [name for name in in_graph if sources[name] not in reader.shapes]
+    mismatched = {}
+    for name, shape in in_graph.items():
+        stored = reader.shapes.get(sources[name])
+        there = (*stored[:-1], num_classes) if stored and name in conversions else stored
+        if there is not None and there != shape:
+            mismatched[name] = (shape, there)
+    used = {sources[name] for name in in_graph if name not in excluded}
+    unused = tuple(name for name in reader.shapes if name not in used)
+    failing = Mismatch(
+        reader,
+        in_graph,
+        sources,
+        missing=[name for name in missing if name not in excluded],
+        mismatched={name: shapes for name, shapes in mismatched.items() if name not in excluded},
+        superfluous=_superfluous_in_units(reader, set(sources.values())) if whole_network else [],
+        ema=ema,
+    )
+    if failing:
+        raise CheckpointMismatch(failing.message, failing.missing, failing.mismatched, unused)
     wanted = [piece for piece in pieces if piece.name not in excluded]
-    names = {piece.name for piece in wanted}
-    unused = tuple(name for name in reader.shapes if name not in names)
-    superfluous = _superfluous_in_units(reader, in_graph) if whole_network else []
-    if failing_missing or failing_mismatched or superfluous:
-        message = _mismatch_message(reader, pieces, failing_missing, failing_mismatched, superfluous)
-        raise CheckpointMismatch(message, failing_missing, failing_mismatched, unused)
-    _assign(session, reader, wanted)
+    # All is read before anything is assigned, so that a damaged file leaves the session as it was.
+    values = {}
+    for name in dict.fromkeys(piece.name for piece in wanted):
+        value = reader.read(sources[name])
+        values[name] = conversions[name](value) if name in conversions else value
+    _assign(session, [(piece.variable, _value(reader, piece, values[piece.name])) for piece in wanted])
+    warning = untrained_statistics(values)
+    if warning:
+        warnings.warn(f"{reader.path}: {warning}", InferenceWarning, stacklevel=2)
     return RestoreReport(
         path=reader.path,
         format=reader.format,
-        loaded=tuple(dict.fromkeys(piece.name for piece in wanted)),
+        loaded=tuple(values),
         missing=tuple(missing),
         mismatched=tuple(mismatched),
         unused=unused,
+        warnings=(warning,) if warning else (),
     )
 
 
+def _sources(
+    reader: CheckpointReader,
+    in_graph: Mapping[str, tuple[int, ...]],
+    scope: str | Mapping[str, str] | None,
+    ema: bool,
+) -> dict[str, str]:
+    """From the graph's variables to the names in the file whose values they are to get."""
+    renamed = {name: name for name in in_graph}
+    for here, there in _scopes(reader, in_graph, scope).items():
+        prefix = joined(here.strip("/"), "")
+        inside = [name for name in in_graph if name.startswith(prefix)]
+        if not inside:
+            raise ValueError(f"scope names {here!r}, under which the graph has no variable, such as {min(in_graph)}.")
+        renamed |= {name: joined(there.strip("/"), name.removeprefix(prefix)) for name in inside}
+    if not ema:
+        return renamed
+    shadows = sort_names(reader.shapes).shadows
+    return {name: _averaged(stored, shadows) for name, stored in renamed.items()}
+
+
+def _averaged(stored: str, shadows: Mapping[str, str]) -> str:
+    # An average of all trainable variables, which is the default, leaves the moving statistics out.
+    if stored not in shadows and stored.endswith(("/moving_mean", "/moving_variance")):
+        return stored
+    return shadows.get(stored, f"{stored}/{SHADOW}")
+
+
+def _scopes(
+    reader: CheckpointReader, in_graph: Mapping[str, tuple[int, ...]], scope: str | Mapping[str, str] | None
+) -> Mapping[str, str]:
+    """From scopes in the graph to those in the file."""
+    if scope is None:
+        return {}
+    if not isinstance(scope, str):
+        return scope
+    prefix = joined(scope.strip("/"), "")
+    if not any(name.startswith(prefix) for name in reader.shapes):
+        there = ", ".join(repr(found.scope) for found in structures_in(reader.shapes)) or "no known network"
+        raise ValueError(f"scope={scope!r} is none in {reader.path}: it has networks under {there}.")
+    here = [found.scope for found in structures_in(in_graph)]
+    if len(here) > 1:
+        raise ValueError(
+            f"scope={scope!r} does not say for which of the graph's networks, {', '.join(map(repr, here))}: give a "
+            "dict from their scopes to those in the file."
+        )
+    # Without a known network, the scope that all the variables have in common.
+    return {here[0] if here else os.path.commonpath([name.rpartition("/")[0] for name in in_graph]): scope}
+
+
+def _conversions(
+    reader: CheckpointReader, sources: Mapping[str, str], num_classes: int
+) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """From the graph's logits to what makes the file's values theirs."""
+    logits = [name for name in sources if re.search(r"(^|/)logits/(weights|biases)$", name)]
+    stored = {reader.shapes[sources[name]][-1] for name in logits if sources[name] in reader.shapes}
+    if stored == {num_classes}:
+        return {}
+    if stored == {1001} and num_classes == 1000:
+        return dict.fromkeys(logits, _without_background)
+    if stored == {1000} and num_classes == 1001:
+        return dict.fromkeys(logits, _with_background)
+    there = f"{min(stored)} classes" if stored else "no logits"
+    raise ValueError(
+        f"num_classes={num_classes} cannot be had from {reader.path}, which has {there}: 1001 can be made 1000, and "
+        "1000 made 1001; otherwise build the network with the file's number, or exclude the logits."
+    )
+
+
+def _without_background(value: np.ndarray) -> np.ndarray:
+    return value[..., 1:]
+
+
+def _with_background(value: np.ndarray) -> np.ndarray:
+    initial = _NEVER if value.ndim == 1 else 0
+    return np.concatenate([np.full_like(value[..., :1], initial), value], axis=-1)
+
+
 def _superfluous_in_units(reader: CheckpointReader, names: set[str]) -> list[str]:
-    """The file's weights in units that the graph has too, and has without them; optimizers' slots are none."""
+    """The file's weights in units that these names are in too, and are not among them."""
     units = {unit_of(name) for name in names} - {None}
-    return [
-        name
-        for name in reader.shapes
-        if name not in names and unit_of(name) in units and name.rpartition("/")[0] not in reader.shapes
-    ]
+    return [name for name in sort_names(reader.shapes).variables if name not in names and unit_of(name) in units]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +256,7 @@ def _parts(variable: tf.Variable) -> list[tf.Variable]:
     return list(variable) if hasattr(variable, "as_tensor") else [variable]
 
 
-def _matching(names: set[str], patterns: Sequence[str]) -> set[str]:
+def _matching(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
     matching = set()
     for pattern in patterns:
         matches = fnmatch.filter(names, pattern)
@@ -179,10 +268,8 @@ def _matching(names: set[str], patterns: Sequence[str]) -> set[str]:
     return matching
 
 
-def _assign(session: v1.Session, reader: CheckpointReader, pieces: Sequence[_Piece]) -> None:
+def _assign(session: v1.Session, values: Iterable[tuple[tf.Variable, np.ndarray]]) -> None:
     """Runs the variables' initializers with the stored values in the place of the initial ones."""
-    # All is read before anything is assigned, so that a damaged file leaves the session as it was.
-    values = [(piece.variable, _value(reader, piece)) for piece in pieces]
     initializers, feeds = [], {}
     for variable, value in values:
         initial_value = variable.initializer.inputs[1]
@@ -199,8 +286,8 @@ def _run(session: v1.Session, initializers: list[tf.Operation], feeds: dict[Any,
     session.run(initializers, {reference.deref(): value for reference, value in feeds.items()})
 
 
-def _value(reader: CheckpointReader, piece: _Piece) -> np.ndarray:
-    value = reader.read(piece.name)[piece.where]
+def _value(reader: CheckpointReader, piece: _Piece, stored: np.ndarray) -> np.ndarray:
+    value = stored[piece.where]
     dtype = piece.variable.dtype.base_dtype.as_numpy_dtype
     converted = np.asarray(value, dtype)
     whole = np.issubdtype(value.dtype, np.integer)
@@ -209,58 +296,3 @@ def _value(reader: CheckpointReader, piece: _Piece) -> np.ndarray:
             f"{reader.path} has {piece.name} as {value.dtype}, and the graph as {np.dtype(dtype)}: exclude it."
         )
     return converted
-
-
-def _mismatch_message(
-    reader: CheckpointReader,
-    pieces: Sequence[_Piece],
-    missing: Sequence[str],
-    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
-    superfluous: Sequence[str],
-) -> str:
-    parts = [f"{reader.path} does not fit the graph: {_cause(reader, pieces, missing, mismatched)}"]
-    if missing:
-        parts.append(f"{len(missing)} of {len(pieces)} variables are not in the file: {_shortened(missing)}.")
-    if mismatched:
-        shapes = [f"{name} {list(graph)} here, {list(file)} in the file" for name, (graph, file) in mismatched.items()]
-        parts.append(f"{len(mismatched)} have another shape: {_shortened(shapes)}.")
-    if superfluous:
-        parts.append(
-            f"{len(superfluous)} of the file have no place in the graph's units (variables=... leaves them out): "
-            f"{_shortened(superfluous)}."
-        )
-    return " ".join(parts)
-
-
-def _cause(
-    reader: CheckpointReader,
-    pieces: Sequence[_Piece],
-    missing: Sequence[str],
-    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
-) -> str:
-    """The likely cause, in one sentence with what to do."""
-    if mismatched and not missing and all("/logits/" in f"/{name}" for name in mismatched):
-        here, in_file = next((graph[-1], file[-1]) for graph, file in mismatched.values())
-        return f"the graph has {here} classes and the file {in_file}; build the network with num_classes={in_file}."
-    if any(name.rpartition("/")[0] + "/BatchNorm/beta" in reader.shapes for name in missing):
-        return "the graph was built without its arg scope; build it under slim.arg_scope(resnet_arg_scope())."
-    try:
-        in_file = diagnose(reader)
-    except CheckpointError:
-        return "the file holds the weights of none of the known networks."
-    classes = f"{in_file.num_classes} classes" if in_file.num_classes else "no logits"
-    here = networks_in({piece.name: piece.full_shape for piece in pieces})
-    if in_file.network not in here.values():
-        built = ", ".join(network.name for network in here.values()) or "none of the known networks"
-        return (
-            f"the file holds a {in_file.network.name} with {classes}, and the graph {built}; build what is in the file."
-        )
-    if in_file.scope not in here:
-        return f"the file has the network under the scope {in_file.scope!r}, and the graph under {next(iter(here))!r}."
-    options = "".join(f", {name}={value!r}" for name, value in in_file.options.items())
-    return f"the file holds a {in_file.network.name} with {classes}{options}; build it so, or exclude what it lacks."
-
-
-def _shortened(names: Sequence[str], limit: int = 5) -> str:
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown}, and {len(names) - limit} more"

@@ -11,6 +11,7 @@ if importlib.util.find_spec("tensorflow") is None:
 
 from nets import (
     endpoint_info,
+    guards,
     layer_info,
     layers,
     nets_factory,
@@ -25,6 +26,7 @@ from nets import (
 
 __all__ = [
     "endpoint_info",
+    "guards",
     "layer_info",
     "layers",
     "nets_factory",

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import re
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -46,6 +47,11 @@ class Network(NamedTuple):
     def image_size(self) -> int:
         """Height and width of the images that the network was made for."""
         return self.variant.image_size
+
+    @property
+    def family(self) -> str:
+        """Name of the module of ``nets`` that builds it."""
+        return self.builder.__module__.rpartition(".")[2]
 
 
 _PARAMETERS = {
@@ -149,7 +155,10 @@ def get_network(name: str) -> Network:
     if not isinstance(name, str):
         raise ValueError(f"Name of network must be a string, and is {name!r}.")
     if name not in NETWORKS:
-        nearest = difflib.get_close_matches(name, NETWORKS)
+        # Of the same depth first: who asks for resnet_v1_34 wants no other.
+        depth = re.search(r"\d+$", name)
+        same_depth = [known for known in NETWORKS if depth and known.endswith(f"_{depth[0]}")]
+        nearest = same_depth or difflib.get_close_matches(name, NETWORKS)
         hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"there is {', '.join(NETWORKS)}."
         raise ValueError(f"Name of network unknown: {name!r}; {hint}")
     return NETWORKS[name]

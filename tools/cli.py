@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import_tensorflow()
         # Pillow's, of broken EXIF data or of size: what can be shown is decoded, the rest is an error.
         warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.showwarning = _show_warning
         status = arguments.run(arguments)
         sys.stdout.flush()  # a reader that has gone is noticed here, and not by the interpreter at exit
         return status
@@ -37,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _show_warning(message: Warning | str, *where: object, **rest: object) -> None:
+    print(f"slimnets: warning: {message}", file=sys.stderr)
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -50,7 +55,7 @@ _positive.__name__ = "positive number"
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="slimnets", description="The ResNets of TF-Slim on today's TensorFlow 2.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_nets, _add_features, _add_demo):
+    for add in (_add_nets, _add_weights, _add_download, _add_inspect, _add_features, _add_classify, _add_demo):
         add(commands)
     return parser
 
@@ -77,20 +82,98 @@ def _run_nets(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     return 0
 
 
+def _add_inspect(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("inspect", help="what a checkpoint is, and what is wrong with it")
+    parser.add_argument("path", metavar="PATH", help="a file, a folder, or a key of `slimnets weights`")
+    parser.add_argument("--net", metavar="NAME", help="network that it is to be")
+    parser.add_argument("--num-classes", type=int, metavar="N", help="classes that it is to have")
+    parser.add_argument("--scope", metavar="SCOPE", help="of the network to look at, where there are several")
+    parser.add_argument("--variables", action="store_true", help="list the stored names, shapes and dtypes")
+    parser.add_argument("--check", action="store_true", help="read all values, and look for damage")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+    _add_checkpoint_dir(parser)
+    parser.set_defaults(run=_run_inspect)
+
+
+def _run_inspect(arguments: argparse.Namespace) -> int:
+    from tools.inspection import inspect
+
+    options = vars(arguments)
+    del options["run"]
+    return inspect(**options)
+
+
+def _add_weights(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("weights", help="the published weights there are, and which of them are here")
+    parser.add_argument("key", nargs="?", metavar="KEY", help="one of them, for all that is known of it")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_checkpoint_dir(parser)
+    parser.set_defaults(run=_run_weights)
+
+
+def _run_weights(arguments: argparse.Namespace) -> int:
+    from tools.weights import print_weights
+
+    print_weights(arguments.key, arguments.json, arguments.checkpoint_dir)
+    return 0
+
+
+def _add_download(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("download", help="fetch published weights, verified, and print where they lie")
+    parser.add_argument("key", metavar="KEY", help="as `slimnets weights` lists")
+    parser.add_argument("--from", dest="from_file", metavar="FILE", help="the archive, fetched by other means")
+    _add_checkpoint_dir(parser, "--to")
+    parser.set_defaults(run=_run_download)
+
+
+def _run_download(arguments: argparse.Namespace) -> int:
+    from tools.weights import run_download
+
+    return run_download(arguments.key, arguments.checkpoint_dir, arguments.from_file)
+
+
+def _add_checkpoint_dir(parser: argparse.ArgumentParser, *names: str) -> None:
+    parser.add_argument(
+        *names,
+        "--checkpoint-dir",
+        dest="checkpoint_dir",
+        metavar="DIR",
+        help="folder of downloaded checkpoints (default $SLIMNETS_CHECKPOINTS, or the user's cache)",
+    )
+
+
+def _add_restoration(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that restores a network from a checkpoint."""
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="PATH", help="V1 file, V2 bundle, folder, or a key of `slimnets weights`"
+    )
+    parser.add_argument("--net", metavar="NAME", help="network; otherwise told from the checkpoint")
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        metavar="N",
+        help="classes; otherwise told from the checkpoint (1000 drops the background of 1001, 1001 adds one to 1000)",
+    )
+    parser.add_argument("--image-size", type=_positive, metavar="N", help="height and width of the network's input")
+    parser.add_argument("--preprocessing", metavar="NAME", help="vgg, inception, cifar, grayscale or none")
+    parser.add_argument("--scope", metavar="SCOPE", help="variable scope of the network in the file")
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="PATTERN", help="variables to leave alone, with * and ?"
+    )
+    parser.add_argument("--ema", action="store_true", help="take the moving averages of the variables")
+    parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at a time (default 32)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    _add_checkpoint_dir(parser)
+
+
 def _add_features(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("features", help="named features of images, from a checkpoint")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a folder, or @list.txt")
-    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="V1 file, V2 bundle or folder")
     parser.add_argument(
         "--end-points", required=True, metavar="NAME[,NAME...]", help="names or aliases, as `slimnets nets NAME` lists"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
-    parser.add_argument("--net", metavar="NAME", help="network; otherwise told from the checkpoint")
-    parser.add_argument("--num-classes", type=int, metavar="N", help="classes; otherwise told from the checkpoint")
-    parser.add_argument("--image-size", type=_positive, metavar="N", help="height and width of the network's input")
-    parser.add_argument("--preprocessing", metavar="NAME", help="vgg, inception, cifar, grayscale or none")
-    parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at a time (default 32)")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    _add_restoration(parser)
     parser.set_defaults(run=_run_features)
 
 
@@ -100,6 +183,24 @@ def _run_features(arguments: argparse.Namespace) -> int:
     options = vars(arguments)
     del options["run"]
     return run(**{**options, "end_points": [name.strip() for name in arguments.end_points.split(",")]})
+
+
+def _add_classify(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("classify", help="the most probable classes of images, by name")
+    parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="an image, a folder, or @list.txt")
+    parser.add_argument("--top", type=_positive, default=5, metavar="N", help="classes of each image (default 5)")
+    parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line; otherwise ImageNet's")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+    _add_restoration(parser)
+    parser.set_defaults(run=_run_classify)
+
+
+def _run_classify(arguments: argparse.Namespace) -> int:
+    from tools.classification import run
+
+    options = vars(arguments)
+    del options["run"]
+    return run(**options)
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:

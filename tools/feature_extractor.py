@@ -9,26 +9,31 @@ import collections
 import contextlib
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from checkpoints import CheckpointError, diagnose, open_checkpoint, restore
+from checkpoints import diagnose, open_checkpoint, restore
 from checkpoints.diagnosis import expected_input
-from nets import endpoint_info, nets_factory
+from checkpoints.store import resolve
+from nets import endpoint_info, guards, nets_factory
 from nets.preprocessing import preprocess
 from tools.images import ImageError, decode
 
-__all__ = ["PRECISIONS", "FeatureBatch", "FeatureExtractor", "ImageStatus"]
+__all__ = ["PRECISIONS", "FeatureBatch", "FeatureExtractor", "ImageStatus", "worth_optimizing"]
 
 v1 = tf.compat.v1
 
 PRECISIONS = ("float32", "bfloat16")
+
+# Images for which optimizing the graph does not pay.
+_FEW = 200
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -52,22 +57,39 @@ class FeatureBatch(NamedTuple):
     features: dict[str, np.ndarray]
 
 
+class _Chosen(NamedTuple):
+    """A network, and how it is to be restored.
+
+    build: builds it for inference.
+    scope: variable scope in the file.
+    expected_input: (preprocessing, image size) that go with the weights; None where they are not known.
+    convert_to: the number of classes that the file's are to be converted to.
+    """
+
+    build: NetworkFn
+    scope: str | None
+    expected_input: tuple[str, int] | None = None
+    convert_to: int | None = None
+
+
 class FeatureExtractor:
     """A restored network that turns images into the activations of its end points.
 
     What is None is read off the checkpoint, and can then be read here.
 
     Args:
-      checkpoint: a path, as for ``checkpoints.open_checkpoint``.
+      checkpoint: a path, as for ``checkpoints.open_checkpoint``, or a key of the catalog of published weights.
       end_points: names or aliases; the results carry them as they are given.
       net: name of a network of the table, or a function ``images -> (net, end_points)`` that builds one for
         inference; a function needs ``image_size`` and ``preprocessing``.
-      num_classes: of the network's logits.
+      num_classes: of the network's logits; of 1001 classes 1000 drops the background, of 1000 1001 adds one.
       image_size: height and width of the network's input.
       preprocessing: 'vgg', 'inception', 'cifar', 'grayscale', or 'none' for float input that is taken as it is.
       precision: 'float32', or 'bfloat16' for convolutions in bfloat16 where the processor has AVX-512; the results
         are float32 in any case.
       batch_size: images computed at a time.
+      scope, exclude, ema: as for ``checkpoints.restore``; the scope also chooses one of several networks.
+      checkpoint_dir: folder of the downloaded checkpoints; see ``checkpoints.store.store_folder``.
       optimize_graph: whether TensorFlow optimizes the graph first: a third of a second, which it gives back after some
         two hundred images of a ResNet-50. bfloat16 needs it.
 
@@ -75,6 +97,9 @@ class FeatureExtractor:
       CheckpointError: if the checkpoint cannot be read, or does not fit the network.
       UnknownEndPointError: for an end point that the network does not have.
       ValueError: for any other argument that cannot be honoured.
+
+    Warns:
+      InferenceWarning: for what makes the features doubtful; ``warnings`` holds the sentences.
     """
 
     def __init__(
@@ -88,6 +113,10 @@ class FeatureExtractor:
         preprocessing: str | None = None,
         precision: str = "float32",
         batch_size: int = 32,
+        scope: str | None = None,
+        exclude: str | Sequence[str] = (),
+        ema: bool = False,
+        checkpoint_dir: str | Path | None = None,
         optimize_graph: bool = True,
     ) -> None:
         if isinstance(end_points, str) or not end_points:
@@ -96,52 +125,95 @@ class FeatureExtractor:
             raise ValueError(f"end_points names {repeated[0]!r} more than once.")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, and is {batch_size}.")
-        self.reader = open_checkpoint(checkpoint)
+        self.reader = open_checkpoint(resolve(checkpoint, checkpoint_dir))
         self.batch_size = batch_size
         self.precision = precision
-        network_fn = self._choose_network(net, num_classes, image_size, preprocessing)
+        self.exclude = [exclude] if isinstance(exclude, str) else list(exclude)
+        self.ema = ema
+        chosen = self._choose_network(net, num_classes, image_size, preprocessing, scope)
+        self.scope = chosen.scope
         graph = tf.Graph()
         with graph.as_default():
-            self._build(network_fn, end_points)
+            self._build(chosen.build, end_points)
+        own_warnings = self._warnings(chosen)
+        for sentence in own_warnings:
+            warnings.warn(sentence, guards.InferenceWarning, stacklevel=2)
         self._session = v1.Session(graph=graph, config=_session_config(precision, optimize_graph))
         try:
-            self.report = restore(self._session, self.reader)
+            self.report = restore(
+                self._session,
+                self.reader,
+                scope=chosen.scope,
+                exclude=self.exclude,
+                ema=ema,
+                num_classes=chosen.convert_to,
+            )
+            self._check_excluded()
         except BaseException:
             self._session.close()
             raise
+        self.warnings = (*own_warnings, *self.report.warnings)
 
     def _choose_network(
-        self, net: str | NetworkFn | None, num_classes: int | None, image_size: int | None, preprocessing: str | None
-    ) -> NetworkFn:
-        """Settles the network and its input; returns the function that builds it."""
+        self,
+        net: str | NetworkFn | None,
+        num_classes: int | None,
+        image_size: int | None,
+        preprocessing: str | None,
+        scope: str | None,
+    ) -> "_Chosen":
+        """Settles the network, its input, and how it is to be restored."""
         if callable(net):
             if image_size is None or preprocessing is None or num_classes is not None:
                 raise ValueError("With a function as net, give image_size and preprocessing, and not num_classes.")
             self.net, self.num_classes = getattr(net, "__name__", "function"), None
             self.image_size, self.preprocessing = image_size, preprocessing
-            return net
-        if net is None:
-            diagnosis = diagnose(self.reader)
-            network, classes = diagnosis.network, diagnosis.num_classes
-            arguments = diagnosis.builder_arguments
-        else:
-            network = nets_factory.get_network(net)
-            arguments, classes = self._fitting(network)
+            return _Chosen(net, scope)
+        found = diagnose(self.reader, scope=scope)
+        network = found.identified() if net is None else nets_factory.get_network(net)
+        known = found.network is network
+        in_file = network.num_classes if found.num_classes is None else found.num_classes
         self.net = network.name
-        self.num_classes = classes if num_classes is None else num_classes
-        expected = expected_input(network, self.num_classes)
+        self.num_classes = in_file if num_classes is None else num_classes
+        expected = expected_input(network, in_file)
         self.preprocessing = expected[0] if preprocessing is None else preprocessing
         self.image_size = expected[1] if image_size is None else image_size
         build = nets_factory.get_network_fn(network.name, self.num_classes, is_training=False)
-        return lambda images: build(images, **arguments)
+        arguments = found.builder_arguments if known else {}
+        return _Chosen(
+            lambda images: build(images, **arguments),
+            scope=found.scope if known else scope,
+            expected_input=expected,
+            convert_to=self.num_classes if {in_file, self.num_classes} == {1000, 1001} else None,
+        )
 
-    def _fitting(self, network: nets_factory.Network) -> tuple[dict[str, Any], int]:
-        """(builder's arguments, classes): of the file where it holds that network, else of the network by itself."""
-        try:
-            diagnosis = diagnose(self.reader)
-        except CheckpointError:
-            return {}, network.num_classes
-        return (diagnosis.builder_arguments if diagnosis.network is network else {}), diagnosis.num_classes
+    def _warnings(self, chosen: "_Chosen") -> tuple[str, ...]:
+        """What makes the features doubtful, a sentence each, but for what restoring finds."""
+        found = []
+        used = self.preprocessing, self.image_size
+        # What was prepared elsewhere is its user's affair.
+        if chosen.expected_input not in (None, used) and self.preprocessing != "none":
+            preprocessing, size = chosen.expected_input
+            found.append(
+                f"The weights go with preprocessing {preprocessing} at {size}, and {used[0]} at {used[1]} was asked "
+                "for: features and classes will be worse, unless the weights were trained so."
+            )
+        if sentence := guards.training_mode(self._images, list(self._features.values())):
+            found.append(sentence)
+        return tuple(found)
+
+    def _check_excluded(self) -> None:
+        """Raises ValueError if an end point needs a variable that was excluded, and so has no value."""
+        if not self.exclude:
+            return
+        needed = {op.name for op in guards.ancestors(self._features.values())}
+        with self._session.graph.as_default():
+            names = [variable.op.name for variable in v1.global_variables()]
+        if without := [name for name in names if name in needed and name not in self.report.loaded]:
+            raise ValueError(
+                f"exclude={self.exclude!r} leaves {without[0]} without a value, which an end point needs: "
+                "exclude less, or ask for end points before it."
+            )
 
     def _build(self, network_fn: NetworkFn, names: Sequence[str]) -> None:
         size = self.image_size
@@ -267,6 +339,11 @@ class FeatureExtractor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def worth_optimizing(num_images: int, precision: str) -> bool:
+    """Whether ``optimize_graph`` of the extractor pays for so many images, or the precision needs it."""
+    return num_images >= _FEW or precision != "float32"
 
 
 def _without_unit_axes(tensor: tf.Tensor) -> tf.Tensor:

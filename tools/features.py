@@ -4,9 +4,7 @@ import csv
 import importlib.metadata
 import json
 import platform
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +13,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from tools.feature_extractor import FeatureExtractor, ImageStatus
+from checkpoints.folders import new_folder
+from tools.feature_extractor import FeatureExtractor, ImageStatus, worth_optimizing
 from tools.images import InputError, list_images
 from tools.progress import progress
 
@@ -23,8 +22,6 @@ __all__ = ["Features", "IndexRow", "Summary", "check_output", "extract", "load",
 
 _INDEX, _RUN = "index.csv", "run.json"
 
-# Images for which optimizing the graph does not pay.
-_FEW = 200
 # The names of files are bytes, and not all of them UTF-8.
 _CSV_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
 
@@ -117,20 +114,13 @@ def _file_names(extractor: FeatureExtractor) -> dict[str, str]:
 
 @contextmanager
 def _new_folder(output: Path) -> Iterator[Path]:
-    """A temporary folder beside ``output`` that takes its place once the block is through, and else vanishes."""
-    output = output.resolve()  # a folder cannot take the place of a link
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".incomplete", dir=output.parent))
-    except OSError as error:
-        raise InputError(f"The output folder {output} cannot be made ({error}): name another.") from None
-    try:
+    """``new_folder``, which says in our words that it cannot be made."""
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(new_folder(output))
+        except OSError as error:
+            raise InputError(f"The output folder {output} cannot be made ({error}): name another.") from None
         yield folder
-        folder.chmod(0o755)
-        folder.rename(output)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 class _NpyWriter:
@@ -159,8 +149,8 @@ def run(inputs: Sequence[str], *, output: str, **options: Any) -> int:
     """The command: extracts, reports, and returns the exit status; ``options`` are those of ``FeatureExtractor``."""
     # Before the network is built and restored, which takes seconds.
     check_output(Path(output))
-    few = len(list_images(inputs)) < _FEW and options["precision"] == "float32"
-    with FeatureExtractor(**options, optimize_graph=not few) as extractor:
+    optimize = worth_optimizing(len(list_images(inputs)), options["precision"])
+    with FeatureExtractor(**options, optimize_graph=optimize) as extractor:
         _file_names(extractor)  # refuses one end point under two names
         print(extractor.report, file=sys.stderr)
         print(f"{extractor.net}, preprocessing {extractor.preprocessing} at {extractor.image_size}", file=sys.stderr)
@@ -186,6 +176,9 @@ def _run_record(extractor: FeatureExtractor, counts: dict[str, int]) -> dict[str
             "path": str(extractor.reader.path.resolve()),
             "format": extractor.reader.format,
             "sha256": extractor.reader.sha256(),
+            "scope": extractor.scope,
+            "exclude": extractor.exclude,
+            "ema": extractor.ema,
         },
         "net": extractor.net,
         "num_classes": extractor.num_classes,
@@ -197,6 +190,7 @@ def _run_record(extractor: FeatureExtractor, counts: dict[str, int]) -> dict[str
         "image_size": extractor.image_size,
         "precision": extractor.precision,
         "batch_size": extractor.batch_size,
+        "warnings": list(extractor.warnings),
         "versions": versions,
         "counts": counts,
     }

@@ -1,0 +1,301 @@
+"""What a file is that is no checkpoint, by its content and not by its name, and what to do about it."""
+
+import json
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+from tensorflow.core.framework import node_def_pb2
+
+__all__ = ["FileFormat", "identify", "identify_folder", "read_varint"]
+
+# Bytes that are read of a file's beginning; a tar header is 512.
+_HEAD = 4096
+
+
+class FileFormat(NamedTuple):
+    """The format of a file that is no checkpoint.
+
+    name: of the format, with its article.
+    kind: 'archive', 'other format', 'error page', 'text', 'empty' or 'truncated'.
+    advice: what to do, a clause in the imperative.
+    """
+
+    name: str
+    kind: str
+    advice: str
+
+
+def _other(name: str, advice: str) -> FileFormat:
+    return FileFormat(name, "other format", advice)
+
+
+def _archive(name: str, command: str) -> FileFormat:
+    return FileFormat(name, "archive", f"unpack it ({command}) and give the checkpoint inside")
+
+
+_SAVE_WEIGHTS = "no weights of slim's names are inside: take the checkpoint it was made from"
+_PYTORCH = "convert the weights to a TensorFlow checkpoint first, or take slim's own"
+_KERAS = "load it with Keras, or take slim's own checkpoint"
+_FETCH_AGAIN = "fetch or copy it again"
+
+_GZIP = b"\x1f\x8b"
+
+# Of binary formats that begin with something of their own.
+_MAGIC = (
+    (b"\x89HDF\r\n\x1a\n", _other("an HDF5 file (Keras weights or model)", _KERAS)),
+    (b"\x93NUMPY", _other("a NumPy array (.npy)", "save the variables by tf.compat.v1.train.Saver instead")),
+    (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", _other("a PyTorch file", _PYTORCH)),
+    (b"\x89PNG\r\n\x1a\n", _other("a PNG picture", "give the checkpoint as the checkpoint, and pictures as inputs")),
+    (b"\xff\xd8\xff", _other("a JPEG picture", "give the checkpoint as the checkpoint, and pictures as inputs")),
+    (b"\x00\x05\x16\x07", _other("macOS's notes on a file (AppleDouble)", "give the file of that name without ._")),
+    (b"MATLAB 5.0 MAT-file", _other("a MATLAB file", "take slim's own checkpoint")),
+    (b"GGUF", _other("a GGUF file", "take slim's own checkpoint")),
+    (b"BZh", _archive("a bzip2 archive", "tar -xjf, or bunzip2")),
+    (b"\xfd7zXZ\x00", _archive("an xz archive", "tar -xJf, or unxz")),
+    (b"\x28\xb5\x2f\xfd", _archive("a zstd archive", "tar --zstd -xf, or unzstd")),
+    (b"7z\xbc\xaf\x27\x1c", _archive("a 7z archive", "7z x")),
+    (b"Rar!\x1a\x07", _archive("a rar archive", "unrar x")),
+)
+
+
+def identify(file: Path) -> FileFormat:
+    """Tells what a file that is no checkpoint is instead.
+
+    Raises:
+      OSError: if it cannot be read.
+    """
+    size = file.stat().st_size
+    if size == 0:
+        return FileFormat("empty (0 bytes)", "empty", _FETCH_AGAIN)
+    with file.open("rb") as stream:
+        head = stream.read(_HEAD)
+    for recognize in _RECOGNIZERS:
+        if found := recognize(file, head, size):
+            return found
+    return FileFormat(f"no checkpoint, or one cut short ({size:,} bytes)", "truncated", _FETCH_AGAIN)
+
+
+def identify_folder(folder: Path) -> FileFormat | None:
+    """Tells what a folder without a checkpoint holds instead; None where there is no telling."""
+    names = {entry.name for entry in folder.iterdir()}
+    if any(".tempstate" in name or name.endswith("_temp") for name in names):
+        return FileFormat("a folder with an unfinished save", "truncated", "take an earlier checkpoint, or save again")
+    if names & {"saved_model.pb", "saved_model.pbtxt"}:
+        variables = folder / "variables" / "variables"
+        inside = f"give its variables, {variables}" if Path(f"{variables}.index").is_file() else _SAVE_WEIGHTS
+        return _other("a SavedModel", inside)
+    if archives := sorted(name for name in names if name.endswith((".tar.gz", ".tgz", ".tar", ".zip"))):
+        return FileFormat(
+            f"a folder that holds no checkpoint, but the archive {archives[0]}", "archive", "unpack that first"
+        )
+    for suffixes, name, advice in (
+        ((".h5", ".keras"), "Keras", _KERAS),
+        ((".pth", ".pt", ".bin"), "PyTorch", _PYTORCH),
+        ((".safetensors",), "safetensors", _PYTORCH),
+    ):
+        if found := sorted(file for file in names if file.endswith(suffixes)):
+            return _other(f"a folder that holds no checkpoint, but the {name} file {found[0]}", advice)
+    for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+        if any(file.suffix in (".index", ".ckpt") or file.name.startswith("saved_model.") for file in inner.iterdir()):
+            return _other("a folder that holds no checkpoint itself", f"give {inner}, which is in it")
+    return None
+
+
+def _by_magic(file: Path, head: bytes, size: int) -> FileFormat | None:
+    return next((found for magic, found in _MAGIC if head.startswith(magic)), None)
+
+
+def _gzip(file: Path, head: bytes, size: int) -> FileFormat | None:
+    if not head.startswith(_GZIP):
+        return None
+    try:
+        with tarfile.open(file, "r|gz") as archive:
+            first = archive.next()
+    except (tarfile.TarError, OSError, EOFError):
+        return _archive("a gzip file", "tar -xzf, or gunzip")
+    inside = f", which begins with {first.name}" if first else ""
+    return _archive(f"a tar.gz archive that was not unpacked{inside}", f"tar -xzf {file.name}")
+
+
+def _tar(file: Path, head: bytes, size: int) -> FileFormat | None:
+    return _archive("a tar archive", f"tar -xf {file.name}") if head[257:262] == b"ustar" else None
+
+
+def _zip(file: Path, head: bytes, size: int) -> FileFormat | None:
+    if not head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return None
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return FileFormat("a zip archive cut short or damaged", "truncated", _FETCH_AGAIN)
+    if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
+        return _other("a Keras model (.keras)", _KERAS)
+    if any(name.endswith("/data.pkl") for name in names):
+        return _other("a PyTorch file", _PYTORCH)
+    if names and all(name.endswith(".npy") for name in names):
+        return _other("a NumPy archive (.npz)", "save the variables by tf.compat.v1.train.Saver instead")
+    return _archive("a zip archive", f"unzip {file.name}")
+
+
+def _safetensors(file: Path, head: bytes, size: int) -> FileFormat | None:
+    # The length of a JSON header, then the header.
+    if len(head) < 10 or not 2 <= struct.unpack("<Q", head[:8])[0] <= 100_000_000 or not head[8:].startswith(b'{"'):
+        return None
+    return _other("a safetensors file", _PYTORCH)
+
+
+def _pickle(file: Path, head: bytes, size: int) -> FileFormat | None:
+    # Protocols 2 to 5, whose last byte is the opcode STOP.
+    if head[0] != 0x80 or head[1:2] not in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return None
+    with file.open("rb") as stream:
+        stream.seek(size - 1)
+        if stream.read() != b".":
+            return None
+    return _other("a Python pickle, which is not opened, since it could run anything", "take slim's own checkpoint")
+
+
+def _zeros(file: Path, head: bytes, size: int) -> FileFormat | None:
+    if head.strip(b"\x00"):
+        return None
+    return FileFormat(f"nothing but zero bytes at its beginning ({size:,} bytes)", "truncated", _FETCH_AGAIN)
+
+
+def _records(file: Path, head: bytes, size: int) -> FileFormat | None:
+    """TFRecord: the length of the first record and its checksum, then a protocol buffer."""
+    if b"brain.Event:" in head[:64]:
+        return _other("a TensorBoard log", "give the checkpoint that was saved beside it")
+    if size < 17 or head[12] != 0x0A:
+        return None
+    length = struct.unpack("<Q", head[:8])[0]
+    if size == length + 16 or (size > length + 32 and length < size):
+        return _other("a file of records (TFRecord), such as training data", "give the checkpoint itself")
+    return None
+
+
+def _flatbuffer(file: Path, head: bytes, size: int) -> FileFormat | None:
+    return _other("a TensorFlow Lite model", _SAVE_WEIGHTS) if head[4:8] == b"TFL3" else None
+
+
+def _protocol_buffer(file: Path, head: bytes, size: int) -> FileFormat | None:
+    if head.startswith((b"\x08\x01\x12", b"\x08\x01\x0a")):
+        return _other(
+            "a SavedModel's saved_model.pb, which has no weights of its own", "give the folder variables beside it"
+        )
+    # ONNX: the version of its format, then the producer's name or the graph.
+    if head[0] == 0x08 and 3 <= head[1] <= 20 and head[2:3] in (b"\x12", b"\x3a"):
+        return _other("an ONNX model", "take the checkpoint it was made from")
+    if head[0] != 0x0A:
+        return None
+    length, start = read_varint(head, 1)
+    message = head[start : start + length]
+    if head[start : start + 1] == b"\x0a" and _is_node(message):
+        return _other("a graph (GraphDef), frozen or without weights", "take the checkpoint it was made from")
+    # The operations that the graph uses, one of which is the first thing in it.
+    if head[start : start + 1] == b"\x12":
+        return _other("a graph (MetaGraphDef), which has no weights", "copy the .index and .data files along")
+    return None
+
+
+def read_varint(data: bytes, start: int) -> tuple[int, int]:
+    """(value, place after it) of an integer of variable length; (0, start) where there is none."""
+    value = 0
+    for place in range(start, min(start + 10, len(data))):
+        value |= (data[place] & 0x7F) << 7 * (place - start)
+        if data[place] < 0x80:
+            return value, place + 1
+    return 0, start
+
+
+def _is_node(message: bytes) -> bool:
+    # Field by field, as the first node may be a constant that is longer than what was read.
+    name_length, start = read_varint(message, 1)
+    name = message[start : start + name_length]
+    op_length, op_start = read_varint(message, start + name_length + 1)
+    try:
+        node = node_def_pb2.NodeDef.FromString(message[: op_start + op_length])
+    except DecodeError:
+        return False
+    return bool(node.name and node.op) and (node.name + node.op).isprintable() and node.name == name.decode()
+
+
+def _beginning_of_table(file: Path, head: bytes, size: int) -> FileFormat | None:
+    """A checkpoint's table that does not end as it should: its first key is empty, and a protocol buffer follows."""
+    if not head.startswith(b"\x00\x00"):
+        return None
+    _, start = read_varint(head, 2)
+    what = {b"\x08": "the .index file of a V2 checkpoint", b"\x0a": "a V1 checkpoint"}.get(head[start : start + 1])
+    if what is None:
+        return None
+    return FileFormat(
+        f"{what} that does not end as one, cut short or changed ({size:,} bytes)", "truncated", _FETCH_AGAIN
+    )
+
+
+_PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
+
+
+def _text(file: Path, head: bytes, size: int) -> FileFormat | None:
+    text = _decoded(head)
+    if text is None:
+        return None
+    start = text.lstrip("\ufeff \t\r\n").lower()
+    again = "it is what the server answered in the place of the file: fetch it again, from where it is still hosted"
+    if start.encode().startswith(_PAGES) or "<html" in start[:1000]:
+        return FileFormat("an HTML page", "error page", again)
+    if start.startswith("<?xml") or start.startswith("<error"):
+        return FileFormat("an XML document, such as a server's error message", "error page", again)
+    if start.startswith("version https://git-lfs.github.com/spec/"):
+        return FileFormat("a Git LFS pointer and not the file itself", "error page", "run `git lfs pull`")
+    if "model_checkpoint_path:" in start:
+        return FileFormat("the text file that names checkpoints", "text", f"give its folder, {file.parent}")
+    if start.startswith(("node {", "node{", "meta_info_def {")):
+        return _other("a graph in text form (.pbtxt)", "take the checkpoint it was made from")
+    if start.startswith(("{", "[")) and _is_json(file, head, size):
+        return FileFormat("a JSON document, such as a server's error message", "error page", again)
+    return FileFormat("a text file", "text", "give the .ckpt file or the .index file")
+
+
+def _decoded(head: bytes) -> str | None:
+    """The beginning of a text; None for what is none."""
+    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    try:
+        # What was read may end within a character.
+        text = head.decode(encoding, errors="strict" if len(head) < _HEAD else "ignore")
+    except UnicodeDecodeError:
+        return None
+    if len(head) == _HEAD and len(text.encode(encoding)) < _HEAD - 4:
+        return None
+    return text if all(character.isprintable() or character.isspace() for character in text.lstrip("\ufeff")) else None
+
+
+def _is_json(file: Path, head: bytes, size: int) -> bool:
+    if size > _HEAD:
+        return True
+    try:
+        json.loads(head)
+    except ValueError:
+        return False
+    return True
+
+
+_RECOGNIZERS: tuple[Callable[[Path, bytes, int], FileFormat | None], ...] = (
+    _by_magic,
+    _beginning_of_table,
+    _gzip,
+    _zip,
+    _tar,
+    _safetensors,
+    _records,
+    _zeros,
+    _pickle,
+    _flatbuffer,
+    _text,
+    _protocol_buffer,
+)

@@ -1,0 +1,172 @@
+"""Why a graph and a checkpoint do not fit, and the argument that repairs it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from checkpoints.damage import shortened
+from checkpoints.diagnosis import diagnose
+from checkpoints.reader import CheckpointError, CheckpointReader
+from checkpoints.structure import SHADOW, Structure, joined, sort_names, structures_in
+
+__all__ = ["CheckpointMismatch", "Mismatch"]
+
+# What an optimizer, a training loop and a moving average add to a graph.
+_OF_TRAINING = re.compile(
+    rf"/({SHADOW}|Momentum|Adam|RMSProp|Adagrad|Adadelta|Ftrl)(_\d+)?$|(^|/)(global_step|beta\d_power)"
+)
+
+
+class CheckpointMismatch(CheckpointError):  # noqa: N818
+    """A graph and a checkpoint that do not fit.
+
+    missing: variables of the graph that the file has no value for.
+    mismatched: from variables that have another shape in the file to (shape in the graph, shape in the file).
+    unused: names in the file that no variable of the graph has.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        missing: Sequence[str],
+        mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
+        unused: Sequence[str],
+    ) -> None:
+        super().__init__(message, "mismatch")
+        self.missing = tuple(missing)
+        self.mismatched = dict(mismatched)
+        self.unused = tuple(unused)
+
+
+class Mismatch(NamedTuple):
+    """What does not fit.
+
+    reader: of the file.
+    shapes: from the graph's variables to their shapes.
+    stored: from the graph's variables to the names that were sought for them.
+    missing: variables of the graph whose stored names the file does not have.
+    mismatched: from variables that have another shape in the file to (shape in the graph, shape in the file).
+    superfluous: weights in the file that its units have and the graph's have not.
+    ema: whether moving averages were asked for.
+    """
+
+    reader: CheckpointReader
+    shapes: dict[str, tuple[int, ...]]
+    stored: dict[str, str]
+    missing: list[str]
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    superfluous: list[str]
+    ema: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.mismatched or self.superfluous)
+
+    @property
+    def message(self) -> str:
+        """The likely cause with what to do, and then the names."""
+        parts = [f"{self.reader.path} does not fit the graph: {self._cause()}"]
+        if self.missing:
+            names = shortened(self.missing)
+            parts.append(f"{len(self.missing)} of {len(self.shapes)} variables are not in the file: {names}.")
+        if self.mismatched:
+            shapes = [
+                f"{name} {list(here)} here, {list(there)} in the file"
+                for name, (here, there) in self.mismatched.items()
+            ]
+            parts.append(f"{len(self.mismatched)} have another shape: {shortened(shapes)}.")
+        if self.superfluous:
+            parts.append(
+                f"{len(self.superfluous)} of the file have no place in the graph's units (variables=... leaves them "
+                f"out): {shortened(self.superfluous)}."
+            )
+        return " ".join(parts)
+
+    def _cause(self) -> str:
+        """The likely cause, in one sentence with what to do."""
+        for cause in (self._of_shadows, self._of_slots, self._of_classes, self._of_arg_scope):
+            if sentence := cause():
+                return sentence
+        return self._of_networks()
+
+    def _of_shadows(self) -> str | None:
+        contents = sort_names(self.reader.shapes)
+        if self.ema and not contents.shadows:
+            return "the file has no moving averages of the variables; leave ema=True out."
+        if self.ema and any(name.endswith(f"/{SHADOW}") for name in map(self.stored.get, self.missing)):
+            return "the file has moving averages of a part of the variables only; leave ema=True out, or exclude these."
+        if not self.ema and not contents.variables and contents.shadows:
+            return "the file holds nothing but moving averages of the variables; give ema=True."
+        return None
+
+    def _of_slots(self) -> str | None:
+        if not self.missing or self.mismatched or not all(_OF_TRAINING.search(name) for name in self.missing):
+            return None
+        return (
+            "what it lacks is the optimizer's own or the training loop's, which it was saved without; give "
+            "variables=slim.get_model_variables() for the network's, and run the initializers of the rest."
+        )
+
+    def _of_classes(self) -> str | None:
+        if self.missing or not self.mismatched or not all("/logits/" in f"/{name}" for name in self.mismatched):
+            return None
+        name, (here, there) = next(iter(self.mismatched.items()))
+        logits = f"exclude='{name.rpartition('/')[0]}/*'"
+        if {here[-1], there[-1]} == {1000, 1001}:
+            background = "drops the background" if here[-1] == 1000 else "adds a background that never wins"
+            repair = f", or give num_classes={here[-1]}, which {background}"
+        else:
+            repair = f", or give {logits} to train logits of your own"
+        return (
+            f"the graph has {here[-1]} classes and the file {there[-1]}; build the network with "
+            f"num_classes={there[-1]}{repair}."
+        )
+
+    def _of_arg_scope(self) -> str | None:
+        stored = [self.stored[name] for name in self.missing]
+        if any(name.rpartition("/")[0] + "/BatchNorm/beta" in self.reader.shapes for name in stored):
+            return "the graph was built without its arg scope; build it under slim.arg_scope(resnet_arg_scope())."
+        norms = [name for name in stored if name.endswith("/BatchNorm/beta")]
+        if any(name.removesuffix("BatchNorm/beta") + "biases" in self.reader.shapes for name in norms):
+            return (
+                "the file's network has no batch norm; build it under "
+                "slim.arg_scope(resnet_arg_scope(use_batch_norm=False))."
+            )
+        return None
+
+    def _of_networks(self) -> str:
+        in_file = diagnose(self.reader)
+        here = structures_in(self.shapes)
+        if in_file.structure is None:
+            sentence = in_file.problems[0].sentence.removeprefix(f"{self.reader.path} ")
+            return sentence if not in_file.structures else f"the file {sentence}"
+        theirs = in_file.structure
+        same = [ours for ours in here if _kind(ours) == _kind(theirs)]
+        classes = f"{theirs.num_classes} classes" if theirs.num_classes else "no logits"
+        if not same:
+            built = ", ".join(_described(ours) for ours in here) or "none of the known networks"
+            held = f"{_described(theirs)} with {classes}"
+            return f"the file holds a {held}, and the graph {built}; build what is in the file."
+        ours = same[0]
+        sought = self.stored.get(next(iter(self.missing), ""), "")
+        if not sought.startswith(joined(theirs.scope, "")) and self.missing:
+            return (
+                f"the file has the network under the scope {theirs.scope!r}, and the graph under {ours.scope!r}; "
+                f"give scope={theirs.scope!r}."
+            )
+        logits = joined(ours.scope, "logits/")
+        if not theirs.num_classes and self.missing and all(name.startswith(logits) for name in self.missing):
+            return f"the file has no logits; build with num_classes=None, or give exclude='{logits}*' and train them."
+        if theirs.faults:
+            return f"of the {_described(theirs)} in the file: {theirs.faults[0]}."
+        options = "".join(f", {name}={value!r}" for name, value in theirs.options.items())
+        return f"the file holds a {_described(theirs)} with {classes}{options}; build it so, or exclude what it lacks."
+
+
+def _kind(structure: Structure) -> tuple[str, tuple[int, ...]]:
+    return structure.unit_scope, structure.units
+
+
+def _described(structure: Structure) -> str:
+    if structure.network is not None:
+        return structure.network.name
+    return f"{structure.family} of {' '.join(map(str, structure.units))} units"

@@ -1,0 +1,84 @@
+"""What makes a graph's results other than its user thinks: training mode at inference, updates that nobody runs."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+
+import tensorflow as tf
+
+__all__ = ["InferenceWarning", "ancestors", "check_train_op", "training_mode"]
+
+v1 = tf.compat.v1
+
+# What changes a variable, by the type of the operation; and what dropout draws its mask with.
+_ASSIGNMENTS = frozenset(
+    ("Assign", "AssignAdd", "AssignSub", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
+)
+_RANDOM = frozenset(("RandomUniform", "StatelessRandomUniform", "StatelessRandomUniformV2"))
+
+
+class InferenceWarning(UserWarning):
+    """A network whose results will not be what its user thinks: its mode, its statistics or its input."""
+
+
+def ancestors(targets: Iterable[tf.Operation | tf.Tensor]) -> set[tf.Operation]:
+    """The operations that run when these do, themselves included."""
+    waiting = [_operation(target) for target in targets]
+    found = set(waiting)
+    while waiting:
+        op = waiting.pop()
+        for source in (*(tensor.op for tensor in op.inputs), *op.control_inputs):
+            if source not in found:
+                found.add(source)
+                waiting.append(source)
+    return found
+
+
+def training_mode(inputs: tf.Tensor, outputs: Sequence[tf.Tensor]) -> str | None:
+    """A sentence on what is in training mode between a network's inputs and its outputs; None where nothing is.
+
+    Batch norms that normalize by the batch's own statistics, and so make the result of an image depend on those it
+    shares a batch with; moving statistics that change; dropout.
+    """
+    ops = ancestors(outputs) - ancestors([inputs])
+    norms = [op for op in ops if op.type.startswith("FusedBatchNorm") and op.get_attr("is_training")]
+    updates = inputs.graph.get_collection(v1.GraphKeys.UPDATE_OPS)
+    assignments = [op for op in ops if op.type in _ASSIGNMENTS]
+    if norms or updates or assignments:
+        example = min(op.name for op in (norms or assignments or [_operation(updates[0])]))
+        return (
+            f"The network was built in training mode ({example}): batch norms take the statistics of each batch and "
+            "not the trained ones, and an image's result depends on the others in its batch; build it with "
+            "is_training=False."
+        )
+    if dropout := sorted(op.name for op in ops if op.type in _RANDOM):
+        return f"The network draws random numbers ({dropout[0]}), as dropout does in training: switch it off."
+    return None
+
+
+def _operation(target: tf.Operation | tf.Tensor) -> tf.Operation:
+    return target if isinstance(target, tf.Operation) else target.op
+
+
+def check_train_op(train_op: tf.Operation | tf.Tensor | Sequence[tf.Operation | tf.Tensor]) -> None:
+    """Warns if a training step does not run the updates of the batch norms' moving statistics.
+
+    Args:
+      train_op: what the training loop runs in each step.
+
+    Raises:
+      TypeError: if it is no operation, tensor, or sequence of them.
+    """
+    targets = list(train_op) if isinstance(train_op, list | tuple) else [train_op]
+    for target in targets:
+        if not isinstance(target, tf.Operation | tf.Tensor):
+            raise TypeError(f"train_op must be an operation, a tensor or a list of them, and has {target!r}.")
+    collected = targets[0].graph.get_collection(v1.GraphKeys.UPDATE_OPS) if targets else []
+    updates = {_operation(update) for update in collected}
+    if idle := updates - ancestors(targets):
+        message = (
+            f"{len(idle)} of {len(updates)} updates in tf.GraphKeys.UPDATE_OPS, of moving statistics such as "
+            f"{min(op.name for op in idle)}, are not run by the training step: the statistics keep their initial "
+            "values, and inference fails; make the step with slim.learning.create_train_op(loss, optimizer), or under "
+            "tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS))."
+        )
+        warnings.warn(message, InferenceWarning, stacklevel=2)
