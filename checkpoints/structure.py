@@ -286,7 +286,7 @@ def _norm_faults(names: set[str]) -> Iterator[str]:
     everywhere = set.union(*layers.values())
     if any(scope.endswith("GroupNorm") for scope in everywhere):
         yield "it has group norms and no batch norms, another network: build it yourself, and restore that"
-    elif not everywhere:
+    elif not everywhere or _convolutions_without_norm(names):
         yield (
             "it has no batch norm: build it yourself, under resnet_arg_scope(use_batch_norm=False), and restore that"
         )
@@ -306,6 +306,12 @@ def _norm_faults(names: set[str]) -> Iterator[str]:
         for leaf in _NORM:
             if lacking := sorted(everywhere - layers[leaf]):
                 yield f"it lacks {leaf} of {len(lacking)} batch norms, such as {lacking[0]}: take the whole checkpoint"
+
+
+def _convolutions_without_norm(names: set[str]) -> bool:
+    """Whether slim's units have convolutions and none of them a batch norm."""
+    inside = [name for name in names if name.startswith("block") and "/conv1/" in name]
+    return bool(inside) and not any("/conv1/BatchNorm/" in name for name in inside)
 
 
 def _shape_faults(shapes: Shapes, family: str) -> Iterator[str]:
