@@ -66,15 +66,18 @@ def weights(
 
 def save_v1(path: Path, values: Mapping[str, np.ndarray]) -> Path:
     """Writes a file as tf.train.Saver(write_version=V1) does."""
-    tf.raw_ops.Save(filename=str(path), tensor_names=list(values), data=[tf.constant(v) for v in values.values()])
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        data = [tf.constant(value) for value in values.values()]
+        session.run(tf.raw_ops.Save(filename=str(path), tensor_names=list(values), data=data))
     return path
 
 
 def save_v2(path: Path, values: Mapping[str, np.ndarray]) -> Path:
     """Writes a bundle as tf.train.Saver does."""
-    tensors = [tf.constant(value) for value in values.values()]
-    names, slices = list(values), [""] * len(values)
-    tf.raw_ops.SaveV2(prefix=str(path), tensor_names=names, shape_and_slices=slices, tensors=tensors)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        names, data = list(values), [tf.constant(value) for value in values.values()]
+        slices = [""] * len(values)
+        session.run(tf.raw_ops.SaveV2(prefix=str(path), tensor_names=names, shape_and_slices=slices, tensors=data))
     return path
 
 
