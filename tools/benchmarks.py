@@ -1,4 +1,4 @@
-"""Figures of the README: ``python -m tools.benchmarks [build|first-feature|memory ...]``.
+"""Figures of the README: ``python -m tools.benchmarks [build|first-feature|inspect|memory ...]``.
 
 Each is a ratio against a peer, or against itself, with the two taking turns in one run; the median of the ratios pair
 by pair, and their spread. Run it on a quiet machine.
@@ -26,7 +26,7 @@ from tools.tables import print_table
 __all__ = ["main"]
 
 # What each figure should be at most; reported beside it, and never asserted.
-_TARGETS = {"build": 0.35, "first-feature": 0.7, "memory": 1.05}
+_TARGETS = {"build": 0.35, "first-feature": 0.7, "inspect": 1.5, "check": 3.0, "memory": 1.05}
 
 
 def machine() -> str:
@@ -148,6 +148,30 @@ def first_feature(rounds: int) -> list[list[object]]:
     return [_row("first-feature resnet_v2_50", pairs, "s")]
 
 
+# What a checkpoint is: against importing TensorFlow.
+
+
+def _seconds_to_end(*command: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
+
+
+def inspect(rounds: int) -> list[list[object]]:
+    """Seconds of ``slimnets inspect`` on a V1 file of 100 MB, and with ``--check``, against ``import tensorflow``."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = _save_resnet_50(Path(folder), "V1")
+        for figure, options in (("inspect", []), ("check", ["--check"])):
+            pairs = _in_turns(
+                lambda options=options: _seconds_to_end("-m", "tools", "inspect", checkpoint, *options),
+                lambda: _seconds_to_end("-c", "import tensorflow"),
+                rounds,
+            )
+            rows.append(_row(f"{figure} {Path(checkpoint).stat().st_size / 1e6:.0f} MB", pairs, "s"))
+    return rows
+
+
 # Peak memory of many images: against that of few.
 
 
@@ -180,8 +204,8 @@ def memory(rounds: int) -> list[list[object]]:
     return rows
 
 
-def _save_resnet_50(folder: Path) -> str:
-    """A ResNet-50 v2 of 1001 classes with its initial weights, as a V2 checkpoint."""
+def _save_resnet_50(folder: Path, write_version: str = "V2") -> str:
+    """A ResNet-50 v2 of 1001 classes with its initial weights, and moving statistics as if it had been trained."""
     import tensorflow as tf
 
     from nets import nets_factory
@@ -191,7 +215,9 @@ def _save_resnet_50(folder: Path) -> str:
         nets_factory.get_network_fn("resnet_v2_50", 1001)(v1.placeholder(tf.float32, [None, 224, 224, 3]))
         with v1.Session() as session:
             session.run(v1.global_variables_initializer())
-            return v1.train.Saver().save(session, str(folder / "resnet_v2_50.ckpt"), write_meta_graph=False)
+            session.run([v.assign_add(v + 0.1) for v in v1.global_variables() if "/moving_" in v.op.name])
+            saver = v1.train.Saver(write_version=getattr(v1.train.SaverDef, write_version))
+            return saver.save(session, str(folder / "resnet_v2_50.ckpt"), write_meta_graph=False)
 
 
 def _save_images(folder: Path, count: int) -> list[str]:
@@ -206,7 +232,7 @@ def _save_images(folder: Path, count: int) -> list[str]:
     return paths
 
 
-_BENCHMARKS = {"build": build, "first-feature": first_feature, "memory": memory}
+_BENCHMARKS = {"build": build, "first-feature": first_feature, "inspect": inspect, "memory": memory}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

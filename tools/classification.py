@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from checkpoints.labels import labels_for, read_labels
+from nets.endpoint_info import UnknownEndPointError
 from tools.feature_extractor import FeatureExtractor, worth_optimizing
 from tools.images import list_images
 from tools.progress import progress
@@ -61,7 +62,12 @@ def run(inputs: Sequence[str], *, top: int, labels: str | None, as_json: bool, *
     """The command: prints the classes, and returns the exit status; ``options`` are those of ``FeatureExtractor``."""
     paths = list_images(inputs)
     optimize = worth_optimizing(len(paths), options["precision"])
-    with FeatureExtractor(end_points=[_END_POINT], **options, optimize_graph=optimize) as extractor:
+    try:
+        extractor = FeatureExtractor(end_points=[_END_POINT], **options, optimize_graph=optimize)
+    except UnknownEndPointError:
+        sentence = f"{options['checkpoint']} has no logits to classify by: give a checkpoint that has its classes."
+        raise ValueError(sentence) from None
+    with extractor:
         names = read_labels(labels, extractor.num_classes) if labels else labels_for(extractor.num_classes)
         print(
             f"{extractor.net} from {extractor.reader.path}, {extractor.num_classes} classes, "

@@ -23,7 +23,7 @@ import tensorflow as tf
 import tf_slim as slim
 from PIL import Image
 
-from nets import nets_factory, preprocessing
+from nets import guards, nets_factory, preprocessing
 from tools.demo import errors, nearest
 
 v1 = tf.compat.v1
@@ -193,6 +193,7 @@ def build_training(steps_per_epoch: int, settings: Settings) -> TrainingGraph:
     # The moving statistics of the batch norms are updated by no gradient.
     with tf.control_dependencies(v1.get_collection(v1.GraphKeys.UPDATE_OPS)):
         train = optimizer.minimize(loss, global_step=step)
+    guards.check_train_op(train)
     return TrainingGraph(images, targets, train, loss, v1.train.Saver(slim.get_model_variables()))
 
 
