@@ -1,8 +1,9 @@
 """Checkpoint files: reading, telling what they are, restoring them into a session."""
 
 from checkpoints.diagnosis import Diagnosis, diagnose
+from checkpoints.files import CheckpointError
 from checkpoints.mismatch import CheckpointMismatch
-from checkpoints.reader import CheckpointError, CheckpointReader, open_checkpoint
+from checkpoints.reader import CheckpointReader, open_checkpoint
 from checkpoints.restoration import RestoreReport, restore
 
 __all__ = [

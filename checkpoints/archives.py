@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, NoReturn
 
+from checkpoints.files import CheckpointError
 from checkpoints.folders import new_folder
-from checkpoints.reader import CheckpointError
 
 __all__ = ["extract", "unpack"]
 

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from checkpoints.reader import CheckpointError, CheckpointReader
+from checkpoints.files import CheckpointError
+from checkpoints.reader import CheckpointReader
 
-__all__ = ["Problem", "shortened", "untrained_statistics", "value_problems"]
+__all__ = ["Problem", "shortened", "untrained_statistics", "value_kind", "value_problems"]
 
 
 class Problem(NamedTuple):
@@ -27,6 +28,26 @@ def shortened(names: Collection[str], limit: int = 5) -> str:
     return shown if len(names) <= limit else f"{shown}, and {len(names) - limit} more"
 
 
+# What values can be, in the order in which it is said.
+_FINDINGS = {
+    "damaged": (
+        "{count} of {total} variables cannot be read ({names}), where the file is damaged: fetch or copy it again."
+    ),
+    "not finite": (
+        "{count} variables hold NaN or infinite values ({names}): the training diverged, or the file is damaged; take "
+        "an earlier checkpoint."
+    ),
+    "zero weights": (
+        "{count} kernels are nothing but zeros ({names}), which no training leaves: they were saved before they had "
+        "their values; take another checkpoint."
+    ),
+    "negative variance": (
+        "{count} moving variances are negative ({names}), which no training leaves: the values are damaged or were "
+        "converted wrongly; take the original file."
+    ),
+}
+
+
 def value_problems(
     reader: CheckpointReader, variables: Collection[str], advance: Callable[[int], None]
 ) -> list[Problem]:
@@ -37,58 +58,42 @@ def value_problems(
       variables: names of the model's variables, among them moving statistics.
       advance: is told how many more were read.
     """
-    unreadable, not_finite, negative, zero = [], [], [], []
+    found: dict[str, list[str]] = {kind: [] for kind in _FINDINGS}
     statistics: dict[str, np.ndarray] = {}
-    reason = ""
     for name in reader.shapes:
         advance(1)
         try:
             value = reader.read(name)
-        except CheckpointError as error:
-            unreadable.append(name)
-            reason = reason or str(error.__cause__ or error).splitlines()[0]
+        except CheckpointError:
+            found["damaged"].append(name)
             continue
-        # Of numpy's own types and TensorFlow's bfloat16, which it counts as void.
-        if value.dtype.kind not in "fcV":
-            continue
-        value = np.asarray(value, np.float32) if value.dtype.kind == "V" else value
-        # A sum is finite if all is, or it overflows, which is seldom: then look at each.
-        if not np.isfinite(value.sum(dtype=np.float64)) and not np.isfinite(value).all():
-            not_finite.append(name)
-        elif name in variables and value.ndim > 1 and not value.any():
-            zero.append(name)
+        if kind := value_kind(value, weight=name in variables):
+            found[kind].append(name)
         elif name in variables and name.endswith(("/moving_mean", "/moving_variance")):
             statistics[name] = value
             if name.endswith("/moving_variance") and (value < 0).any():
-                negative.append(name)
-    problems = []
-    if unreadable:
-        sentence = (
-            f"{reader.path} is damaged: {len(unreadable)} of {len(reader.shapes)} variables cannot be read "
-            f"({shortened(unreadable)}: {reason}): fetch or copy it again."
-        )
-        problems.append(Problem("damaged", sentence))
-    if not_finite:
-        sentence = (
-            f"{len(not_finite)} variables hold NaN or infinite values ({shortened(not_finite)}): "
-            "the training diverged, or the file is damaged; take an earlier checkpoint."
-        )
-        problems.append(Problem("not finite", sentence))
-    if zero:
-        sentence = (
-            f"{len(zero)} kernels are nothing but zeros ({shortened(zero)}), which no training leaves: "
-            "they were saved before they had their values; take another checkpoint."
-        )
-        problems.append(Problem("zero weights", sentence))
-    if negative:
-        sentence = (
-            f"{len(negative)} moving variances are negative ({shortened(negative)}), which no training leaves: "
-            "the values are damaged or were converted wrongly; take the original file."
-        )
-        problems.append(Problem("negative variance", sentence))
+                found["negative variance"].append(name)
+    total = len(reader.shapes)
+    problems = [
+        Problem(kind, _FINDINGS[kind].format(count=len(names), total=total, names=shortened(names)))
+        for kind, names in found.items()
+        if names
+    ]
     if sentence := untrained_statistics(statistics):
         problems.append(Problem("untrained statistics", sentence))
     return problems
+
+
+def value_kind(value: np.ndarray, weight: bool = False) -> str | None:
+    """What is wrong with a value by itself: 'not finite', or, of a ``weight``, 'zero weights'; None for nothing."""
+    # Of numpy's own types and TensorFlow's bfloat16, which it counts as void.
+    if value.dtype.kind not in "fcV":
+        return None
+    value = np.asarray(value, np.float32) if value.dtype.kind == "V" else value
+    # A sum is finite if all is, or it overflows, which is seldom: then look at each.
+    if not np.isfinite(value.sum(dtype=np.float64)) and not np.isfinite(value).all():
+        return "not finite"
+    return "zero weights" if weight and value.ndim > 1 and not value.any() else None
 
 
 def untrained_statistics(values: Mapping[str, np.ndarray]) -> str | None:

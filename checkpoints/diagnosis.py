@@ -1,12 +1,14 @@
 """What a checkpoint is, by what is inside it: its network, its classes, the input it wants, and what is wrong."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from checkpoints.damage import Problem, shortened, value_problems
-from checkpoints.reader import CheckpointError, CheckpointReader, open_checkpoint
+from checkpoints.files import CheckpointError
+from checkpoints.reader import CheckpointReader, open_checkpoint
 from checkpoints.structure import Contents, Structure, joined, sort_names, structures_in
 from nets.nets_factory import NETWORKS, Network, get_network
 
@@ -72,7 +74,9 @@ class Diagnosis:
 
     @property
     def preprocessing(self) -> str | None:
-        """The preprocessing that goes with the weights."""
+        """The preprocessing that goes with the weights; of one channel the one that makes such images."""
+        if self.network and self.structure.channels == 1:
+            return "grayscale"
         return expected_input(self.network, self.num_classes)[0] if self.network else None
 
     @property
@@ -88,8 +92,9 @@ class Diagnosis:
     @property
     def builder_arguments(self) -> dict[str, Any]:
         """What the network's builder is to be given, but for the number of classes."""
-        # slim's networks have no form without a scope: those are built under their own name.
-        return {**({"scope": self.scope} if self.scope else {}), **self.options}
+        # slim's networks have no form without a scope, and not every name can be one: those are built under their own.
+        can_be_scope = self.scope and re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", self.scope)
+        return {**({"scope": self.scope} if can_be_scope else {}), **self.options}
 
     def identified(self) -> Network:
         """The network.
@@ -200,7 +205,7 @@ def _structure_problems(
 ) -> list[Problem]:
     path, network = reader.path, structure.network
     problems = []
-    if network is None:
+    if network is None and not structure.faults:
         problems.append(Problem("unknown depth", f"{path} holds {_unlisted(structure)}."))
     prefix = joined(structure.scope, "")
     variables = [name for name in contents.variables if name.startswith(prefix)]
@@ -218,7 +223,13 @@ def _structure_problems(
         dtype = reader.dtypes[whole[0]].name
         sentence = f"{path} holds {len(whole)} variables as {dtype} ({shortened(whole, 2)}): take the unquantized file."
         problems.append(Problem("dtype", sentence))
-    problems += [Problem("incomplete", f"{path}: of {_name(structure)}, {fault}.") for fault in structure.faults]
+    problems += [Problem("incomplete", f"{path} holds {_name(structure)}, but {fault}.") for fault in structure.faults]
+    if structure.channels not in (None, 1, 3):
+        sentence = (
+            f"{path} is for images of {structure.channels} channels, which no preprocessing here makes: build the "
+            "network on such images, and restore that."
+        )
+        problems.append(Problem("channels", sentence))
     if wanted is not None and network is not wanted:
         sentence = f"{path} holds {_name(structure)} and not {wanted.name}: take that network, or another checkpoint."
         problems.append(Problem("another network", sentence))
@@ -235,7 +246,10 @@ def _classes(structure: Structure, num_classes: int) -> str:
         background = "drops the background" if num_classes == 1000 else "adds a background that never wins"
         return f"has {here} classes and not {num_classes}: restoring it with num_classes={num_classes} {background}"
     logits = joined(structure.scope, "logits/*")
-    return f"has {here} classes and not {num_classes}: build with num_classes={here}, or leave out exclude='{logits}'"
+    return (
+        f"has {here} classes and not {num_classes}: build with num_classes={here}, or give exclude='{logits}' and "
+        "train logits of your own"
+    )
 
 
 def _name(structure: Structure) -> str:

@@ -14,8 +14,8 @@ import requests
 
 from checkpoints.archives import extract
 from checkpoints.catalog import CATALOG, CatalogEntry, get_entry
+from checkpoints.files import CheckpointError
 from checkpoints.folders import new_folder
-from checkpoints.reader import CheckpointError
 from checkpoints.store import find, store_folder
 
 __all__ = ["DownloadError", "Progress", "download", "install"]

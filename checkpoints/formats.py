@@ -1,6 +1,8 @@
 """What a file is that is no checkpoint, by its content and not by its name, and what to do about it."""
 
 import json
+import re
+import shlex
 import struct
 import tarfile
 import zipfile
@@ -83,7 +85,7 @@ def identify(file: Path) -> FileFormat:
 def identify_folder(folder: Path) -> FileFormat | None:
     """Tells what a folder without a checkpoint holds instead; None where there is no telling."""
     names = {entry.name for entry in folder.iterdir()}
-    if any(".tempstate" in name or name.endswith("_temp") for name in names):
+    if any(".tempstate" in name or "_temp" in name for name in names):
         return FileFormat("a folder with an unfinished save", "truncated", "take an earlier checkpoint, or save again")
     if names & {"saved_model.pb", "saved_model.pbtxt"}:
         variables = folder / "variables" / "variables"
@@ -117,13 +119,13 @@ def _gzip(file: Path, head: bytes, size: int) -> FileFormat | None:
         with tarfile.open(file, "r|gz") as archive:
             first = archive.next()
     except (tarfile.TarError, OSError, EOFError):
-        return _archive("a gzip file", "tar -xzf, or gunzip")
+        return _archive("a gzip file", f"gunzip -c {shlex.quote(file.name)} > {shlex.quote(file.stem)}.unpacked")
     inside = f", which begins with {first.name}" if first else ""
-    return _archive(f"a tar.gz archive that was not unpacked{inside}", f"tar -xzf {file.name}")
+    return _archive(f"a tar.gz archive that was not unpacked{inside}", f"tar -xzf {shlex.quote(file.name)}")
 
 
 def _tar(file: Path, head: bytes, size: int) -> FileFormat | None:
-    return _archive("a tar archive", f"tar -xf {file.name}") if head[257:262] == b"ustar" else None
+    return _archive("a tar archive", f"tar -xf {shlex.quote(file.name)}") if head[257:262] == b"ustar" else None
 
 
 def _zip(file: Path, head: bytes, size: int) -> FileFormat | None:
@@ -140,7 +142,7 @@ def _zip(file: Path, head: bytes, size: int) -> FileFormat | None:
         return _other("a PyTorch file", _PYTORCH)
     if names and all(name.endswith(".npy") for name in names):
         return _other("a NumPy archive (.npz)", "save the variables by tf.compat.v1.train.Saver instead")
-    return _archive("a zip archive", f"unzip {file.name}")
+    return _archive("a zip archive", f"unzip {shlex.quote(file.name)}")
 
 
 def _safetensors(file: Path, head: bytes, size: int) -> FileFormat | None:
@@ -246,11 +248,11 @@ def _text(file: Path, head: bytes, size: int) -> FileFormat | None:
     if text is None:
         return None
     start = text.lstrip("\ufeff \t\r\n").lower()
-    again = "it is what the server answered in the place of the file: fetch it again, from where it is still hosted"
+    again = "if it is what a server answered in the place of the file, fetch that from where it is still hosted"
     if start.encode().startswith(_PAGES) or "<html" in start[:1000]:
         return FileFormat("an HTML page", "error page", again)
     if start.startswith("<?xml") or start.startswith("<error"):
-        return FileFormat("an XML document, such as a server's error message", "error page", again)
+        return FileFormat("an XML document, such as an error message", "error page", again)
     if start.startswith("version https://git-lfs.github.com/spec/"):
         return FileFormat("a Git LFS pointer and not the file itself", "error page", "run `git lfs pull`")
     if "model_checkpoint_path:" in start:
@@ -258,8 +260,8 @@ def _text(file: Path, head: bytes, size: int) -> FileFormat | None:
     if start.startswith(("node {", "node{", "meta_info_def {")):
         return _other("a graph in text form (.pbtxt)", "take the checkpoint it was made from")
     if start.startswith(("{", "[")) and _is_json(file, head, size):
-        return FileFormat("a JSON document, such as a server's error message", "error page", again)
-    return FileFormat("a text file", "text", "give the .ckpt file or the .index file")
+        return FileFormat("a JSON document, such as an error message", "error page", again)
+    return FileFormat("a text file", "text", "give what was saved by a tf.train.Saver, its .ckpt or .index file")
 
 
 def _decoded(head: bytes) -> str | None:
@@ -277,7 +279,7 @@ def _decoded(head: bytes) -> str | None:
 
 def _is_json(file: Path, head: bytes, size: int) -> bool:
     if size > _HEAD:
-        return True
+        return re.match(r"\{\s*\"", head.decode("utf-8", errors="ignore").lstrip("\ufeff \t\r\n")) is not None
     try:
         json.loads(head)
     except ValueError:

@@ -10,7 +10,7 @@ _SYNSETS = Path(__file__).with_name("imagenet_synsets.txt")
 _BACKGROUND = "background"
 
 # The lines of the labels.txt that slim's data set scripts write.
-_NUMBERED = re.compile(r"(\d+):(.*)")
+_NUMBERED = re.compile(r"(\d{1,9}):(.*)")
 
 
 def imagenet_labels(num_classes: int) -> list[str]:
@@ -47,6 +47,8 @@ def read_labels(path: str | Path, num_classes: int) -> list[str]:
     numbered = [match for label in labels if (match := _NUMBERED.fullmatch(label))]
     if labels and len(numbered) == len(labels):
         by_number = {int(match[1]): match[2].strip() for match in numbered}
+        if len(by_number) < len(numbered):
+            raise ValueError(f"The labels {path} name a class twice: give each number once.")
         if missing := sorted(set(range(num_classes)) - set(by_number)):
             raise ValueError(f"The labels {path} have no name for class {missing[0]} of {num_classes}: add it.")
         labels = [by_number[number] for number in sorted(by_number)]

@@ -6,10 +6,14 @@ from typing import NamedTuple
 
 from checkpoints.damage import shortened
 from checkpoints.diagnosis import diagnose
-from checkpoints.reader import CheckpointError, CheckpointReader
-from checkpoints.structure import SHADOW, Structure, joined, sort_names, structures_in
+from checkpoints.files import CheckpointError
+from checkpoints.reader import CheckpointReader
+from checkpoints.structure import SHADOW, Structure, block_of, joined, sort_names, structures_in
 
 __all__ = ["CheckpointMismatch", "Mismatch"]
+
+_ROOT = re.compile(r"(?:^|/)(conv1/weights|init_conv/DW)$")
+_LOGITS = re.compile(r"(?:^|/)logits?/\w+$")
 
 # What an optimizer, a training loop and a moving average add to a graph.
 _OF_TRAINING = re.compile(
@@ -46,7 +50,7 @@ class Mismatch(NamedTuple):
     stored: from the graph's variables to the names that were sought for them.
     missing: variables of the graph whose stored names the file does not have.
     mismatched: from variables that have another shape in the file to (shape in the graph, shape in the file).
-    superfluous: weights in the file that its units have and the graph's have not.
+    superfluous: weights in the file that its blocks have and the graph's have not.
     ema: whether moving averages were asked for.
     """
 
@@ -76,14 +80,15 @@ class Mismatch(NamedTuple):
             parts.append(f"{len(self.mismatched)} have another shape: {shortened(shapes)}.")
         if self.superfluous:
             parts.append(
-                f"{len(self.superfluous)} of the file have no place in the graph's units (variables=... leaves them "
+                f"{len(self.superfluous)} of the file have no place in the graph's blocks (variables=... leaves them "
                 f"out): {shortened(self.superfluous)}."
             )
         return " ".join(parts)
 
     def _cause(self) -> str:
         """The likely cause, in one sentence with what to do."""
-        for cause in (self._of_shadows, self._of_slots, self._of_classes, self._of_arg_scope):
+        causes = (self._of_shadows, self._of_slots, self._of_scope, self._of_channels, self._of_classes)
+        for cause in (*causes, self._of_arg_scope):
             if sentence := cause():
                 return sentence
         return self._of_networks()
@@ -92,24 +97,56 @@ class Mismatch(NamedTuple):
         contents = sort_names(self.reader.shapes)
         if self.ema and not contents.shadows:
             return "the file has no moving averages of the variables; leave ema=True out."
-        if self.ema and any(name.endswith(f"/{SHADOW}") for name in map(self.stored.get, self.missing)):
+        if not self.ema and any(self.stored[name] in contents.shadows for name in self.missing):
+            return "the file has nothing but moving averages of these variables; give ema=True."
+        averaged = set(contents.shadows.values())
+        unfound = any(self.stored[name].endswith(f"/{SHADOW}") for name in self.missing)
+        if self.ema and unfound and averaged & set(self.stored.values()):
             return "the file has moving averages of a part of the variables only; leave ema=True out, or exclude these."
-        if not self.ema and not contents.variables and contents.shadows:
-            return "the file holds nothing but moving averages of the variables; give ema=True."
         return None
 
     def _of_slots(self) -> str | None:
         if not self.missing or self.mismatched or not all(_OF_TRAINING.search(name) for name in self.missing):
             return None
+        if self.ema:
+            return None  # which has names of its own
         return (
             "what it lacks is the optimizer's own or the training loop's, which it was saved without; give "
             "variables=slim.get_model_variables() for the network's, and run the initializers of the rest."
         )
 
+    def _of_scope(self) -> str | None:
+        """Of a network that is in the file, under another scope than it was sought under."""
+        sought = {self.stored[name]: shape for name, shape in self.shapes.items()}
+        there = structures_in(self.reader.shapes)
+        if len(there) != 1 or not self.missing:
+            return None
+        scope = there[0].scope
+        for ours, renamed in zip(structures_in(self.shapes), structures_in(sought), strict=False):
+            if _kind(ours) == _kind(there[0]) and scope != renamed.scope:
+                return (
+                    f"the file has the network under the scope {scope!r}, and the graph under {ours.scope!r}; "
+                    f"give scope={scope!r}."
+                )
+        return None
+
+    def _of_channels(self) -> str | None:
+        for name, (here, there) in self.mismatched.items():
+            if _ROOT.search(name) and len(here) == len(there) == 4 and not block_of(name) and here[2] != there[2]:
+                grey = ", which preprocessing='grayscale' makes" if there[2] == 1 else ""
+                channels = "1 channel" if there[2] == 1 else f"{there[2]} channels"
+                return (
+                    f"the file is for images of {channels}, and the graph has {here[2]}; build the network on such "
+                    f"images{grey}."
+                )
+        return None
+
     def _of_classes(self) -> str | None:
-        if self.missing or not self.mismatched or not all("/logits/" in f"/{name}" for name in self.mismatched):
+        if self.missing or not self.mismatched or not all(_LOGITS.search(name) for name in self.mismatched):
             return None
         name, (here, there) = next(iter(self.mismatched.items()))
+        if len({shapes[1][-1] for shapes in self.mismatched.values()}) > 1 or len(here) != len(there):
+            return None  # faults of the file's own
         logits = f"exclude='{name.rpartition('/')[0]}/*'"
         if {here[-1], there[-1]} == {1000, 1001}:
             background = "drops the background" if here[-1] == 1000 else "adds a background that never wins"
@@ -137,8 +174,7 @@ class Mismatch(NamedTuple):
         in_file = diagnose(self.reader)
         here = structures_in(self.shapes)
         if in_file.structure is None:
-            sentence = in_file.problems[0].sentence.removeprefix(f"{self.reader.path} ")
-            return sentence if not in_file.structures else f"the file {sentence}"
+            return "the file " + in_file.problems[0].sentence.removeprefix(f"{self.reader.path} ")
         theirs = in_file.structure
         same = [ours for ours in here if _kind(ours) == _kind(theirs)]
         classes = f"{theirs.num_classes} classes" if theirs.num_classes else "no logits"
@@ -146,18 +182,13 @@ class Mismatch(NamedTuple):
             built = ", ".join(_described(ours) for ours in here) or "none of the known networks"
             held = f"{_described(theirs)} with {classes}"
             return f"the file holds a {held}, and the graph {built}; build what is in the file."
-        ours = same[0]
-        sought = self.stored.get(next(iter(self.missing), ""), "")
-        if not sought.startswith(joined(theirs.scope, "")) and self.missing:
-            return (
-                f"the file has the network under the scope {theirs.scope!r}, and the graph under {ours.scope!r}; "
-                f"give scope={theirs.scope!r}."
-            )
-        logits = joined(ours.scope, "logits/")
+        logits = joined(same[0].scope, "logits/")
         if not theirs.num_classes and self.missing and all(name.startswith(logits) for name in self.missing):
             return f"the file has no logits; build with num_classes=None, or give exclude='{logits}*' and train them."
         if theirs.faults:
-            return f"of the {_described(theirs)} in the file: {theirs.faults[0]}."
+            return f"the file holds a {_described(theirs)}, but {theirs.faults[0]}."
+        if self.mismatched and not self.missing:
+            return f"the file's {_described(theirs)} has kernels of its own; take the original file, or exclude these."
         options = "".join(f", {name}={value!r}" for name, value in theirs.options.items())
         return f"the file holds a {_described(theirs)} with {classes}{options}; build it so, or exclude what it lacks."
 

@@ -3,52 +3,26 @@
 V1 is the single file of the published slim weights; V2 is a bundle, ``.index`` and ``.data-?????-of-?????``.
 """
 
-import difflib
 import hashlib
 import math
-import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
 
-from checkpoints.formats import identify, identify_folder, read_varint
+from checkpoints.files import CheckpointError, data_files, find_checkpoint, shards
+from checkpoints.formats import identify
 
-__all__ = ["CheckpointError", "CheckpointReader", "open_checkpoint"]
-
-# Both formats are sorted string tables (LevelDB's), which end in the places of two blocks, each a pair of integers of
-# variable length, padded to 40 bytes, and this magic number. The second block, the index, ends where the footer begins.
-_TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
-_FOOTER = 48
-# A block's type and checksum, behind it.
-_BLOCK_TRAILER = 5
+__all__ = ["CheckpointReader", "open_checkpoint"]
 
 # What TensorFlow's reader raises for a broken file; IndexError where the data end too soon.
 _READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 
-_PART_OF_BUNDLE = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
-_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-
 _PATTERN = set("*?[]\\")
-
-
-class CheckpointError(ValueError):
-    """A file that is no checkpoint, or a damaged one; the message says which, and what to do.
-
-    kind: of the problem, one word or two: 'missing', 'incomplete', 'ambiguous', 'unreadable', 'damaged', 'mismatch', or
-      one of ``formats.FileFormat``.
-    format: what the file is instead of a checkpoint, where that is known.
-    """
-
-    def __init__(self, message: str, kind: str = "damaged", format: str | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.format = format
 
 
 class CheckpointReader:
@@ -79,9 +53,10 @@ class CheckpointReader:
 
     def _name(self) -> str:
         """What TensorFlow is to open, which takes some characters of a name for a pattern."""
-        shards = _shards(self.prefix) if self.format == "V1" else []
-        ending = f"-?????-of-{len(shards):05d}" if shards else ""
-        if not _PATTERN & set(str(self.prefix)):
+        pieces = shards(self.prefix) if self.format == "V1" else []
+        ending = f"-?????-of-{len(pieces):05d}" if pieces else ""
+        name = str(self.prefix)
+        if not _PATTERN & set(name) and name.isprintable() and name.encode(errors="replace").decode() == name:
             return f"{self.prefix}{ending}"
         folder = tempfile.mkdtemp(prefix="slimnets-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
@@ -92,9 +67,9 @@ class CheckpointReader:
     def _check_size_of_data(self) -> None:
         """Raises CheckpointError if the data files are shorter than the values that are said to be in them."""
         sizes = (math.prod(shape) * self.dtypes[name].size for name, shape in self.shapes.items() if self._fixed(name))
-        expected, present = sum(sizes), sum(file.stat().st_size for file in _data_files(self.prefix))
+        expected, present = sum(sizes), sum(file.stat().st_size for file in data_files(self.prefix))
         if present < expected:
-            for file in _data_files(self.prefix):
+            for file in data_files(self.prefix):
                 if (found := identify(file)).kind in ("error page", "archive", "empty"):
                     raise CheckpointError(
                         f"{self.path} has no values: {file.name} is {found.name}: {found.advice}.",
@@ -139,8 +114,8 @@ class CheckpointReader:
     def files(self) -> list[Path]:
         """The files that hold the values."""
         if self.format == "V1":
-            return _shards(self.prefix) or [self.prefix]
-        return [Path(f"{self.prefix}.index"), *_data_files(self.prefix)]
+            return shards(self.prefix) or [self.prefix]
+        return [Path(f"{self.prefix}.index"), *data_files(self.prefix)]
 
     def sha256(self) -> dict[str, str]:
         """From the names of the files to their sha256, in hexadecimal."""
@@ -161,23 +136,6 @@ class CheckpointReader:
         ) from error
 
 
-def _matching(prefix: Path, pattern: str) -> list[Path]:
-    """The files beside ``prefix`` whose names are its own and that pattern."""
-    if not prefix.parent.is_dir():
-        return []
-    compiled = re.compile(re.escape(prefix.name) + pattern)
-    return sorted(file for file in prefix.parent.iterdir() if compiled.fullmatch(file.name))
-
-
-def _data_files(prefix: Path) -> list[Path]:
-    return _matching(prefix, r"\.data-\d{5}-of-\d{5}")
-
-
-def _shards(prefix: Path) -> list[Path]:
-    """The files of a V1 checkpoint that was saved in several; none of a usual one."""
-    return _matching(prefix, r"-\d{5}-of-\d{5}")
-
-
 def open_checkpoint(path: str | Path) -> CheckpointReader:
     """Opens a checkpoint.
 
@@ -188,166 +146,4 @@ def open_checkpoint(path: str | Path) -> CheckpointReader:
     Raises:
       CheckpointError: if there is no checkpoint, or it is damaged.
     """
-    given = Path(path)
-    try:
-        if given.name == "checkpoint" and given.is_file() and b"model_checkpoint_path" in given.read_bytes()[:4096]:
-            given = given.parent
-        if given.is_dir() and not Path(f"{given}.index").is_file():
-            return _open_file(path, _in_directory(given))
-        return _open_file(path, given)
-    except OSError as error:
-        reason = error.strerror or error
-        raise CheckpointError(f"{path} cannot be read ({reason}): see that you may read it.", "unreadable") from error
-
-
-def _in_directory(folder: Path) -> Path:
-    named = _named_by(folder)
-    gone = f"the file 'checkpoint' names {named}, which is gone, and " if named else ""
-    if named and (present := _here_or_where_it_was_saved(folder, named)):
-        return present
-    # Not what macOS notes on the files of other systems' disks.
-    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    bundles = [file for file in files if file.suffix == ".index"]
-    found = bundles or [file for file in files if _table_problem(file) is None]
-    prefixes = sorted({_prefix(file) for file in found}, key=_by_step)
-    if len(prefixes) == 1:
-        return prefixes[0]
-    if not prefixes:
-        if data := [file for file in files if re.search(r"\.data-\d{5}-of-\d{5}$", file.name)]:
-            return data[0]  # whose index is missing, as opening it will say
-        if instead := identify_folder(folder):
-            raise CheckpointError(f"{folder} is {instead.name}: {instead.advice}.", instead.kind, instead.name)
-        sentence = f"The folder {folder} holds no checkpoint: {gone}there is neither a .ckpt nor an .index file."
-        raise CheckpointError(f"{sentence[:-1]}: give the folder or the file that is one.", "missing")
-    names = ", ".join(prefix.name for prefix in prefixes)
-    raise CheckpointError(
-        f"In the folder {folder} {gone}there are several checkpoints: give one of {names}.", "ambiguous"
-    )
-
-
-def _named_by(folder: Path) -> Path | None:
-    """The newest checkpoint that the file 'checkpoint' in a folder names; None where it names none."""
-    try:
-        state = tf.train.get_checkpoint_state(str(folder))
-    except (tf.errors.OpError, ValueError):
-        return None  # empty, or in another encoding: the folder is searched
-    return Path(state.model_checkpoint_path) if state else None
-
-
-def _here_or_where_it_was_saved(folder: Path, saved: Path) -> Path | None:
-    # A folder that was moved, even from another system, still names the place where it was; what lies here goes first.
-    candidates = (folder / saved.name.rpartition("\\")[2], saved)
-    return next((path for path in candidates if Path(f"{path}.index").is_file() or path.is_file()), None)
-
-
-def _by_step(prefix: Path) -> tuple[str, int]:
-    """In the order of training, for names such as model.ckpt-10000."""
-    stem, _, step = prefix.name.rpartition("-")
-    return (stem, int(step)) if step.isdigit() else (prefix.name, 0)
-
-
-def _prefix(file: Path) -> Path:
-    """What TensorFlow calls the checkpoint that this is a file of."""
-    return file.with_name(_SHARD.sub("", _PART_OF_BUNDLE.sub("", file.name)))
-
-
-def _open_file(path: str | Path, given: Path) -> CheckpointReader:
-    prefix = _prefix(given)
-    for candidate in (given, prefix):
-        index = Path(f"{candidate}.index")
-        if index.is_file() and not (candidate == prefix != given and _is_v1(index)):
-            _check_bundle(path, candidate, index)
-            return CheckpointReader(path, candidate, "V2")
-    if not given.exists() and _is_v1(prefix):
-        given = prefix  # one file, and none of the parts that a name in a script speaks of
-    if not _is_v1(given) and (_PART_OF_BUNDLE.search(given.name) or _data_files(given)):
-        raise CheckpointError(
-            f"{path} is part of a checkpoint whose file {index.name} is missing: copy it along.", "incomplete"
-        )
-    if shards := _shards(prefix):
-        _check_numbered(path, shards)
-        for shard in shards:
-            _check_table(path, shard)
-        return CheckpointReader(path, prefix, "V1")
-    if not given.exists():
-        raise CheckpointError(f"There is no checkpoint at {path}: {_why_missing(given)}.", "missing")
-    if not given.is_file():
-        raise CheckpointError(f"{path} is neither a file nor a folder: give a checkpoint.", "unreadable")
-    _check_table(path, given)
-    return CheckpointReader(path, given, "V1")
-
-
-def _why_missing(given: Path) -> str:
-    if given.is_symlink():
-        return f"it is a link to {given.readlink()}, which is gone"
-    if not given.parent.is_dir():
-        return f"there is no folder {given.parent}"
-    files = (file for file in given.parent.iterdir() if not file.name.startswith("."))
-    names = {file.name if file.is_dir() else _prefix(file).name for file in files}
-    near = [name for name in sorted(names) if name.startswith(given.name)]
-    near = near or difflib.get_close_matches(given.name, names)
-    return "no such file, and no .index file of that name" + (f"; there is {', '.join(near[:3])}" if near else "")
-
-
-def _is_v1(file: Path) -> bool:
-    """Whether a table begins as a V1 file does, with an empty key and a list of slices; under any name."""
-    if not file.is_file():
-        return False
-    with file.open("rb") as stream:
-        head = stream.read(16)
-    _, start = read_varint(head, 2)
-    return head[:2] == b"\x00\x00" and head[start : start + 1] == b"\x0a"
-
-
-def _check_bundle(path: str | Path, prefix: Path, index: Path) -> None:
-    _check_table(path, index)
-    present = _data_files(prefix)
-    _check_numbered(path, present or [Path(f"{prefix}.data-00000-of-00001")])
-
-
-def _check_numbered(path: str | Path, files: Sequence[Path]) -> None:
-    """Raises CheckpointError if some of the files that the name of the first one counts are not there."""
-    stem, count = files[0].name[: -len("00000-of-00000")], int(files[0].name[-5:])
-    for i in range(count):
-        name = f"{stem}{i:05d}-of-{count:05d}"
-        if not files[0].with_name(name).is_file():
-            others = [file.name for file in files[0].parent.iterdir() if ".data" in file.name and file not in files]
-            hint = f" (there is {others[0]}; if that is it, give it that name)" if others else ""
-            raise CheckpointError(f"The checkpoint {path} lacks its file {name}: copy it along{hint}.", "incomplete")
-
-
-def _check_table(path: str | Path, file: Path) -> None:
-    """Raises CheckpointError, saying what the file is instead, if it does not end as a checkpoint does."""
-    problem = _table_problem(file)
-    if problem is None:
-        return
-    found = identify(file)
-    if problem == "footer":
-        raise CheckpointError(f"{path} is damaged ({file.name} ends in a broken footer): fetch or copy it again.")
-    within = "" if Path(path).name == file.name else f" ({file.name})"
-    raise CheckpointError(f"{path}{within} is {found.name}: {found.advice}.", found.kind, found.name)
-
-
-def _table_problem(file: Path) -> str | None:
-    """'magic' for a file that is no table, 'footer' for one whose end is damaged, None for a whole one.
-
-    TensorFlow checks what is in the blocks, and takes memory for whatever size the footer says.
-    """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        stream.seek(max(size - _FOOTER, 0))
-        footer = stream.read()
-    if not footer.endswith(_TABLE_MAGIC):
-        return "magic"
-    if size < _FOOTER:
-        return "footer"
-    numbers, place = [], 0
-    for _ in range(4):
-        number, place = read_varint(footer, place)
-        numbers.append(number)
-    first_start, first_size, index_start, index_size = numbers
-    whole = (
-        first_start + first_size + _BLOCK_TRAILER == index_start
-        and index_start + index_size + _BLOCK_TRAILER + _FOOTER == size
-    )
-    return None if whole else "footer"
+    return CheckpointReader(path, *find_checkpoint(path))

@@ -13,10 +13,11 @@ import numpy as np
 import tensorflow as tf
 import tf_slim as slim
 
-from checkpoints.damage import shortened, untrained_statistics
+from checkpoints.damage import shortened, untrained_statistics, value_kind
+from checkpoints.files import CheckpointError
 from checkpoints.mismatch import CheckpointMismatch, Mismatch
-from checkpoints.reader import CheckpointError, CheckpointReader, open_checkpoint
-from checkpoints.structure import SHADOW, joined, sort_names, structures_in, unit_of
+from checkpoints.reader import CheckpointReader, open_checkpoint
+from checkpoints.structure import SHADOW, block_of, joined, sort_names, structures_in
 from nets.guards import InferenceWarning
 
 __all__ = ["RestoreReport", "restore"]
@@ -89,8 +90,8 @@ def restore(
 
     Raises:
       CheckpointMismatch: if a variable that is not excluded has no value in the file, or one of another shape; or if,
-        with ``variables`` None, the file has weights in a unit of the graph that the unit does not have there, so that
-        the two compute something else. No variable is changed then.
+        with ``variables`` None, the file has weights in a block of the graph that the block does not have there, so
+        that the two compute something else. No variable is changed then.
       CheckpointError: if there is no checkpoint, or it is damaged.
       ValueError: if there is no variable, a pattern fits none, or another argument cannot be honoured.
     """
@@ -104,15 +105,16 @@ def restore(
         raise ValueError("There is no variable to restore: build the network first, in the session's graph.")
     in_graph = {piece.name: piece.full_shape for piece in pieces}
     excluded = _matching(in_graph, [exclude] if isinstance(exclude, str) else list(exclude))
-    sources = _sources(reader, in_graph, scope, ema)
-    conversions = {} if num_classes is None else _conversions(reader, sources, num_classes)
+    renamed = _renamed(reader, in_graph, scope)
+    sources = _averages(reader, renamed) if ema else renamed
+    conversions = {} if num_classes is None else _conversions(reader, in_graph, sources, num_classes)
     missing = [name for name in in_graph if sources[name] not in reader.shapes]
     mismatched = {}
     for name, shape in in_graph.items():
         stored = reader.shapes.get(sources[name])
-        there = (*stored[:-1], num_classes) if stored and name in conversions else stored
-        if there is not None and there != shape:
-            mismatched[name] = (shape, there)
+        converted = (*stored[:-1], num_classes) if stored and name in conversions else stored
+        if stored is not None and converted != shape:
+            mismatched[name] = (shape, stored)
     used = {sources[name] for name in in_graph if name not in excluded}
     unused = tuple(name for name in reader.shapes if name not in used)
     failing = Mismatch(
@@ -121,7 +123,7 @@ def restore(
         sources,
         missing=[name for name in missing if name not in excluded],
         mismatched={name: shapes for name, shapes in mismatched.items() if name not in excluded},
-        superfluous=_superfluous_in_units(reader, set(sources.values())) if whole_network else [],
+        superfluous=_superfluous_in_blocks(reader, set(renamed.values())) if whole_network else [],
         ema=ema,
     )
     if failing:
@@ -132,10 +134,11 @@ def restore(
     for name in dict.fromkeys(piece.name for piece in wanted):
         value = reader.read(sources[name])
         values[name] = conversions[name](value) if name in conversions else value
-    _assign(session, [(piece.variable, _value(reader, piece, values[piece.name])) for piece in wanted])
-    warning = untrained_statistics(values)
-    if warning:
-        warnings.warn(f"{reader.path}: {warning}", InferenceWarning, stacklevel=2)
+    converted = [(piece.variable, _value(reader, piece, values[piece.name])) for piece in wanted]
+    _assign(session, converted)
+    found = [sentence for sentence in (_not_finite(converted), untrained_statistics(values)) if sentence]
+    for sentence in found:
+        warnings.warn(f"{reader.path}: {sentence}", InferenceWarning, stacklevel=2)
     return RestoreReport(
         path=reader.path,
         format=reader.format,
@@ -143,26 +146,38 @@ def restore(
         missing=tuple(missing),
         mismatched=tuple(mismatched),
         unused=unused,
-        warnings=(warning,) if warning else (),
+        warnings=tuple(found),
     )
 
 
-def _sources(
-    reader: CheckpointReader,
-    in_graph: Mapping[str, tuple[int, ...]],
-    scope: str | Mapping[str, str] | None,
-    ema: bool,
+def _not_finite(values: Iterable[tuple[tf.Variable, np.ndarray]]) -> str | None:
+    """A sentence on the values that are no numbers; None where all are."""
+    names = [variable.op.name for variable, value in values if value_kind(value) == "not finite"]
+    if not names:
+        return None
+    return (
+        f"{len(names)} variables were restored to NaN or infinite values ({shortened(names)}), and so will be the "
+        "results: take another checkpoint; `slimnets inspect --check` looks a file through."
+    )
+
+
+def _renamed(
+    reader: CheckpointReader, in_graph: Mapping[str, tuple[int, ...]], scope: str | Mapping[str, str] | None
 ) -> dict[str, str]:
-    """From the graph's variables to the names in the file whose values they are to get."""
+    """From the graph's variables to their names in the file."""
     renamed = {name: name for name in in_graph}
-    for here, there in _scopes(reader, in_graph, scope).items():
+    # Of two scopes, one inside of the other, the inner one counts.
+    for here, there in sorted(_scopes(reader, in_graph, scope).items(), key=lambda item: len(item[0])):
         prefix = joined(here.strip("/"), "")
         inside = [name for name in in_graph if name.startswith(prefix)]
         if not inside:
             raise ValueError(f"scope names {here!r}, under which the graph has no variable, such as {min(in_graph)}.")
         renamed |= {name: joined(there.strip("/"), name.removeprefix(prefix)) for name in inside}
-    if not ema:
-        return renamed
+    return renamed
+
+
+def _averages(reader: CheckpointReader, renamed: Mapping[str, str]) -> dict[str, str]:
+    """From the graph's variables to the names of their moving averages in the file."""
     shadows = sort_names(reader.shapes).shadows
     return {name: _averaged(stored, shadows) for name, stored in renamed.items()}
 
@@ -197,10 +212,17 @@ def _scopes(
 
 
 def _conversions(
-    reader: CheckpointReader, sources: Mapping[str, str], num_classes: int
+    reader: CheckpointReader, in_graph: Mapping[str, tuple[int, ...]], sources: Mapping[str, str], num_classes: int
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """From the graph's logits to what makes the file's values theirs."""
-    logits = [name for name in sources if re.search(r"(^|/)logits/(weights|biases)$", name)]
+    logits = [name for name in sources if re.search(r"(^|/)(logits/(weights|biases)|logit/(DW|biases))$", name)]
+    here = {in_graph[name][-1] for name in logits}
+    if here != {num_classes}:
+        classes = " and ".join(f"{number} classes" for number in sorted(here)) or "no logits"
+        raise ValueError(
+            f"num_classes={num_classes} is what the file's logits are to become, and the graph has {classes}: "
+            f"build the network with num_classes={num_classes}, or leave it out."
+        )
     stored = {reader.shapes[sources[name]][-1] for name in logits if sources[name] in reader.shapes}
     if stored == {num_classes}:
         return {}
@@ -224,10 +246,15 @@ def _with_background(value: np.ndarray) -> np.ndarray:
     return np.concatenate([np.full_like(value[..., :1], initial), value], axis=-1)
 
 
-def _superfluous_in_units(reader: CheckpointReader, names: set[str]) -> list[str]:
-    """The file's weights in units that these names are in too, and are not among them."""
-    units = {unit_of(name) for name in names} - {None}
-    return [name for name in sort_names(reader.shapes).variables if name not in names and unit_of(name) in units]
+def _superfluous_in_blocks(reader: CheckpointReader, names: set[str]) -> list[str]:
+    """The file's weights in blocks that these names are in too, and are not among them.
+
+    A network that ends after some block is another's beginning; one whose blocks have fewer layers is not.
+    """
+    blocks = {block_of(name) for name in names} - {None}
+    contents = sort_names(reader.shapes)
+    stored = dict.fromkeys((*contents.variables, *contents.shadows))
+    return [name for name in stored if name not in names and block_of(name) in blocks]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,12 +314,17 @@ def _run(session: v1.Session, initializers: list[tf.Operation], feeds: dict[Any,
 
 
 def _value(reader: CheckpointReader, piece: _Piece, stored: np.ndarray) -> np.ndarray:
-    value = stored[piece.where]
-    dtype = piece.variable.dtype.base_dtype.as_numpy_dtype
-    converted = np.asarray(value, dtype)
-    whole = np.issubdtype(value.dtype, np.integer)
-    if not np.can_cast(value.dtype, dtype, "same_kind") or (whole and not np.array_equal(converted, value)):
-        raise CheckpointError(
-            f"{reader.path} has {piece.name} as {value.dtype}, and the graph as {np.dtype(dtype)}: exclude it."
-        )
+    there, here = tf.as_dtype(stored.dtype), piece.variable.dtype.base_dtype
+    same_kind = (there.is_floating, there.is_integer) == (here.is_floating, here.is_integer)
+    if not same_kind or not (here.is_floating or here.is_integer or here == there):
+        raise CheckpointError(_other_dtype(reader, piece, there, here), "dtype")
+    with np.errstate(over="ignore"):
+        converted = stored[piece.where].astype(here.as_numpy_dtype)
+    if here.is_integer and not np.array_equal(converted, stored[piece.where]):
+        raise CheckpointError(_other_dtype(reader, piece, there, here), "dtype")
     return converted
+
+
+def _other_dtype(reader: CheckpointReader, piece: _Piece, there: tf.DType, here: tf.DType) -> str:
+    types = f"{piece.name} as {there.name}, and the graph as {here.name}"
+    return f"{reader.path} has {types}: exclude it, or take another file."

@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 
 from checkpoints.catalog import CATALOG, get_entry
-from checkpoints.reader import CheckpointError
+from checkpoints.files import CheckpointError
 
 __all__ = ["find", "locate", "resolve", "store_folder"]
 
@@ -78,6 +78,10 @@ def resolve(checkpoint: str | Path, folder: str | Path | None = None) -> Path:
     Raises:
       CheckpointError: if it is a key, and not in the store.
     """
+    if not str(checkpoint):
+        raise CheckpointError(
+            "The checkpoint's path is empty: give a file, a folder, or a key of the catalog.", "missing"
+        )
     path = Path(checkpoint)
     if path.exists() or Path(f"{path}.index").exists() or str(checkpoint) not in CATALOG:
         return path

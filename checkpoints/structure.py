@@ -1,5 +1,6 @@
 """What the names and shapes of stored variables make up: networks, and what a training run leaves beside them."""
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -16,7 +17,6 @@ __all__ = [
     "networks_in",
     "sort_names",
     "structures_in",
-    "unit_of",
 ]
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -37,6 +37,7 @@ _UNITS = (
 # what they are in most families.
 _FIRST_KERNEL = {"sub1": "unit_{block}_0/sub1/conv1/DW"}
 _ROOT = {"sub1": "init/init_conv/DW"}
+_ROOT_KERNEL = {"sub1": (3, 16), "identity": (3, 64)}  # its size and outputs
 _LAST_NORM = {"bottleneck_v2": "postnorm", "sub1": "unit_last/final_bn"}
 # Of resnet_basic: by whether the first two units of block1, and the first of block2, have a projection.
 _SHORTCUTS = {
@@ -105,11 +106,11 @@ def joined(scope: str, name: str) -> str:
     return f"{scope}/{name}" if scope else name
 
 
-def unit_of(name: str) -> str | None:
-    """The scope of the unit that a variable of this name is in, with a slash behind; None for one that is in none."""
+def block_of(name: str) -> tuple[str, int] | None:
+    """(scope of the network, number of the block) of a variable of this name; None for one that is in no block."""
     for pattern, _ in _UNITS:
         if match := pattern.match(name):
-            return name[: match.start("unit_scope")]
+            return match["scope"] or "", int(match["block"])
     return None
 
 
@@ -132,8 +133,10 @@ def sort_names(names: Collection[str]) -> Contents:
         else:
             variables.append(name)
     for leaf, owned in companions.items():
-        # An optimizer has nothing to keep of moving statistics; a moving average of another name has.
-        if any(owner.endswith(_STATISTICS) for owner in owned):
+        # An optimizer has nothing to keep of moving statistics, and what corrects their bias has nothing to keep of the
+        # rest; a moving average of another name has of both.
+        of_statistics = {owner.endswith(_STATISTICS) for owner in owned}
+        if of_statistics == {True, False}:
             shadows |= owned
             del extras[f"slots {leaf}"]
     return Contents(tuple(variables), shadows, {label: tuple(found) for label, found in extras.items()})
@@ -193,11 +196,14 @@ def _structure(
     outer = shapes.get(joined(scope, f"block{min(counts)}/unit_1/{unit_scope}/conv3/weights"), (0,))[-1]
     plain = outer in (0, 4 * base_depths[0])  # as bottlenecks are, but for those of wide networks
     counted = tuple(counts[block] for block in sorted(counts))
-    network, options = _network(unit_scope, counted, base_depths, kernels[0]) if plain else (None, {})
-    faults = (
-        *_shape_faults({name: shapes[joined(scope, name)] for name in within}, family),
-        *_faults(unit_scope, units, counts, within),
-    )
+    network, options = _network(unit_scope, counted, base_depths, kernels[0], root) if plain else (None, {})
+    relative = {name: shapes[joined(scope, name)] for name in within}
+    options |= _options(unit_scope, within)
+    shape_faults = tuple(_shape_faults(relative, family, scope))
+    # What is missing is not what is wrong where shapes are.
+    faults = shape_faults or tuple(_faults(unit_scope, units, counts, within))
+    if network is not None and not faults and not options.keys() - {"activate_before_residual"}:
+        faults = tuple(_count_faults(relative, network))
     return Structure(
         scope,
         unit_scope,
@@ -208,13 +214,17 @@ def _structure(
         base_depths=base_depths,
         num_classes=logits[-1] if logits else 0,
         channels=root[-2] if len(root) == 4 else None,
-        options={**options, **_options(unit_scope, within)},
+        options=options,
         faults=faults,
     )
 
 
 def _network(
-    unit_scope: str, units: tuple[int, ...], base_depths: tuple[int, ...], kernel: tuple[int, ...]
+    unit_scope: str,
+    units: tuple[int, ...],
+    base_depths: tuple[int, ...],
+    kernel: tuple[int, ...],
+    root: tuple[int, ...],
 ) -> tuple[Network | None, dict[str, Any]]:
     """The network of these dimensions, and the builder's arguments that make it so."""
     for network in NETWORKS.values():
@@ -226,7 +236,8 @@ def _network(
             return network, {}
         multiplier = base_depths[0] / variant.base_depths[0]
         scaled = tuple(int(depth * multiplier) for depth in variant.base_depths)
-        if network.family == "resnet_v1" and multiplier and base_depths == scaled:
+        # The multiplier is of the blocks alone.
+        if network.family == "resnet_v1" and multiplier and base_depths == scaled and root[-1:] == (64,):
             return network, {"depth_multiplier": multiplier}
     return None, {}
 
@@ -254,7 +265,8 @@ def _faults(
         key: {name for name in parts if not name.startswith("shortcut/") and not name.endswith(_NORM)}
         for key, parts in units.items()
     }
-    everywhere = set.union(*layers.values()) if unit_scope != "sub1" else set()
+    seen = Counter(name for parts in layers.values() for name in parts)
+    everywhere = {name for name, times in seen.items() if 2 * times > len(layers)} if unit_scope != "sub1" else set()
     lacking += [f"{block}/{unit + 1}" for (block, unit), parts in sorted(layers.items()) if everywhere - parts]
     if sorted(counts) != list(range(1, len(counts) + 1)):
         yield f"it has no block{min(set(range(1, max(counts))) - set(counts))}: take the whole checkpoint"
@@ -273,7 +285,11 @@ def _faults(
         else:
             yield f"it lacks {root}, the first layer: take the whole checkpoint, or build with include_root_block=False"
     last = _LAST_NORM.get(unit_scope)
-    if last is not None and not any(f"{last}/{leaf}" in names for leaf in _NORM):
+    if (
+        last is not None
+        and not _convolutions_without_norm(names)
+        and not any(f"{last}/{leaf}" in names for leaf in _NORM)
+    ):
         yield f"it lacks {last}, the last normalization: take the whole checkpoint"
     for weights in _LOGITS:
         biases = weights.rpartition("/")[0] + "/biases"
@@ -314,7 +330,25 @@ def _convolutions_without_norm(names: set[str]) -> bool:
     return bool(inside) and not any("/conv1/BatchNorm/" in name for name in inside)
 
 
-def _shape_faults(shapes: Shapes, family: str) -> Iterator[str]:
+def _count_faults(shapes: Shapes, network: Network) -> Iterator[str]:
+    """Whether there are as many numbers as in the network, its classes and the channels of its images apart."""
+    apart = re.compile(r"(conv1|init/init_conv)/(weights|DW)|logits?/.*")
+    parts = re.compile(r"(conv\d|init|block\d+|unit_\w+|postnorm)/")
+    found = sum(math.prod(shape) for name, shape in shapes.items() if parts.match(name) and not apart.fullmatch(name))
+    variant = network.variant
+    size, outputs = _ROOT_KERNEL.get(network.unit_scope, (7, 64))
+    # A bottleneck's last layer has four times as many channels as its others.
+    width = variant.base_depths[-1] * (4 if variant.bottleneck else 1)
+    root = size * size * network.channels * outputs
+    expected = network.parameters - root - (width + 1) * network.num_classes
+    if found != expected:
+        yield (
+            f"it has {found:,} parameters before the logits, and a {network.name} {expected:,}, so that some are "
+            "missing, of another shape, or not its own: take the original file"
+        )
+
+
+def _shape_faults(shapes: Shapes, family: str, network_scope: str) -> Iterator[str]:
     """Why variables of these shapes, by names relative to the network's scope, are not those that a builder makes."""
     root = shapes.get("conv1/weights", ())
     if len(root) == 4 and root[-2:] == (7, 7):
@@ -323,15 +357,22 @@ def _shape_faults(shapes: Shapes, family: str) -> Iterator[str]:
     for name, shape in shapes.items():
         scope, _, leaf = name.rpartition("/")
         norm = shapes.get(f"{scope}/BatchNorm/beta")
-        if leaf == "weights" and norm and shape[-1:] != norm:
+        if leaf in _NORM and len(shape) != 1:
+            yield f"{name} is {list(shape)}, and should have one axis: take the original file"
+        elif leaf == "weights" and norm and shape[-1:] != norm:
             yield f"{name} has {shape[-1]} outputs, and its batch norm {norm[0]}: take the original file"
     for weights in _LOGITS:
+        logits = joined(network_scope, weights.rpartition("/")[0] + "/*")
         kernel, biases = shapes.get(weights), shapes.get(weights.rpartition("/")[0] + "/biases")
         if kernel and family in _CONVOLUTIONAL_LOGITS and len(kernel) != 4:
-            scope = weights.rpartition("/")[0]
             yield (
-                f"{weights} is {list(kernel)}, a matrix, and {family} has a 1x1 convolution there: exclude {scope}/*, "
-                "or save it with two axes of 1 in front"
+                f"{weights} is {list(kernel)}, a matrix, and {family} has a 1x1 convolution there: leave the logits "
+                f"out with exclude='{logits}', or save it with two axes of 1 in front"
             )
         if kernel and biases and kernel[-1:] != biases:
-            yield f"its logits have {kernel[-1]} classes by their weights and {biases[0]} by their biases: exclude them"
+            yield (
+                f"its logits have {kernel[-1]} classes by their weights and {biases[0]} by their biases: leave them "
+                f"out with exclude='{logits}', or take the original file"
+            )
+        if biases and not kernel:
+            yield f"it lacks {weights}, whose biases it has: take the whole checkpoint"

@@ -127,7 +127,7 @@ def resolve(name: str, end_points: Mapping[str, tf.Tensor]) -> tuple[str, tf.Ten
 
 
 def _unknown(name: str, by_alias: Mapping[str, str]) -> str:
-    nearest = difflib.get_close_matches(name, [*by_alias, *by_alias.values()], n=3, cutoff=0.6)
+    nearest = difflib.get_close_matches(name, {*by_alias, *by_alias.values()}, n=3, cutoff=0.6)
     if nearest:
         return f"Unknown end point {name!r}: did you mean {' or '.join(nearest)}?"
     return f"Unknown end point {name!r}: there is {', '.join(by_alias)}."

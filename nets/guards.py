@@ -33,6 +33,17 @@ def ancestors(targets: Iterable[tf.Operation | tf.Tensor]) -> set[tf.Operation]:
     return found
 
 
+def _descendants(tensor: tf.Tensor) -> set[tf.Operation]:
+    """The operations that a tensor's value goes into."""
+    waiting, found = list(tensor.consumers()), set(tensor.consumers())
+    while waiting:
+        for output in waiting.pop().outputs:
+            new = set(output.consumers()) - found
+            found |= new
+            waiting.extend(new)
+    return found
+
+
 def training_mode(inputs: tf.Tensor, outputs: Sequence[tf.Tensor]) -> str | None:
     """A sentence on what is in training mode between a network's inputs and its outputs; None where nothing is.
 
@@ -40,8 +51,12 @@ def training_mode(inputs: tf.Tensor, outputs: Sequence[tf.Tensor]) -> str | None
     shares a batch with; moving statistics that change; dropout.
     """
     ops = ancestors(outputs) - ancestors([inputs])
+    # Another network in the graph may well be in training.
+    depending = _descendants(inputs)
     norms = [op for op in ops if op.type.startswith("FusedBatchNorm") and op.get_attr("is_training")]
-    updates = inputs.graph.get_collection(v1.GraphKeys.UPDATE_OPS)
+    updates = [
+        update for update in inputs.graph.get_collection(v1.GraphKeys.UPDATE_OPS) if _operation(update) in depending
+    ]
     assignments = [op for op in ops if op.type in _ASSIGNMENTS]
     if norms or updates or assignments:
         example = min(op.name for op in (norms or assignments or [_operation(updates[0])]))

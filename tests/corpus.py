@@ -174,7 +174,7 @@ def _good(folder: Path) -> Iterator[Case]:
     yield Case("half.ckpt", _tiny(), check=True)
     grey = changed(values, "/conv1/weights", lambda value: value[:, :, :1] if value.shape[0] == 7 else value)
     save_v2(folder / "grey", grey)
-    yield Case("grey", _tiny(channels=1))
+    yield Case("grey", _tiny(channels=1, preprocessing="grayscale"))
     yield from _folders(folder, values)
 
 
@@ -320,7 +320,7 @@ def _broken(folder: Path) -> Iterator[Case]:
                 (folder / f"{name}{ending}").write_bytes(content)
         yield Case(name, _unlike(kind, words=words, net=None))
     (folder / "dangling.ckpt").symlink_to("nowhere.ckpt")
-    yield Case("dangling.ckpt", _unlike("missing", words="nowhere.ckpt, which is gone"))
+    yield Case("dangling.ckpt", _unlike("missing", words="nowhere.ckpt, which leads nowhere"))
     yield Case("plain_v3.ckpt", _unlike("missing", words="there is plain_v"))
     (folder / "nothing").mkdir()
     yield Case("nothing", _unlike("missing", words="no checkpoint"))

@@ -179,7 +179,7 @@ def test_weights_that_the_graphs_units_lack_are_an_error(tmp_path, shortcut):
         with pytest.raises(CheckpointMismatch, match=f"10 classes, shortcut='{shortcut}'; build it so") as caught:
             restore(session, tmp_path / "other.ckpt")
         if shortcut != "A":
-            assert "no place in the graph's units" in str(caught.value)
+            assert "no place in the graph's blocks" in str(caught.value)
             assert "resnet_basic_18/block1/unit_1/basic/shortcut" in str(caught.value)
         assert np.array_equal(session.run(v1.global_variables()[0]), before)
         if shortcut != "A":

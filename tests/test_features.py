@@ -508,7 +508,7 @@ def test_checkpoint_of_something_else(refusal, tmp_path):
         ({"net": "resnet_v2_5"}, ["'resnet_v2_5'", "did you mean", "resnet_v2_50"]),
         ({"net": "vgg_16"}, ["'vgg_16'", "there is resnet_v1_50"]),
         ({"net": "resnet_v2_50"}, ["the file holds a resnet_v2_tiny with 10 classes, and the graph resnet_v2_50"]),
-        ({"num_classes": 11}, ["the graph has 11 classes and the file 10", "num_classes=10"]),
+        ({"num_classes": 11}, ["the graph has 11 classes and the file 10", "--num-classes 10"]),
         ({"num_classes": -1}, ["num_classes", "-1"]),
         ({"end_points": "blok3"}, ["Unknown end point 'blok3'", "did you mean", "block3"]),
         ({"end_points": "global_pool,xyzzy"}, ["Unknown end point 'xyzzy'", "block1", "predictions"]),

@@ -52,6 +52,10 @@ def classify(
             if status.error is not None:
                 yield Classification(status.path, status.error, [], [], [])
                 continue
+            if not np.isfinite(probabilities).all():
+                error = "its probabilities are no numbers: look at the checkpoint with `slimnets inspect --check`"
+                yield Classification(status.path, error, [], [], [])
+                continue
             # Stable, so that of equals the first wins, whatever the processor.
             best = np.argsort(-probabilities, kind="stable")[:top].tolist()
             named = [labels[number] for number in best]
@@ -66,8 +70,15 @@ def run(inputs: Sequence[str], *, top: int, labels: str | None, as_json: bool, *
         extractor = FeatureExtractor(end_points=[_END_POINT], **options, optimize_graph=optimize)
     except UnknownEndPointError:
         sentence = f"{options['checkpoint']} has no logits to classify by: give a checkpoint that has its classes."
+        if options["num_classes"] == 0:
+            sentence = "num_classes=0 leaves no logits to classify by: leave it out."
         raise ValueError(sentence) from None
     with extractor:
+        if extractor.num_classes == 1 and extractor.end_points[_END_POINT].tensor.op.type != "Sigmoid":
+            raise ValueError(
+                f"{extractor.net} has one class, whose softmax is 1 for any image: take its logits with "
+                "`slimnets features --end-points logits`."
+            )
         names = read_labels(labels, extractor.num_classes) if labels else labels_for(extractor.num_classes)
         print(
             f"{extractor.net} from {extractor.reader.path}, {extractor.num_classes} classes, "

@@ -8,9 +8,13 @@ import warnings
 from collections.abc import Sequence
 
 from tools import check_nets
+from tools.options import as_options
 from tools.startup import import_tensorflow
 
 __all__ = ["main"]
+
+# Of batches, sizes and other counts: what nothing here is meant for would end in an overflow somewhere else.
+_LARGEST = 100_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_nets()
         import_tensorflow()
+        for stream in (sys.stdout, sys.stderr):
+            # A name of a file need not be one that the terminal can show.
+            stream.reconfigure(errors="backslashreplace")
         # Pillow's, of broken EXIF data or of size: what can be shown is decoded, the rest is an error.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.showwarning = _show_warning
@@ -28,24 +35,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("slimnets: interrupted; nothing was written", file=sys.stderr)
         return 1
+    except MemoryError as error:
+        print(
+            f"slimnets: error: Memory does not suffice ({error}): give a smaller --batch-size or --image-size.",
+            file=sys.stderr,
+        )
+        return 1
     except BrokenPipeError:
         # Whoever read the output has gone (`| head`): leave without a complaint at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ImportError, OSError, ValueError) as error:
         # What is wrong with what was given, in the words of whoever found it. Anything else is a bug, and shows it.
-        print(f"slimnets: error: {error}", file=sys.stderr)
+        print(f"slimnets: error: {as_options(str(error))}", file=sys.stderr)
         return 1
 
 
 def _show_warning(message: Warning | str, *where: object, **rest: object) -> None:
-    print(f"slimnets: warning: {message}", file=sys.stderr)
+    print(f"slimnets: warning: {as_options(str(message))}", file=sys.stderr)
 
 
 def _positive(text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    if not 1 <= number <= _LARGEST:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of at most {_LARGEST:,}")
     return number
 
 

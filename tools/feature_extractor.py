@@ -175,7 +175,7 @@ class FeatureExtractor:
         in_file = network.num_classes if found.num_classes is None else found.num_classes
         self.net = network.name
         self.num_classes = in_file if num_classes is None else num_classes
-        expected = expected_input(network, in_file)
+        expected = (found.preprocessing, found.image_size) if known else expected_input(network, in_file)
         self.preprocessing = expected[0] if preprocessing is None else preprocessing
         self.image_size = expected[1] if image_size is None else image_size
         build = nets_factory.get_network_fn(network.name, self.num_classes, is_training=False)

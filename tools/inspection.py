@@ -5,9 +5,10 @@ import math
 from typing import Any
 
 from checkpoints import Diagnosis, diagnose, open_checkpoint
-from checkpoints.reader import CheckpointError
+from checkpoints.files import CheckpointError
 from checkpoints.store import resolve
 from checkpoints.structure import joined
+from tools.options import as_options
 from tools.progress import progress
 from tools.tables import print_table
 
@@ -69,7 +70,7 @@ def record(found: Diagnosis, checked: bool, variables: bool) -> dict[str, Any]:
         "moving_averages": len(found.contents.shadows),
         "other_variables": len(_others(found)),
         "checked": checked,
-        "problems": [problem._asdict() for problem in found.problems],
+        "problems": [{"kind": kind, "sentence": as_options(sentence)} for kind, sentence in found.problems],
     }
     if variables:
         result["variables"] = [
@@ -96,7 +97,7 @@ def _print(found: Diagnosis, checked: bool, variables: bool) -> None:
     for label, value in _facts(found):
         print(f"{label:<14}{value}")
     for problem in found.problems:
-        print(f"{'problem':<14}{problem.sentence}")
+        print(f"{'problem':<14}{as_options(problem.sentence)}")
     if found.usable:
         damage = "without damage" if checked else "not looked for damage; --check does"
         print(f"{'usable':<14}as it is ({damage})")
@@ -120,12 +121,13 @@ def _facts(found: Diagnosis) -> list[tuple[str, str]]:
         classes = f"{found.num_classes:,}{background[found.background_class]}" if found.num_classes else "no logits"
         facts.append(("classes", classes))
         if found.network:
-            facts.append(("input", f"preprocessing {found.preprocessing} at {found.image_size}"))
+            colours = "" if structure.channels in (None, 3) else f", images of {structure.channels} channels"
+            facts.append(("input", f"preprocessing {found.preprocessing} at {found.image_size}{colours}"))
         facts.append(("parameters", f"{_parameters(found):,}, moving statistics included"))
     if extras := [f"{label} ({len(names)})" for label, names in found.contents.extras.items()]:
         facts.append(("besides", ", ".join(extras)))
     if found.contents.shadows:
-        facts.append(("averages", f"of {len(found.contents.shadows)} variables, which ema=True restores"))
+        facts.append(("averages", f"of {len(found.contents.shadows)} variables, which --ema restores"))
     if others := _others(found):
         facts.append(("others", f"{len(others)} variables outside of the network, such as {others[0]}"))
     return facts

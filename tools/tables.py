@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["print_table"]
 
@@ -21,7 +22,8 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
         numeric = all(isinstance(row[column], int | float | None) for row in rows)
         table.add_column(title, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_text(cell) for cell in row))
+        # As text, in which brackets and colons are no markup.
+        table.add_row(*(Text(_text(cell), overflow="fold") for cell in row))
     Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE, highlight=False).print(table)
 
 
