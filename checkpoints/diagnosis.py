@@ -8,8 +8,9 @@ from typing import Any
 
 from checkpoints.damage import Problem, shortened, value_problems
 from checkpoints.files import CheckpointError
+from checkpoints.naming import joined
 from checkpoints.reader import CheckpointReader, open_checkpoint
-from checkpoints.structure import Contents, Structure, joined, sort_names, structures_in
+from checkpoints.structure import Contents, Structure, sort_names, structures_in
 from nets.nets_factory import NETWORKS, Network, get_network
 
 __all__ = ["Diagnosis", "diagnose", "expected_input"]

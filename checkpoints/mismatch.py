@@ -7,8 +7,9 @@ from typing import NamedTuple
 from checkpoints.damage import shortened
 from checkpoints.diagnosis import diagnose
 from checkpoints.files import CheckpointError
+from checkpoints.naming import SHADOW, block_of, joined
 from checkpoints.reader import CheckpointReader
-from checkpoints.structure import SHADOW, Structure, block_of, joined, sort_names, structures_in
+from checkpoints.structure import Structure, sort_names, structures_in
 
 __all__ = ["CheckpointMismatch", "Mismatch"]
 

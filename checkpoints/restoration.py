@@ -16,8 +16,9 @@ import tf_slim as slim
 from checkpoints.damage import shortened, untrained_statistics, value_kind
 from checkpoints.files import CheckpointError
 from checkpoints.mismatch import CheckpointMismatch, Mismatch
+from checkpoints.naming import SHADOW, block_of, joined
 from checkpoints.reader import CheckpointReader, open_checkpoint
-from checkpoints.structure import SHADOW, block_of, joined, sort_names, structures_in
+from checkpoints.structure import sort_names, structures_in
 from nets.guards import InferenceWarning
 
 __all__ = ["RestoreReport", "restore"]

@@ -6,8 +6,8 @@ from typing import Any
 
 from checkpoints import Diagnosis, diagnose, open_checkpoint
 from checkpoints.files import CheckpointError
+from checkpoints.naming import joined
 from checkpoints.store import resolve
-from checkpoints.structure import joined
 from tools.options import as_options
 from tools.progress import progress
 from tools.tables import print_table

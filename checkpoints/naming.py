@@ -1,0 +1,64 @@
+"""How the families name their variables, and TensorFlow what it keeps of them."""
+
+import re
+
+__all__ = [
+    "CONVOLUTIONAL_LOGITS",
+    "FIRST_KERNEL",
+    "LAST_NORM",
+    "LOGITS",
+    "NORM",
+    "OUTPUT",
+    "ROOT",
+    "ROOT_KERNEL",
+    "SHADOW",
+    "SHORTCUTS",
+    "STATISTICS",
+    "UNITS",
+    "block_of",
+    "joined",
+]
+
+# What tf.Variable.name ends in, and the names in a checkpoint do not.
+OUTPUT = ":0"
+
+# The last part of the name that tf.train.ExponentialMovingAverage gives a variable's average, its shadow.
+SHADOW = "ExponentialMovingAverage"
+
+# A variable of a unit: slim's names, whose units count from 1, and those of tensorflow/models' networks for small
+# images, whose units count from 0.
+UNITS = (
+    (re.compile(r"^(?:(?P<scope>.+)/)?block(?P<block>\d+)/unit_(?P<unit>\d+)/(?P<unit_scope>[^/]+)/(?P<rest>.+)"), 1),
+    (re.compile(r"^(?:(?P<scope>.+)/)?unit_(?P<block>\d+)_(?P<unit>\d+)/(?P<unit_scope>[^/]+)/(?P<rest>.+)"), 0),
+)
+# The first kernel of a block's first unit, the network's first kernel and its last normalization, where these are not
+# what they are in most families.
+FIRST_KERNEL = {"sub1": "unit_{block}_0/sub1/conv1/DW"}
+ROOT = {"sub1": "init/init_conv/DW"}
+ROOT_KERNEL = {"sub1": (3, 16), "identity": (3, 64)}  # its size and outputs
+LAST_NORM = {"bottleneck_v2": "postnorm", "sub1": "unit_last/final_bn"}
+# Of resnet_basic: by whether the first two units of block1, and the first of block2, have a projection.
+SHORTCUTS = {
+    (False, False, False): "A",
+    (False, False, True): "B",
+    (True, True, True): "C",
+    (True, False, True): "first_unit",
+}
+# The families whose logits are a 1x1 convolution, and not a matrix product.
+CONVOLUTIONAL_LOGITS = ("resnet_v1", "resnet_v2", "resnet_basic")
+LOGITS = ("logits/weights", "logit/DW")
+STATISTICS = ("moving_mean", "moving_variance")
+NORM = ("beta", "gamma", *STATISTICS)
+
+
+def joined(scope: str, name: str) -> str:
+    """The name under a scope, which may be none ('')."""
+    return f"{scope}/{name}" if scope else name
+
+
+def block_of(name: str) -> tuple[str, int] | None:
+    """(scope of the network, number of the block) of a variable of this name; None for one that is in no block."""
+    for pattern, _ in UNITS:
+        if match := pattern.match(name):
+            return match["scope"] or "", int(match["block"])
+    return None
