@@ -129,7 +129,7 @@ def diagnose(
     Args:
       checkpoint: a path, as for ``open_checkpoint``, or an open reader.
       scope: of the network to look at, where there are several.
-      net: name of the network that it is to be; another is a problem.
+      net: name of the network that it is to be; another is a problem, and of several networks it chooses.
       num_classes: that it is to have; another number is a problem.
       check: also read all values, and look for damage.
       advance: with ``check``, is told how many more variables were read.
@@ -146,6 +146,8 @@ def diagnose(
     contents = sort_names(reader.shapes)
     structures = tuple(structures_in(reader.shapes))
     chosen = [found for found in structures if scope is None or found.scope == scope.strip("/")]
+    if len(chosen) > 1 and wanted is not None:
+        chosen = [found for found in chosen if found.network is wanted]
     structure = chosen[0] if len(chosen) == 1 else None
     if structure is None:
         problems = [_no_single_structure(reader, contents, structures, scope)]
@@ -220,7 +222,7 @@ def _structure_problems(
             "has it, so that no graph finds them: save it again under the latter."
         )
         problems.append(Problem("names", sentence))
-    if whole := [name for name in variables if not reader.dtypes[name].is_floating]:
+    if whole := [name for name in variables if reader.shapes[name] and not reader.dtypes[name].is_floating]:
         dtype = reader.dtypes[whole[0]].name
         sentence = f"{path} holds {len(whole)} variables as {dtype} ({shortened(whole, 2)}): take the unquantized file."
         problems.append(Problem("dtype", sentence))

@@ -73,6 +73,14 @@ def test_what_was_expected_and_is_not_there_is_a_problem(tmp_path, options, kind
     assert diagnose(tmp_path / "model", net="resnet_v2_tiny", num_classes=1001, scope="resnet_v2_tiny").usable
 
 
+def test_of_several_networks_the_named_one_is_chosen(tmp_path):
+    save_v2(tmp_path / "both", {**weights(scope="a/net"), **weights("resnet_cifar_20", scope="b")})
+    assert diagnose(tmp_path / "both").problems[0].kind == "several networks"
+    found = diagnose(tmp_path / "both", net="resnet_cifar_20")
+    assert (found.network.name, found.scope, found.problems) == ("resnet_cifar_20", "b", ())
+    assert diagnose(tmp_path / "both", scope="a/net").network.name == "resnet_v2_tiny"
+
+
 def test_an_unknown_network_is_no_problem_of_the_file(tmp_path):
     with pytest.raises(ValueError, match="resnet_v2_51"):
         diagnose(tmp_path / "none", net="resnet_v2_51")

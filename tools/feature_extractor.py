@@ -80,8 +80,8 @@ class FeatureExtractor:
     Args:
       checkpoint: a path, as for ``checkpoints.open_checkpoint``, or a key of the catalog of published weights.
       end_points: names or aliases; the results carry them as they are given.
-      net: name of a network of the table, or a function ``images -> (net, end_points)`` that builds one for
-        inference; a function needs ``image_size`` and ``preprocessing``.
+      net: name of a network of the table, which of several in the file chooses; or a function
+        ``images -> (net, end_points)`` that builds one for inference, and needs ``image_size`` and ``preprocessing``.
       num_classes: of the network's logits; of 1001 classes 1000 drops the background, of 1000 1001 adds one.
       image_size: height and width of the network's input.
       preprocessing: 'vgg', 'inception', 'cifar', 'grayscale', or 'none' for float input that is taken as it is.
@@ -169,7 +169,7 @@ class FeatureExtractor:
             self.net, self.num_classes = getattr(net, "__name__", "function"), None
             self.image_size, self.preprocessing = image_size, preprocessing
             return _Chosen(net, scope)
-        found = diagnose(self.reader, scope=scope)
+        found = diagnose(self.reader, scope=scope, net=net)
         network = found.identified() if net is None else nets_factory.get_network(net)
         known = found.network is network
         in_file = network.num_classes if found.num_classes is None else found.num_classes
