@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from checkpoints.files import CheckpointError
+from checkpoints.naming import STATISTICS
 from checkpoints.reader import CheckpointReader
 
 __all__ = ["Problem", "shortened", "untrained_statistics", "value_kind", "value_problems"]
@@ -69,7 +70,7 @@ def value_problems(
             continue
         if kind := value_kind(value, weight=name in variables):
             found[kind].append(name)
-        elif name in variables and name.endswith(("/moving_mean", "/moving_variance")):
+        elif name in variables and name.endswith(STATISTICS):
             statistics[name] = value
             if name.endswith("/moving_variance") and (value < 0).any():
                 found["negative variance"].append(name)
@@ -91,8 +92,9 @@ def value_kind(value: np.ndarray, weight: bool = False) -> str | None:
         return None
     value = np.asarray(value, np.float32) if value.dtype.kind == "V" else value
     # A sum is finite if all is, or it overflows, which is seldom: then look at each.
-    if not np.isfinite(value.sum(dtype=np.float64)) and not np.isfinite(value).all():
-        return "not finite"
+    with np.errstate(all="ignore"):
+        if not np.isfinite(value.sum()) and not np.isfinite(value).all():
+            return "not finite"
     return "zero weights" if weight and value.ndim > 1 and not value.any() else None
 
 

@@ -13,7 +13,7 @@ from checkpoints.reader import CheckpointReader, open_checkpoint
 from checkpoints.structure import Contents, Structure, sort_names, structures_in
 from nets.nets_factory import NETWORKS, Network, get_network
 
-__all__ = ["Diagnosis", "diagnose", "expected_input"]
+__all__ = ["Diagnosis", "conversion", "diagnose", "expected_input"]
 
 # The published v2 weights have a background class, and were trained and evaluated with inception preprocessing at
 # 299, although slim's factory says vgg at 224 (tensorflow/models, issues 1497, 2217 and 2855).
@@ -110,9 +110,16 @@ class Diagnosis:
 
 def expected_input(network: Network, num_classes: int) -> tuple[str, int]:
     """(preprocessing, image size) of the weights of a network with so many classes."""
-    if network.name.startswith("resnet_v2_") and num_classes == _PUBLISHED_V2_CLASSES:
+    if network.family == "resnet_v2" and network.num_classes == num_classes == _PUBLISHED_V2_CLASSES:
         return _PUBLISHED_V2_INPUT
     return network.preprocessing, network.image_size
+
+
+def conversion(stored: int, wanted: int) -> str | None:
+    """What restoring logits of so many classes as so many others does; None where it cannot be done."""
+    return {(1001, 1000): "drops the background", (1000, 1001): "adds a background that never wins"}.get(
+        (stored, wanted)
+    )
 
 
 def diagnose(
@@ -245,9 +252,8 @@ def _classes(structure: Structure, num_classes: int) -> str:
     here = structure.num_classes
     if not here:
         return f"has no logits, and not {num_classes} classes: build the network with num_classes=None"
-    if {here, num_classes} == {1000, 1001}:
-        background = "drops the background" if num_classes == 1000 else "adds a background that never wins"
-        return f"has {here} classes and not {num_classes}: restoring it with num_classes={num_classes} {background}"
+    if effect := conversion(here, num_classes):
+        return f"has {here} classes and not {num_classes}: restoring it with num_classes={num_classes} {effect}"
     logits = joined(structure.scope, "logits/*")
     return (
         f"has {here} classes and not {num_classes}: build with num_classes={here}, or give exclude='{logits}' and "

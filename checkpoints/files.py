@@ -25,8 +25,8 @@ _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 class CheckpointError(ValueError):
     """A file that is no checkpoint, or a damaged one; the message says which, and what to do.
 
-    kind: of the problem, one word or two: 'missing', 'incomplete', 'ambiguous', 'unreadable', 'damaged', 'mismatch', or
-      one of ``formats.FileFormat``.
+    kind: of the problem, one word or two: 'missing', 'incomplete', 'ambiguous', 'unreadable', 'damaged', 'mismatch',
+      'dtype', one of ``formats.FileFormat``, or one of ``diagnosis``.
     format: what the file is instead of a checkpoint, where that is known.
     """
 
@@ -47,7 +47,7 @@ def find_checkpoint(path: str | Path) -> tuple[Path, str]:
     """
     given = Path(path)
     try:
-        if given.name == "checkpoint" and given.is_file() and b"model_checkpoint_path" in given.read_bytes()[:4096]:
+        if given.name == "checkpoint" and _names_checkpoints(given):
             given = given.parent
         if given.is_dir() and not Path(f"{given}.index").is_file():
             return _find_file(path, _in_directory(given))
@@ -55,6 +55,13 @@ def find_checkpoint(path: str | Path) -> tuple[Path, str]:
     except OSError as error:
         reason = error.strerror or error
         raise CheckpointError(f"{path} cannot be read ({reason}): see that you may read it.", "unreadable") from error
+
+
+def _names_checkpoints(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return b"model_checkpoint_path" in stream.read(4096)
 
 
 def _matching(prefix: Path, pattern: str) -> list[Path]:
@@ -111,8 +118,11 @@ def _named_by(folder: Path) -> Path | None:
 
 def _here_or_where_it_was_saved(folder: Path, saved: Path) -> Path | None:
     # A folder that was moved, even from another system, still names the place where it was; what lies here goes first.
-    candidates = (folder / saved.name.rpartition("\\")[2], saved)
-    return next((path for path in candidates if Path(f"{path}.index").is_file() or path.is_file()), None)
+    name = re.sub(r"-\?{5}-of-\d{5}$", "", saved.name.rpartition("\\")[2])
+    candidates = (folder / name, saved.with_name(name))
+    return next(
+        (path for path in candidates if Path(f"{path}.index").is_file() or path.is_file() or shards(path)), None
+    )
 
 
 def _by_step(prefix: Path) -> tuple[str, int]:

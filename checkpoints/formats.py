@@ -176,7 +176,7 @@ def _records(file: Path, head: bytes, size: int) -> FileFormat | None:
     if size < 17 or head[12] != 0x0A:
         return None
     length = struct.unpack("<Q", head[:8])[0]
-    if size == length + 16 or (size > length + 32 and length < size):
+    if size == length + 16 or size > length + 32:
         return _other("a file of records (TFRecord), such as training data", "give the checkpoint itself")
     return None
 
@@ -191,7 +191,7 @@ def _protocol_buffer(file: Path, head: bytes, size: int) -> FileFormat | None:
             "a SavedModel's saved_model.pb, which has no weights of its own", "give the folder variables beside it"
         )
     # ONNX: the version of its format, then the producer's name or the graph.
-    if head[0] == 0x08 and 3 <= head[1] <= 20 and head[2:3] in (b"\x12", b"\x3a"):
+    if head[0] == 0x08 and head[1:2] and 3 <= head[1] <= 20 and head[2:3] in (b"\x12", b"\x3a"):
         return _other("an ONNX model", "take the checkpoint it was made from")
     if head[0] != 0x0A:
         return None

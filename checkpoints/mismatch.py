@@ -5,17 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from checkpoints.damage import shortened
-from checkpoints.diagnosis import diagnose
+from checkpoints.diagnosis import conversion, diagnose
 from checkpoints.files import CheckpointError
-from checkpoints.naming import SHADOW, block_of, joined
+from checkpoints.naming import SHADOW, block_of, is_logits, joined
 from checkpoints.reader import CheckpointReader
 from checkpoints.structure import Structure, sort_names, structures_in
 
 __all__ = ["CheckpointMismatch", "Mismatch"]
 
 _ROOT = re.compile(r"(?:^|/)(conv1/weights|init_conv/DW)$")
-_LOGITS = re.compile(r"(?:^|/)logits?/\w+$")
-
 # What an optimizer, a training loop and a moving average add to a graph.
 _OF_TRAINING = re.compile(
     rf"/({SHADOW}|Momentum|Adam|RMSProp|Adagrad|Adadelta|Ftrl)(_\d+)?$|(^|/)(global_step|beta\d_power)"
@@ -143,15 +141,14 @@ class Mismatch(NamedTuple):
         return None
 
     def _of_classes(self) -> str | None:
-        if self.missing or not self.mismatched or not all(_LOGITS.search(name) for name in self.mismatched):
+        if self.missing or not self.mismatched or not all(map(is_logits, self.mismatched)):
             return None
         name, (here, there) = next(iter(self.mismatched.items()))
         if len({shapes[1][-1] for shapes in self.mismatched.values()}) > 1 or len(here) != len(there):
             return None  # faults of the file's own
         logits = f"exclude='{name.rpartition('/')[0]}/*'"
-        if {here[-1], there[-1]} == {1000, 1001}:
-            background = "drops the background" if here[-1] == 1000 else "adds a background that never wins"
-            repair = f", or give num_classes={here[-1]}, which {background}"
+        if effect := conversion(there[-1], here[-1]):
+            repair = f", or give num_classes={here[-1]}, which {effect}"
         else:
             repair = f", or give {logits} to train logits of your own"
         return (
@@ -161,7 +158,8 @@ class Mismatch(NamedTuple):
 
     def _of_arg_scope(self) -> str | None:
         stored = [self.stored[name] for name in self.missing]
-        if any(name.rpartition("/")[0] + "/BatchNorm/beta" in self.reader.shapes for name in stored):
+        biases = [name for name in stored if name.endswith("/biases")]
+        if any(name.removesuffix("biases") + "BatchNorm/beta" in self.reader.shapes for name in biases):
             return "the graph was built without its arg scope; build it under slim.arg_scope(resnet_arg_scope())."
         norms = [name for name in stored if name.endswith("/BatchNorm/beta")]
         if any(name.removesuffix("BatchNorm/beta") + "biases" in self.reader.shapes for name in norms):

@@ -6,16 +6,18 @@ __all__ = [
     "CONVOLUTIONAL_LOGITS",
     "FIRST_KERNEL",
     "LAST_NORM",
+    "LAYER_VARIABLES",
     "LOGITS",
     "NORM",
     "OUTPUT",
     "ROOT",
     "ROOT_KERNEL",
     "SHADOW",
-    "SHORTCUTS",
+    "SHORTCUT_OF_PROJECTIONS",
     "STATISTICS",
     "UNITS",
     "block_of",
+    "is_logits",
     "joined",
 ]
 
@@ -38,7 +40,7 @@ ROOT = {"sub1": "init/init_conv/DW"}
 ROOT_KERNEL = {"sub1": (3, 16), "identity": (3, 64)}  # its size and outputs
 LAST_NORM = {"bottleneck_v2": "postnorm", "sub1": "unit_last/final_bn"}
 # Of resnet_basic: by whether the first two units of block1, and the first of block2, have a projection.
-SHORTCUTS = {
+SHORTCUT_OF_PROJECTIONS = {
     (False, False, False): "A",
     (False, False, True): "B",
     (True, True, True): "C",
@@ -49,6 +51,13 @@ CONVOLUTIONAL_LOGITS = ("resnet_v1", "resnet_v2", "resnet_basic")
 LOGITS = ("logits/weights", "logit/DW")
 STATISTICS = ("moving_mean", "moving_variance")
 NORM = ("beta", "gamma", *STATISTICS)
+# What layers call their variables; no optimizer keeps anything under these names.
+LAYER_VARIABLES = frozenset(("weights", "biases", "DW", "kernel", "bias", *NORM))
+
+
+def is_logits(name: str) -> bool:
+    """Whether a variable of this name belongs to a network's logits."""
+    return re.search(r"(^|/)(logits/(weights|biases)|logit/(DW|biases))$", name) is not None
 
 
 def joined(scope: str, name: str) -> str:

@@ -41,7 +41,8 @@ class CheckpointReader:
         self.format = format
         try:
             # Not tf.train.load_checkpoint, which would take a folder of that name for the checkpoint.
-            self._reader = tf.compat.v1.train.NewCheckpointReader(self._name())
+            self._name = self._name_for_tensorflow()
+            self._reader = tf.compat.v1.train.NewCheckpointReader(self._name)
             shapes = self._reader.get_variable_to_shape_map()
             dtypes = self._reader.get_variable_to_dtype_map()
         except _READ_ERRORS as error:
@@ -51,7 +52,7 @@ class CheckpointReader:
         if format == "V2":
             self._check_size_of_data()
 
-    def _name(self) -> str:
+    def _name_for_tensorflow(self) -> str:
         """What TensorFlow is to open, which takes some characters of a name for a pattern."""
         pieces = shards(self.prefix) if self.format == "V1" else []
         ending = f"-?????-of-{len(pieces):05d}" if pieces else ""
@@ -103,9 +104,10 @@ class CheckpointReader:
 
     def _read_by_operation(self, name: str) -> np.ndarray:
         """Reads what TensorFlow's reader cannot, and its operation can: of V1, half precision and cut variables."""
-        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        on_cpu = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+        with tf.Graph().as_default(), tf.compat.v1.Session(config=on_cpu) as session:
             arguments = {"tensor_names": [name], "shape_and_slices": [""], "dtypes": [self.dtypes[name]]}
-            value = tf.raw_ops.RestoreV2(prefix=self._name(), **arguments)
+            value = tf.raw_ops.RestoreV2(prefix=self._name, **arguments)
             try:
                 return session.run(value)[0]
             except _READ_ERRORS as error:

@@ -3,7 +3,6 @@
 import dataclasses
 import fnmatch
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import tf_slim as slim
 from checkpoints.damage import shortened, untrained_statistics, value_kind
 from checkpoints.files import CheckpointError
 from checkpoints.mismatch import CheckpointMismatch, Mismatch
-from checkpoints.naming import SHADOW, block_of, joined
+from checkpoints.naming import SHADOW, STATISTICS, block_of, is_logits, joined
 from checkpoints.reader import CheckpointReader, open_checkpoint
 from checkpoints.structure import sort_names, structures_in
 from nets.guards import InferenceWarning
@@ -25,8 +24,9 @@ __all__ = ["RestoreReport", "restore"]
 
 v1 = tf.compat.v1
 
-# The logit of a background class that is added to weights without one: below any that a network computes.
-_NEVER = -1e9
+# The logit of a background class that is added to weights without one: below any that a network computes, and a number
+# in half precision.
+_NEVER = -3e4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,8 @@ def restore(
     excluded = _matching(in_graph, [exclude] if isinstance(exclude, str) else list(exclude))
     renamed = _renamed(reader, in_graph, scope)
     sources = _averages(reader, renamed) if ema else renamed
-    conversions = {} if num_classes is None else _conversions(reader, in_graph, sources, num_classes)
+    kept = {name: stored for name, stored in sources.items() if name not in excluded}
+    conversions = {} if num_classes is None else _conversions(reader, in_graph, kept, num_classes)
     missing = [name for name in in_graph if sources[name] not in reader.shapes]
     mismatched = {}
     for name, shape in in_graph.items():
@@ -185,7 +186,7 @@ def _averages(reader: CheckpointReader, renamed: Mapping[str, str]) -> dict[str,
 
 def _averaged(stored: str, shadows: Mapping[str, str]) -> str:
     # An average of all trainable variables, which is the default, leaves the moving statistics out.
-    if stored not in shadows and stored.endswith(("/moving_mean", "/moving_variance")):
+    if stored not in shadows and stored.endswith(STATISTICS):
         return stored
     return shadows.get(stored, f"{stored}/{SHADOW}")
 
@@ -216,7 +217,7 @@ def _conversions(
     reader: CheckpointReader, in_graph: Mapping[str, tuple[int, ...]], sources: Mapping[str, str], num_classes: int
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """From the graph's logits to what makes the file's values theirs."""
-    logits = [name for name in sources if re.search(r"(^|/)(logits/(weights|biases)|logit/(DW|biases))$", name)]
+    logits = [name for name in sources if is_logits(name)]
     here = {in_graph[name][-1] for name in logits}
     if here != {num_classes}:
         classes = " and ".join(f"{number} classes" for number in sorted(here)) or "no logits"

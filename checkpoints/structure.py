@@ -6,10 +6,21 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from checkpoints.faults import Shapes, Units, faults_of, unit_counts
-from checkpoints.naming import FIRST_KERNEL, LOGITS, OUTPUT, ROOT, SHADOW, SHORTCUTS, STATISTICS, UNITS, joined
+from checkpoints.naming import (
+    FIRST_KERNEL,
+    LAYER_VARIABLES,
+    LOGITS,
+    OUTPUT,
+    ROOT,
+    SHADOW,
+    SHORTCUT_OF_PROJECTIONS,
+    STATISTICS,
+    UNITS,
+    joined,
+)
 from nets.nets_factory import NETWORKS, Network
 
-__all__ = ["Contents", "Shapes", "Structure", "networks_in", "sort_names", "structures_in"]
+__all__ = ["Contents", "Shapes", "Structure", "model_shapes", "sort_names", "structures_in"]
 
 _BOOKKEEPING = (
     (re.compile(r"(?:^|/)global_step$"), "global_step"),
@@ -72,8 +83,11 @@ def sort_names(names: Collection[str]) -> Contents:
         if label := next((label for pattern, label in _BOOKKEEPING if pattern.search(name)), None):
             extras[label].append(name)
         elif leaf == SHADOW:
-            shadows[_owner(parent, present) or parent] = name
-        elif owner := _owner(parent, present):
+            owner = _owner(parent, present) or parent
+            # Of several averages the one of the plain name, which TensorFlow itself takes.
+            if name == f"{owner}/{SHADOW}" or owner not in shadows:
+                shadows[owner] = name
+        elif leaf not in LAYER_VARIABLES and (owner := _owner(parent, present)):
             companions[leaf][owner] = name
             extras[f"slots {leaf}"].append(name)
         else:
@@ -95,18 +109,17 @@ def _owner(name: str, present: set[str]) -> str | None:
     return name or None
 
 
-def networks_in(shapes: Shapes) -> dict[str, Network]:
-    """From its scope to each network of the table that variables of these names and shapes make up."""
-    return {found.scope: found.network for found in structures_in(shapes) if found.network is not None}
+def model_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    """The shapes of the model's variables, those included that were saved as nothing but their averages."""
+    contents = sort_names(shapes)
+    stored = {name: shapes[shadow] for name, shadow in contents.shadows.items()}
+    # Not of variable.op.name, but of variable.name.
+    return stored | {name.removesuffix(OUTPUT): shapes[name] for name in contents.variables}
 
 
 def structures_in(shapes: Shapes) -> list[Structure]:
     """The residual networks that variables of these names and shapes make up, in the order of their scopes."""
-    contents = sort_names(shapes)
-    # A variable's average has its shape, and may have been saved without it.
-    stored = {name: shapes[shadow] for name, shadow in contents.shadows.items()}
-    # Not of variable.op.name, but of variable.name.
-    stored |= {name.removesuffix(OUTPUT): shapes[name] for name in contents.variables}
+    stored = model_shapes(shapes)
     families = {network.unit_scope: network.family for network in NETWORKS.values()}
     found: dict[tuple[str, str], dict[tuple[int, int], set[str]]] = defaultdict(lambda: defaultdict(set))
     for name in stored:
@@ -205,7 +218,7 @@ def _options(unit_scope: str, names: set[str]) -> dict[str, Any]:
     """The builder's arguments that these names of variables, relative to its scope, call for."""
     if unit_scope == "basic":
         projected = [f"block{unit}/basic/shortcut/weights" in names for unit in ("1/unit_1", "1/unit_2", "2/unit_1")]
-        return {"shortcut": SHORTCUTS.get(tuple(projected), "B")}
+        return {"shortcut": SHORTCUT_OF_PROJECTIONS.get(tuple(projected), "B")}
     if unit_scope == "sub1":
         scopes = {name.rpartition("/init_bn/")[0] for name in names}
         shared = [bool({f"unit_{i}_0/shared_activation", f"unit_{i}_0/common_bn_relu"} & scopes) for i in (1, 2, 3)]

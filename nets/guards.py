@@ -55,7 +55,9 @@ def training_mode(inputs: tf.Tensor, outputs: Sequence[tf.Tensor]) -> str | None
     depending = _descendants(inputs)
     norms = [op for op in ops if op.type.startswith("FusedBatchNorm") and op.get_attr("is_training")]
     updates = [
-        update for update in inputs.graph.get_collection(v1.GraphKeys.UPDATE_OPS) if _operation(update) in depending
+        update
+        for update in inputs.graph.get_collection(v1.GraphKeys.UPDATE_OPS)
+        if _operation(update) in depending and ancestors([update]) & ops & depending
     ]
     assignments = [op for op in ops if op.type in _ASSIGNMENTS]
     if norms or updates or assignments:

@@ -157,8 +157,7 @@ def _good(folder: Path) -> Iterator[Case]:
         yield Case(name, _tiny(scope=scope))
     for classes, background in ((1, None), (21, None), (1000, False), (1001, True)):
         save_v2(folder / f"head_{classes}", weights(classes=classes))
-        size = 299 if classes == 1001 else 32
-        yield Case(f"head_{classes}", _tiny(num_classes=classes, background_class=background, image_size=size))
+        yield Case(f"head_{classes}", _tiny(num_classes=classes, background_class=background))
     save_v2(folder / "no_head", weights(logits=False))
     yield Case("no_head", _tiny(num_classes=0))
     decoder = {"aspp0/weights": np.ones((1, 1, 512, 8), np.float32), "logits/semantic/biases": np.ones(21, np.float32)}

@@ -12,7 +12,7 @@ import tf_slim as slim
 
 from checkpoints import CheckpointError, CheckpointMismatch, diagnose, open_checkpoint, restore
 from checkpoints.diagnosis import expected_input
-from checkpoints.structure import networks_in, structures_in
+from checkpoints.structure import structures_in
 from nets import nets_factory, resnet_v2
 from tests import numpy_cifar
 from tests.golden.make import golden_file
@@ -447,13 +447,14 @@ def test_every_network_is_told_by_its_variables(name):
     golden = json.loads(golden_file(name).read_text(encoding="utf-8"))
     shapes = {variable: tuple(shape) for variable, shape in golden["variables"].items()}
     scope = "" if name.startswith("resnet_cifar") else name
-    assert networks_in(shapes) == {scope: nets_factory.get_network(name)}
+    network = nets_factory.get_network(name)
     [found] = structures_in(shapes)
-    assert (found.channels, found.faults) == (nets_factory.get_network(name).channels, ())
+    assert (found.scope, found.network, found.channels, found.faults) == (scope, network, network.channels, ())
     moved = {f"outer/{variable}": shape for variable, shape in shapes.items()}
     slots = {f"{variable}/Momentum": shape for variable, shape in moved.items()}
     outer = "/".join(filter(None, ["outer", scope]))
-    assert networks_in({**moved, **slots, "global_step": ()}) == {outer: nets_factory.get_network(name)}
+    [found] = structures_in({**moved, **slots, "global_step": ()})
+    assert (found.scope, found.network, found.faults) == (outer, network, ())
 
 
 @pytest.mark.parametrize(

@@ -334,7 +334,7 @@ def test_interrupt(tmp_path, tiny_checkpoint, picture, moment):
     assert process.returncode == 1
     assert stdout == ""
     *report, sentence = stderr.splitlines()
-    assert sentence == "slimnets: interrupted; nothing was written"
+    assert sentence == "slimnets: interrupted; what was not finished is not kept"
     if moment == "loading":
         assert report == []
     else:

@@ -139,12 +139,12 @@ def test_a_checkpoint_is_not_ignored_in_silence(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "asked"), [({"preprocessing": "vgg"}, "vgg at 299"), ({"image_size": 224}, "inception at 224")]
+    ("options", "asked"), [({"preprocessing": "vgg"}, "vgg at 32"), ({"image_size": 48}, "inception at 48")]
 )
 def test_another_preprocessing_or_size_than_the_weights(tmp_path, options, asked):
     """1497, 2217, 10420: slim's factory gives the published v2 weights vgg at 224."""
-    path = save_v1(tmp_path / "resnet_v2_tiny.ckpt", weights(classes=1001))
-    sentence = f"The weights go with preprocessing inception at 299, and {asked} was asked for"
+    path = save_v1(tmp_path / "resnet_v2_tiny.ckpt", weights())
+    sentence = f"The weights go with preprocessing inception at 32, and {asked} was asked for"
     with pytest.warns(guards.InferenceWarning, match=sentence):
         extractor = FeatureExtractor(path, ["logits"], **options)
     extractor.close()

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import io
 import os
 import sys
 import warnings
@@ -24,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_nets()
         import_tensorflow()
         for stream in (sys.stdout, sys.stderr):
-            # A name of a file need not be one that the terminal can show.
-            stream.reconfigure(errors="backslashreplace")
+            # A name of a file need not be one that the terminal can show; a notebook's streams show any.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         # Pillow's, of broken EXIF data or of size: what can be shown is decoded, the rest is an error.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.showwarning = _show_warning
@@ -33,13 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a reader that has gone is noticed here, and not by the interpreter at exit
         return status
     except KeyboardInterrupt:
-        print("slimnets: interrupted; nothing was written", file=sys.stderr)
+        print("slimnets: interrupted; what was not finished is not kept", file=sys.stderr)
         return 1
     except MemoryError as error:
-        print(
-            f"slimnets: error: Memory does not suffice ({error}): give a smaller --batch-size or --image-size.",
-            file=sys.stderr,
-        )
+        print(f"slimnets: error: Memory does not suffice ({error}): take smaller images or batches.", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # Whoever read the output has gone (`| head`): leave without a complaint at exit either.

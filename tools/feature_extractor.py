@@ -168,6 +168,7 @@ class FeatureExtractor:
                 raise ValueError("With a function as net, give image_size and preprocessing, and not num_classes.")
             self.net, self.num_classes = getattr(net, "__name__", "function"), None
             self.image_size, self.preprocessing = image_size, preprocessing
+            self._channels_in_file = 3
             return _Chosen(net, scope)
         found = diagnose(self.reader, scope=scope, net=net)
         network = found.identified() if net is None else nets_factory.get_network(net)
@@ -175,6 +176,7 @@ class FeatureExtractor:
         in_file = network.num_classes if found.num_classes is None else found.num_classes
         self.net = network.name
         self.num_classes = in_file if num_classes is None else num_classes
+        self._channels_in_file = (known and found.structure.channels) or network.channels
         expected = (found.preprocessing, found.image_size) if known else expected_input(network, in_file)
         self.preprocessing = expected[0] if preprocessing is None else preprocessing
         self.image_size = expected[1] if image_size is None else image_size
@@ -218,7 +220,9 @@ class FeatureExtractor:
     def _build(self, network_fn: NetworkFn, names: Sequence[str]) -> None:
         size = self.image_size
         raw_dtype = tf.float32 if self.preprocessing == "none" else tf.uint8
-        self._pictures = v1.placeholder(raw_dtype, [None, None, None, 3], name="pictures")
+        # What decodes and preprocesses pictures makes colours of three channels; other input is taken as it is.
+        self._channels = self._channels_in_file if self.preprocessing == "none" else 3
+        self._pictures = v1.placeholder(raw_dtype, [None, None, None, self._channels], name="pictures")
         self._preprocessed = preprocess(self._pictures, self.preprocessing, size)
         # The network's input can be fed as well: with pictures of different sizes, preprocessed one by one.
         shape = [None, size, size, self._preprocessed.shape[-1]]
@@ -248,7 +252,9 @@ class FeatureExtractor:
         """
         if isinstance(images, str | Path):
             raise ValueError(f"images must be an array or a list of paths, and is the path {images}: give a list.")
-        if not isinstance(images, np.ndarray) and any(isinstance(image, np.ndarray) for image in images):
+        if not isinstance(images, np.ndarray):
+            images = list(images)  # which may be an iterator, to be gone through once
+        if isinstance(images, list) and any(isinstance(image, np.ndarray) for image in images):
             raise ValueError("images is a list of arrays: stack them into one, np.stack(images).")
         if isinstance(images, np.ndarray):
             batches = list(self._array_batches(images))
@@ -268,11 +274,11 @@ class FeatureExtractor:
 
     def _array_batches(self, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         expected = np.floating if self.preprocessing == "none" else np.uint8
-        if images.ndim != 4 or images.shape[-1] != 3 or not np.issubdtype(images.dtype, expected):
+        if images.ndim != 4 or images.shape[-1] != self._channels or not np.issubdtype(images.dtype, expected):
             wanted = "float" if expected is np.floating else "uint8"
             raise ValueError(
-                f"images must be {wanted} [N, height, width, 3] with preprocessing {self.preprocessing!r}, "
-                f"and is {images.dtype} {list(images.shape)}."
+                f"images must be {wanted} [N, height, width, {self._channels}] with preprocessing "
+                f"{self.preprocessing!r}, and is {images.dtype} {list(images.shape)}."
             )
         if self.preprocessing == "none" and images.shape[1:3] != (self.image_size, self.image_size):
             raise ValueError(
@@ -280,7 +286,7 @@ class FeatureExtractor:
                 f"and are {images.shape[1]}x{images.shape[2]}: resize them, or set image_size."
             )
         for start in range(0, len(images), self.batch_size):
-            yield self._session.run(self._features, {self._pictures: images[start : start + self.batch_size]})
+            yield self._compute({self._pictures: images[start : start + self.batch_size]})
 
     def batches(self, paths: Iterable[str | Path]) -> Iterator[FeatureBatch]:
         """Computes the features of image files, a batch at a time, in their order.
@@ -321,12 +327,19 @@ class FeatureExtractor:
         for row, (_, image) in enumerate(some):
             if image is not None:
                 images[row] = image
-        features = self._session.run(self._features, {self._images: images})
+        features = self._compute({self._images: images})
         failed = [row for row, (_, image) in enumerate(some) if image is None]
         rows = {name: array[: len(some)] for name, array in features.items()}
         for array in rows.values():
             array[failed] = np.nan
         return FeatureBatch([status for status, _ in some], rows)
+
+    def _compute(self, feeds: dict[tf.Tensor, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            return self._session.run(self._features, feeds)
+        except tf.errors.ResourceExhaustedError as error:
+            reason = f"a batch of {self.batch_size} images at {self.image_size} does not fit"
+            raise MemoryError(reason) from error
 
     def close(self) -> None:
         """Gives the network's memory back."""

@@ -8,6 +8,7 @@ from checkpoints import Diagnosis, diagnose, open_checkpoint
 from checkpoints.files import CheckpointError
 from checkpoints.naming import joined
 from checkpoints.store import resolve
+from checkpoints.structure import model_shapes
 from tools.options import as_options
 from tools.progress import progress
 from tools.tables import print_table
@@ -83,8 +84,8 @@ def _parameters(found: Diagnosis) -> int | None:
     """Of the network, with moving statistics."""
     if found.structure is None:
         return None
-    names = found.contents.variables or tuple(found.contents.shadows.values())
-    return sum(math.prod(found.shapes[name]) for name in names if name.startswith(joined(found.structure.scope, "")))
+    prefix = joined(found.structure.scope, "")
+    return sum(math.prod(shape) for name, shape in model_shapes(found.shapes).items() if name.startswith(prefix))
 
 
 def _others(found: Diagnosis) -> list[str]:

@@ -6,17 +6,19 @@ __all__ = ["as_options"]
 
 # What the library's own sentences offer, and the command has as an option.
 _OPTIONS = (
-    (re.compile(r"\bema=True"), "--ema"),
-    (re.compile(r"\bnum_classes=None"), "--num-classes 0"),
-    (re.compile(r"\b(scope|preprocessing|net)='([^']*)'"), r"--\1 \2"),
-    (re.compile(r"\bexclude=\[?('[^']*')\]?"), r"--exclude \1"),
-    (re.compile(r"\b(num)_(classes)=(\d+)"), r"--\1-\2 \3"),
-    (re.compile(r"\b(image)_(size)=(\d+)"), r"--\1-\2 \3"),
+    (r"ema=True", "--ema"),
+    (r"num_classes=None", "--num-classes 0"),
+    (r"(scope|preprocessing|net)='([^']*)'", r"--\1 \2"),
+    (r"exclude=\[?('[^']*')\]?", r"--exclude \1"),
+    (r"num_classes=(\d+)", r"--num-classes \1"),
+    (r"image_size=(\d+)", r"--image-size \1"),
 )
+# As words of their own: the names of folders have such things in them.
+_WORDS = tuple((re.compile(rf"(?<![^\s(]){argument}(?![^\s.,;:)])"), option) for argument, option in _OPTIONS)
 
 
 def as_options(sentence: str) -> str:
     """The sentence with each argument that is also an option written as the option: ``ema=True`` as ``--ema``."""
-    for pattern, option in _OPTIONS:
+    for pattern, option in _WORDS:
         sentence = pattern.sub(option, sentence)
     return sentence
