@@ -81,7 +81,7 @@ def run(inputs: Sequence[str], *, top: int, labels: str | None, as_json: bool, *
             )
         names = read_labels(labels, extractor.num_classes) if labels else labels_for(extractor.num_classes)
         print(
-            f"{extractor.net} from {extractor.reader.path}, {extractor.num_classes} classes, "
+            f"{extractor.net} from {options['checkpoint']}, {extractor.num_classes} classes, "
             f"preprocessing {extractor.preprocessing} at {extractor.image_size}",
             file=sys.stderr,
         )
