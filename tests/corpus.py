@@ -289,6 +289,7 @@ def _broken(folder: Path) -> Iterator[Case]:
         "tail.ckpt": (v1[-100_000:], "damaged", "footer"),
         "footer.ckpt": (v1[:-48] + b"\xff\xff\xff\xff\x7f" + v1[-43:], "damaged", "footer"),
         "empty.ckpt": (b"", "empty", "0 bytes"),
+        "one_byte.ckpt": (b"\x08", "truncated", "1 bytes"),
         "zeros.ckpt": (bytes(len(v1)), "truncated", "zero bytes"),
         "noise.ckpt": (np.random.default_rng(0).bytes(10_000), "truncated", "no checkpoint"),
         "page.ckpt": (b"\n<!DOCTYPE html>\n<html><title>403</title></html>", "error page", "HTML"),

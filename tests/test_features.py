@@ -828,3 +828,8 @@ def test_the_graph_optimizer_changes_nothing_but_rounding(tiny_checkpoint, pictu
 def test_bfloat16_without_the_graph_optimizer_is_refused(tiny_checkpoint):
     with pytest.raises(ValueError, match="leave optimize_graph at True"):
         FeatureExtractor(tiny_checkpoint, ["block3"], precision="bfloat16", optimize_graph=False)
+
+
+def test_paths_may_come_from_an_iterator(tiny_checkpoint, pictures):
+    with FeatureExtractor(tiny_checkpoint, ["global_pool"]) as extractor:
+        assert np.array_equal(extractor(iter(pictures))["global_pool"], extractor(pictures)["global_pool"])
