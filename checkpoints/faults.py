@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from checkpoints.naming import CONVOLUTIONAL_LOGITS, LAST_NORM, LOGITS, NORM, ROOT, ROOT_KERNEL, joined
+from checkpoints.naming import CONVOLUTIONAL_LOGITS, LAST_NORM, LOGITS, NORM, ROOT_KERNEL, joined, root_of
 from nets.nets_factory import Network
 
 __all__ = ["Shapes", "Units", "faults_of", "unit_counts"]
@@ -71,7 +71,7 @@ def _name_faults(unit_scope: str, units: Units, names: set[str]) -> Iterator[str
             f"it is only a part, and lacks variables of {len(lacking)} units (block/unit {', '.join(lacking[:5])}): "
             "take the whole checkpoint"
         )
-    root = ROOT.get(unit_scope, "conv1/weights")
+    root = root_of(unit_scope)
     if root not in names:
         if "conv1_1/weights" in names:
             yield (

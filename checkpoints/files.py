@@ -18,8 +18,10 @@ _FOOTER = 48
 # A block's type and checksum, behind it.
 _BLOCK_TRAILER = 5
 
-_PART_OF_BUNDLE = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
-_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+# What the names of a checkpoint's files end in, where there are several: which of how many.
+_NUMBER = r"-\d{5}-of-\d{5}"
+_DATA = rf"\.data{_NUMBER}"
+_PART_OF_BUNDLE = re.compile(rf"(\.index|\.meta|{_DATA})$")
 
 
 class CheckpointError(ValueError):
@@ -74,12 +76,12 @@ def _matching(prefix: Path, pattern: str) -> list[Path]:
 
 def data_files(prefix: Path) -> list[Path]:
     """The files of a V2 checkpoint that hold its values."""
-    return _matching(prefix, r"\.data-\d{5}-of-\d{5}")
+    return _matching(prefix, _DATA)
 
 
 def shards(prefix: Path) -> list[Path]:
     """The files of a V1 checkpoint that was saved in several; none of a usual one."""
-    return _matching(prefix, r"-\d{5}-of-\d{5}")
+    return _matching(prefix, _NUMBER)
 
 
 def _in_directory(folder: Path) -> Path:
@@ -95,12 +97,15 @@ def _in_directory(folder: Path) -> Path:
     if len(prefixes) == 1:
         return prefixes[0]
     if not prefixes:
-        if data := [file for file in files if re.search(r"\.data-\d{5}-of-\d{5}$", file.name)]:
+        if data := [file for file in files if re.search(f"{_DATA}$", file.name)]:
             return data[0]  # whose index is missing, as opening it will say
         if instead := identify_folder(folder):
             raise CheckpointError(f"{folder} is {instead.name}: {instead.advice}.", instead.kind, instead.name)
-        sentence = f"The folder {folder} holds no checkpoint: {gone}there is neither a .ckpt nor an .index file."
-        raise CheckpointError(f"{sentence[:-1]}: give the folder or the file that is one.", "missing")
+        raise CheckpointError(
+            f"The folder {folder} holds no checkpoint: {gone}there is neither a .ckpt nor an .index file: give the "
+            "folder or the file that is one.",
+            "missing",
+        )
     names = ", ".join(prefix.name for prefix in prefixes)
     raise CheckpointError(
         f"In the folder {folder} {gone}there are several checkpoints: give one of {names}.", "ambiguous"
@@ -133,7 +138,7 @@ def _by_step(prefix: Path) -> tuple[str, int]:
 
 def _prefix(file: Path) -> Path:
     """What TensorFlow calls the checkpoint that this is a file of."""
-    return file.with_name(_SHARD.sub("", _PART_OF_BUNDLE.sub("", file.name)))
+    return file.with_name(re.sub(f"{_NUMBER}$", "", _PART_OF_BUNDLE.sub("", file.name)))
 
 
 def _find_file(path: str | Path, given: Path) -> tuple[Path, str]:
@@ -207,9 +212,9 @@ def _check_table(path: str | Path, file: Path) -> None:
     problem = _table_problem(file)
     if problem is None:
         return
-    found = identify(file)
     if problem == "footer":
         raise CheckpointError(f"{path} is damaged ({file.name} ends in a broken footer): fetch or copy it again.")
+    found = identify(file)
     within = "" if Path(path).name == file.name else f" ({file.name})"
     raise CheckpointError(f"{path}{within} is {found.name}: {found.advice}.", found.kind, found.name)
 

@@ -10,7 +10,6 @@ __all__ = [
     "LOGITS",
     "NORM",
     "OUTPUT",
-    "ROOT",
     "ROOT_KERNEL",
     "SHADOW",
     "SHORTCUT_OF_PROJECTIONS",
@@ -19,6 +18,7 @@ __all__ = [
     "block_of",
     "is_logits",
     "joined",
+    "root_of",
 ]
 
 # What tf.Variable.name ends in, and the names in a checkpoint do not.
@@ -36,7 +36,7 @@ UNITS = (
 # The first kernel of a block's first unit, the network's first kernel and its last normalization, where these are not
 # what they are in most families.
 FIRST_KERNEL = {"sub1": "unit_{block}_0/sub1/conv1/DW"}
-ROOT = {"sub1": "init/init_conv/DW"}
+_ROOT = {"sub1": "init/init_conv/DW"}
 ROOT_KERNEL = {"sub1": (3, 16), "identity": (3, 64)}  # its size and outputs
 LAST_NORM = {"bottleneck_v2": "postnorm", "sub1": "unit_last/final_bn"}
 # Of resnet_basic: by whether the first two units of block1, and the first of block2, have a projection.
@@ -53,6 +53,11 @@ STATISTICS = ("moving_mean", "moving_variance")
 NORM = ("beta", "gamma", *STATISTICS)
 # What layers call their variables; no optimizer keeps anything under these names.
 LAYER_VARIABLES = frozenset(("weights", "biases", "DW", "kernel", "bias", *NORM))
+
+
+def root_of(unit_scope: str) -> str:
+    """The network's first kernel, by its name relative to the network's scope."""
+    return _ROOT.get(unit_scope, "conv1/weights")
 
 
 def is_logits(name: str) -> bool:

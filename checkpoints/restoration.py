@@ -117,7 +117,7 @@ def restore(
         converted = (*stored[:-1], num_classes) if stored and name in conversions else stored
         if stored is not None and converted != shape:
             mismatched[name] = (shape, stored)
-    used = {sources[name] for name in in_graph if name not in excluded}
+    used = set(kept.values())
     unused = tuple(name for name in reader.shapes if name not in used)
     failing = Mismatch(
         reader,

@@ -11,12 +11,12 @@ from checkpoints.naming import (
     LAYER_VARIABLES,
     LOGITS,
     OUTPUT,
-    ROOT,
     SHADOW,
     SHORTCUT_OF_PROJECTIONS,
     STATISTICS,
     UNITS,
     joined,
+    root_of,
 )
 from nets.nets_factory import NETWORKS, Network
 
@@ -141,7 +141,7 @@ def _structure(scope: str, unit_scope: str, family: str, units: Units, shapes: S
     counts = unit_counts(units)
     first_kernel = FIRST_KERNEL.get(unit_scope, f"block{{block}}/unit_1/{unit_scope}/conv1/weights")
     kernels = [first_kernel.format(block=block) for block in counts]
-    root = relative.get(ROOT.get(unit_scope, "conv1/weights"), ())
+    root = relative.get(root_of(unit_scope), ())
     logits = next((relative[name] for name in LOGITS if name in relative), None)
     dimensions = _Dimensions(
         unit_scope,

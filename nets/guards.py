@@ -51,13 +51,12 @@ def training_mode(inputs: tf.Tensor, outputs: Sequence[tf.Tensor]) -> str | None
     shares a batch with; moving statistics that change; dropout.
     """
     ops = ancestors(outputs) - ancestors([inputs])
-    # Another network in the graph may well be in training.
-    depending = _descendants(inputs)
     norms = [op for op in ops if op.type.startswith("FusedBatchNorm") and op.get_attr("is_training")]
+    collected = inputs.graph.get_collection(v1.GraphKeys.UPDATE_OPS)
+    # Another network in the graph may well be in training.
+    depending = _descendants(inputs) if collected else set()
     updates = [
-        update
-        for update in inputs.graph.get_collection(v1.GraphKeys.UPDATE_OPS)
-        if _operation(update) in depending and ancestors([update]) & ops & depending
+        update for update in collected if _operation(update) in depending and ancestors([update]) & ops & depending
     ]
     assignments = [op for op in ops if op.type in _ASSIGNMENTS]
     if norms or updates or assignments:

@@ -693,10 +693,10 @@ def test_unpack(place, format):
     """As tar writes it of a folder, with times, names beyond the header, and permissions that are not taken over."""
     long_name = f"{'b' * 60}/{'c' * 60}.ckpt"
     zeros = random.Random(1).randbytes(50_000) + bytes(200_000)
-    time = 1.5 if format == tarfile.PAX_FORMAT else 1
+    changed = 1.5 if format == tarfile.PAX_FORMAT else 1
     data = tar_gz(
         (info(".", type=tarfile.DIRTYPE, mode=0o777), b""),
-        (info("./a.ckpt", size=7, mode=0o6777, mtime=time, uid=3_000_000 if time == 1.5 else 0), b"weights"),
+        (info("./a.ckpt", size=7, mode=0o6777, mtime=changed, uid=3_000_000 if changed == 1.5 else 0), b"weights"),
         (info("empty", type=tarfile.DIRTYPE, mode=0), b""),
         (info(long_name, size=len(zeros)), zeros),
         format=format,

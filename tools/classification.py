@@ -49,11 +49,10 @@ def classify(
     """
     for batch in extractor.batches(paths):
         for status, probabilities in zip(batch.statuses, batch.features[_END_POINT], strict=True):
-            if status.error is not None:
-                yield Classification(status.path, status.error, [], [], [])
-                continue
-            if not np.isfinite(probabilities).all():
+            error = status.error
+            if error is None and not np.isfinite(probabilities).all():
                 error = "its probabilities are no numbers: look at the checkpoint with `slimnets inspect --check`"
+            if error is not None:
                 yield Classification(status.path, error, [], [], [])
                 continue
             # Stable, so that of equals the first wins, whatever the processor.

@@ -64,12 +64,14 @@ class _Chosen(NamedTuple):
     scope: variable scope in the file.
     expected_input: (preprocessing, image size) that go with the weights; None where they are not known.
     convert_to: the number of classes that the file's are to be converted to.
+    channels: of the images that the weights are for.
     """
 
     build: NetworkFn
     scope: str | None
     expected_input: tuple[str, int] | None = None
     convert_to: int | None = None
+    channels: int = 3
 
 
 class FeatureExtractor:
@@ -134,7 +136,7 @@ class FeatureExtractor:
         self.scope = chosen.scope
         graph = tf.Graph()
         with graph.as_default():
-            self._build(chosen.build, end_points)
+            self._build(chosen, end_points)
         own_warnings = self._warnings(chosen)
         for sentence in own_warnings:
             warnings.warn(sentence, guards.InferenceWarning, stacklevel=2)
@@ -168,7 +170,6 @@ class FeatureExtractor:
                 raise ValueError("With a function as net, give image_size and preprocessing, and not num_classes.")
             self.net, self.num_classes = getattr(net, "__name__", "function"), None
             self.image_size, self.preprocessing = image_size, preprocessing
-            self._channels_in_file = 3
             return _Chosen(net, scope)
         found = diagnose(self.reader, scope=scope, net=net)
         network = found.identified() if net is None else nets_factory.get_network(net)
@@ -176,7 +177,6 @@ class FeatureExtractor:
         in_file = network.num_classes if found.num_classes is None else found.num_classes
         self.net = network.name
         self.num_classes = in_file if num_classes is None else num_classes
-        self._channels_in_file = (known and found.structure.channels) or network.channels
         expected = (found.preprocessing, found.image_size) if known else expected_input(network, in_file)
         self.preprocessing = expected[0] if preprocessing is None else preprocessing
         self.image_size = expected[1] if image_size is None else image_size
@@ -186,6 +186,7 @@ class FeatureExtractor:
             lambda images: build(images, **arguments),
             scope=found.scope if known else scope,
             expected_input=expected,
+            channels=(known and found.structure.channels) or network.channels,
             convert_to=self.num_classes if {in_file, self.num_classes} == {1000, 1001} else None,
         )
 
@@ -217,17 +218,17 @@ class FeatureExtractor:
                 "exclude less, or ask for end points before it."
             )
 
-    def _build(self, network_fn: NetworkFn, names: Sequence[str]) -> None:
+    def _build(self, chosen: "_Chosen", names: Sequence[str]) -> None:
         size = self.image_size
         raw_dtype = tf.float32 if self.preprocessing == "none" else tf.uint8
         # What decodes and preprocesses pictures makes colours of three channels; other input is taken as it is.
-        self._channels = self._channels_in_file if self.preprocessing == "none" else 3
+        self._channels = chosen.channels if self.preprocessing == "none" else 3
         self._pictures = v1.placeholder(raw_dtype, [None, None, None, self._channels], name="pictures")
         self._preprocessed = preprocess(self._pictures, self.preprocessing, size)
         # The network's input can be fed as well: with pictures of different sizes, preprocessed one by one.
         shape = [None, size, size, self._preprocessed.shape[-1]]
         self._images = v1.placeholder_with_default(self._preprocessed, shape, name="images")
-        _, end_points = network_fn(self._images)
+        _, end_points = chosen.build(self._images)
         described = endpoint_info.describe(self._images, end_points, names)
         self.end_points = dict(zip(names, described, strict=True))
         self._features = {name: _without_unit_axes(point.tensor) for name, point in self.end_points.items()}
