@@ -17,6 +17,10 @@ $(VENV)/.test-installed: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,test]'
 	touch $@
 
+$(VENV)/.peers-installed: $(VENV)/.test-installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,test,peers]'
+	touch $@
+
 demo: $(STAMP)
 	$(BIN)/slimnets demo
 
@@ -31,7 +35,7 @@ lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/.test-installed
+bench: $(VENV)/.peers-installed
 	$(BIN)/python -m tools.benchmarks
 
 # The oldest TensorFlow there is support for, which has no wheels for Python 3.13.

@@ -27,6 +27,7 @@ __all__ = [
     "max_pool2d",
     "model_variable",
     "population_batch_norm",
+    "regularization_loss",
     "repair_tf_slim",
     "scoped_arguments",
     "softmax",
@@ -114,8 +115,7 @@ def model_variable(
     parts = list(variable) if hasattr(variable, "as_tensor") else [variable]  # a partitioned variable has it
     if regularizer is not None and created:
         for part in parts:
-            with tf.name_scope(f"{loss_scope}/Regularizer/"):
-                loss = regularizer(part)
+            loss = regularization_loss(part, regularizer, f"{loss_scope}/Regularizer/")
             if loss is not None:
                 v1.add_to_collection(v1.GraphKeys.REGULARIZATION_LOSSES, loss)
     collections = utils.get_variable_collections(variables_collections, name) or ()
@@ -124,6 +124,20 @@ def model_variable(
         present = v1.get_collection_ref(collection)
         present.extend(part for part in parts if not any(part is other for other in present))
     return variable
+
+
+@slim.add_arg_scope
+def regularization_loss(
+    variable: tf.Variable, regularizer: Callable, name_scope: str, maker: Callable | None = None
+) -> tf.Tensor | None:
+    """The loss that a regularizer puts on a variable, built under an absolute name scope.
+
+    ``maker`` is a function of the same that has another way to it, for ``variable_templates``.
+    """
+    if maker is not None:
+        return maker(variable, regularizer, name_scope)
+    with tf.name_scope(name_scope):
+        return regularizer(variable)
 
 
 def static_bool(value: Any) -> bool | None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-__all__ = ["PREPROCESSINGS", "get_preprocessing", "preprocess"]
+__all__ = ["PREPROCESSINGS", "check_preprocessing", "get_preprocessing", "preprocess", "scaled_size"]
 
 v1 = tf.compat.v1
 
@@ -71,6 +71,14 @@ PREPROCESSINGS: dict[str, Callable[[tf.Tensor, int], tf.Tensor] | None] = {
 }
 
 
+def check_preprocessing(name: str, size: int) -> None:
+    """Raises ValueError for an unknown name, or a size below 1."""
+    if name not in PREPROCESSINGS:
+        raise ValueError(f"Unknown preprocessing {name!r}: there is {', '.join(sorted(PREPROCESSINGS))}.")
+    if size < 1:
+        raise ValueError(f"The image size must be at least 1, and is {size}.")
+
+
 def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
     """Preprocesses a batch of pictures of one size.
 
@@ -85,10 +93,7 @@ def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
     Raises:
       ValueError: for an unknown name, a size below 1, or images that are not uint8.
     """
-    if name not in PREPROCESSINGS:
-        raise ValueError(f"Unknown preprocessing {name!r}: there is {', '.join(sorted(PREPROCESSINGS))}.")
-    if size < 1:
-        raise ValueError(f"The image size must be at least 1, and is {size}.")
+    check_preprocessing(name, size)
     with v1.name_scope("preprocessing"):
         function = PREPROCESSINGS[name]
         if function is None:
@@ -102,6 +107,17 @@ def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
             images = function(images, size)
         batch, _, _, channels = images.shape.as_list()
         return tf.ensure_shape(images, [batch, size, size, channels])
+
+
+def scaled_size(name: str, size: int, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the largest picture on the way from one of ``height`` x ``width`` to the network's input.
+
+    For whoever decides what fits in memory: 'vgg' scales the shorter side, and crops only then.
+    """
+    if name != "vgg":
+        return max(height, size), max(width, size)
+    scale = round(_VGG_RESIZE_SIDE * size / _VGG_CROP_SIDE) / min(height, width)
+    return round(height * scale), round(width * scale)
 
 
 def get_preprocessing(name: str, size: int) -> Callable[[tf.Tensor], tf.Tensor]:

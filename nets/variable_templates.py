@@ -1,9 +1,9 @@
-"""The variables of equal units, copied from those of the first of them.
+"""The variables of equal units, and their regularization losses, copied from those of the first of them.
 
 To TensorFlow a variable is five ops or more, each made by Python: more than a millisecond a variable, and a
 ResNet-152 has 816, which is most of the time that its graph takes. Nearly all of them belong to units that differ
-from the one before in their scope alone. Here the ops of such units' variables are copied from that one's, all at
-once and in C++, under their own names.
+from the one before in their scope alone. Here the ops of such units' variables and losses are copied from that one's,
+all at once and in C++, under their own names.
 
 What comes out is the same to the last op and attribute. Where it is not certain that the units' variables are alike
 (a custom getter, a partitioner, a device, a seed to be drawn, somebody else's variable creator, reference variables,
@@ -16,6 +16,9 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
+import tf_slim as slim
+
+from nets.layers import regularization_loss
 
 __all__ = ["VariableTemplates"]
 
@@ -52,10 +55,11 @@ class VariableTemplates:
         if key in self._templates:
             scopes = [scope, *(f"{name}/" for name in following)]
             creator = functools.partial(self._templates[key].copy, scopes)
+            maker = functools.partial(self._templates[key].copied_loss, scope)
         else:
             self._templates[key] = template = _Template(scope)
-            creator = template.record
-        with tf.variable_creator_scope(creator):
+            creator, maker = template.record, template.record_loss
+        with tf.variable_creator_scope(creator), slim.arg_scope([regularization_loss], maker=maker):
             yield
 
 
@@ -69,6 +73,8 @@ class _Template:
         self.requests: dict[str, dict[str, Any]] = {}
         self.protos: dict[str, Any] = {}
         self.nodes: list[Any] = []
+        # From name scopes inside of the unit to the regularizer that was called under them, and what came of it.
+        self.losses: dict[str, tuple[Callable, str]] = {}
         # Scopes that have the ops by now.
         self.copied: set[str] = set()
 
@@ -86,6 +92,27 @@ class _Template:
             self.protos[name] = variable.to_proto()
             self.nodes.extend(nodes)
         return variable
+
+    def record_loss(self, variable: tf.Variable, regularizer: Callable, name_scope: str) -> tf.Tensor | None:
+        """Makes the loss, and notes which ops it is, where they depend on the unit's variables alone."""
+        graph = v1.get_default_graph()
+        before = len(graph.get_operations())
+        loss = regularization_loss(variable, regularizer, name_scope, maker=None)
+        nodes = [op.node_def for op in graph.get_operations()[before:]]
+        unit = self.scope.removesuffix("/")
+        if self.is_usable and loss is not None and all(_is_self_contained(node, unit) for node in nodes):
+            self.losses[name_scope.removeprefix(self.scope)] = regularizer, loss.name
+            self.nodes.extend(nodes)
+        return loss
+
+    def copied_loss(
+        self, scope: str, variable: tf.Variable, regularizer: Callable, name_scope: str
+    ) -> tf.Tensor | None:
+        """The loss of a unit's variable: from here, where its ops came with those of the variables."""
+        recorded, name = self.losses.get(name_scope.removeprefix(scope), (None, None))
+        if recorded is not regularizer or scope not in self.copied or not name_scope.startswith(scope):
+            return regularization_loss(variable, regularizer, name_scope, maker=None)
+        return v1.get_default_graph().get_tensor_by_name(self._renamed(name, scope))
 
     def copy(self, scopes: Sequence[str], next_creator: Creator, **kwargs: Any) -> tf.Variable:
         """Creates a variable of the unit in the first of the scopes: from here, where that is sure to be the same."""

@@ -240,6 +240,7 @@ def test_run_record(cli, tmp_path, checkpoint, pictures):
         },
         "preprocessing": "inception",
         "image_size": 48,
+        "pool": "none",
         "precision": "float32",
         "batch_size": 5,
         "warnings": [
@@ -754,7 +755,7 @@ def test_checkpoint_without_the_logits_that_are_there(tiny_checkpoint, pictures)
         (["blok3"], {}, UnknownEndPointError, "did you mean block3"),
         (["block3"], {"batch_size": 0}, ValueError, "batch_size must be at least 1, and is 0"),
         (["block3"], {"image_size": 0}, ValueError, "image size must be at least 1, and is 0"),
-        (["block3"], {"precision": "float16"}, ValueError, "float32, bfloat16, and is 'float16'"),
+        (["block3"], {"precision": "int8"}, ValueError, "float32, bfloat16, float16, and is 'int8'"),
         (["block3"], {"preprocessing": "vg"}, ValueError, "Unknown preprocessing 'vg'"),
         (["block3"], {"net": "resnet_v2_tin"}, ValueError, "did you mean resnet_v2_tiny"),
         (["block3"], {"num_classes": 1001}, CheckpointMismatch, "1001 classes and the file 10"),
@@ -817,17 +818,12 @@ def test_a_picture_that_cannot_be_preprocessed_has_failed(tmp_path, tiny_checkpo
     assert np.isnan(batch.features["block3"]).all()
 
 
-def test_the_graph_optimizer_changes_nothing_but_rounding(tiny_checkpoint, pictures):
+def test_freezing_changes_nothing_but_rounding(tiny_checkpoint, pictures):
     results = []
-    for optimize_graph in (False, True):
-        with FeatureExtractor(tiny_checkpoint, ["block3"], optimize_graph=optimize_graph) as extractor:
+    for freeze in (False, True):
+        with FeatureExtractor(tiny_checkpoint, ["block3"], freeze=freeze) as extractor:
             results.append(extractor(pictures)["block3"])
     assert np.linalg.norm(results[0] - results[1]) <= 1e-5 * np.linalg.norm(results[1])
-
-
-def test_bfloat16_without_the_graph_optimizer_is_refused(tiny_checkpoint):
-    with pytest.raises(ValueError, match="leave optimize_graph at True"):
-        FeatureExtractor(tiny_checkpoint, ["block3"], precision="bfloat16", optimize_graph=False)
 
 
 def test_paths_may_come_from_an_iterator(tiny_checkpoint, pictures):

@@ -263,7 +263,7 @@ def extractor_and_warnings(checkpoint, end_points, **options):
     """What the extractor holds to be said, and what was said."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with FeatureExtractor(checkpoint, end_points, optimize_graph=False, **options) as extractor:
+        with FeatureExtractor(checkpoint, end_points, freeze=False, **options) as extractor:
             said = [str(warning.message) for warning in caught if warning.category is InferenceWarning]
             assert len(said) == len(caught)
             return extractor.warnings, said
@@ -334,7 +334,7 @@ def test_all_that_is_doubtful_is_said_once(untrained_checkpoint):
 
 def test_an_extractor_warns_where_it_was_made(tiny_checkpoint):
     with pytest.warns(InferenceWarning, match="The weights go with") as caught:
-        FeatureExtractor(tiny_checkpoint, ["block1"], preprocessing="cifar", optimize_graph=False).close()
+        FeatureExtractor(tiny_checkpoint, ["block1"], preprocessing="cifar", freeze=False).close()
     assert [warning.filename for warning in caught] == [__file__]
 
 
@@ -382,7 +382,7 @@ def test_the_command_has_nothing_to_say_of_a_good_file(capfd, tmp_path, tiny_che
 def test_an_end_point_that_needs_what_is_excluded(tiny_checkpoint, exclude, end_point, without):
     patterns = [exclude] if isinstance(exclude, str) else exclude
     with pytest.raises(ValueError, match="without a value, which an end point needs") as caught:
-        FeatureExtractor(tiny_checkpoint, ["conv1", end_point], exclude=exclude, optimize_graph=False)
+        FeatureExtractor(tiny_checkpoint, ["conv1", end_point], exclude=exclude, freeze=False)
     assert str(caught.value) == (
         f"exclude={patterns!r} leaves {without} without a value, which an end point needs: exclude less, or ask for "
         "end points before it."
@@ -394,7 +394,7 @@ def test_an_end_point_before_what_is_excluded(tiny_checkpoint):
     pixels = np.random.default_rng(0).integers(0, 256, [2, 40, 40, 3], dtype=np.uint8)
     results = []
     for exclude in ([], [f"{SCOPE}/block3/*", f"{SCOPE}/logits/*", "*/postnorm/*"]):
-        with FeatureExtractor(tiny_checkpoint, ["block2"], exclude=exclude, optimize_graph=False) as extractor:
+        with FeatureExtractor(tiny_checkpoint, ["block2"], exclude=exclude, freeze=False) as extractor:
             assert any(name.startswith(f"{SCOPE}/block3") for name in extractor.report.loaded) == (not exclude)
             results.append(extractor(pixels)["block2"])
     assert np.array_equal(*results)

@@ -8,9 +8,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from tools import check_nets
 from tools.options import as_options
-from tools.startup import import_tensorflow
+from tools.startup import check_nets, import_tensorflow
 
 __all__ = ["main"]
 
@@ -64,10 +63,29 @@ def _positive(text: str) -> int:
 _positive.__name__ = "positive number"
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= _LARGEST:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to {_LARGEST:,}")
+    return number
+
+
+_count.__name__ = "number"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="slimnets", description="The ResNets of TF-Slim on today's TensorFlow 2.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_nets, _add_weights, _add_download, _add_inspect, _add_features, _add_classify, _add_demo):
+    for add in (
+        _add_nets,
+        _add_weights,
+        _add_download,
+        _add_inspect,
+        _add_features,
+        _add_classify,
+        _add_time,
+        _add_demo,
+    ):
         add(commands)
     return parser
 
@@ -174,7 +192,12 @@ def _add_restoration(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ema", action="store_true", help="take the moving averages of the variables")
     parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at a time (default 32)")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="bfloat16 needs AVX-512, float16 a GPU (default float32)",
+    )
     _add_checkpoint_dir(parser)
 
 
@@ -185,6 +208,9 @@ def _add_features(commands: argparse._SubParsersAction) -> None:
         "--end-points", required=True, metavar="NAME[,NAME...]", help="names or aliases, as `slimnets nets NAME` lists"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
+    parser.add_argument(
+        "--pool", choices=("none", "mean", "max"), default="none", help="reduce height and width (default none)"
+    )
     _add_restoration(parser)
     parser.set_defaults(run=_run_features)
 
@@ -213,6 +239,54 @@ def _run_classify(arguments: argparse.Namespace) -> int:
     options = vars(arguments)
     del options["run"]
     return run(**options)
+
+
+def _add_time(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("time", help="how long networks take on this machine")
+    parser.add_argument(
+        "nets", nargs="+", metavar="NET", help="networks, as `slimnets nets` lists, one after the other"
+    )
+    parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at a time (default 32)")
+    parser.add_argument("--image-size", type=_positive, metavar="N", help="height and width; otherwise the network's")
+    parser.add_argument(
+        "--num-classes", type=int, metavar="N", help="classes, 0 for no logits; otherwise the network's"
+    )
+    parser.add_argument("--steps", type=_positive, default=100, metavar="N", help="steps that count (default 100)")
+    parser.add_argument("--burn-in", type=_count, default=10, metavar="N", help="steps before them (default 10)")
+    parser.add_argument(
+        "--mode",
+        choices=("forward", "forward-backward", "train"),
+        default="forward",
+        help="inference, gradients of a loss, or whole steps of training",
+    )
+    parser.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--xla", action="store_true", help="compile the whole with XLA")
+    parser.add_argument("--freeze", action="store_true", help="weights as constants, which TensorFlow can fold")
+    parser.add_argument("--feed", action="store_true", help="feed the images in each step, and count that")
+    parser.add_argument(
+        "--end-point", metavar="NAME", help="stop there; a name or alias, as `slimnets nets NAME` lists"
+    )
+    parser.add_argument("--device", metavar="DEVICE", help="cpu, gpu, gpu:1, ...; otherwise TensorFlow's choice")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="otherwise one a core")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="weights: a file, a folder, or a key of `slimnets weights`; otherwise random",
+    )
+    _add_checkpoint_dir(parser)
+    parser.add_argument("--json", dest="json_file", metavar="FILE", help="write all figures, each step's duration too")
+    parser.add_argument("--plot", metavar="FILE", help="draw the durations: .png, .svg or .pdf")
+    parser.add_argument("--against", metavar="ENGINE[,ENGINE...]", help="time other engines in turns with this one")
+    parser.set_defaults(run=_run_time)
+
+
+def _run_time(arguments: argparse.Namespace) -> int:
+    from tools.time_command import run
+
+    options = vars(arguments)
+    del options["run"]
+    against = [name.strip() for name in arguments.against.split(",")] if arguments.against is not None else ()
+    return run(**{**options, "against": against})
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from checkpoints.folders import new_folder
-from tools.feature_extractor import FeatureExtractor, ImageStatus, worth_optimizing
+from tools.feature_extractor import FeatureExtractor, worth_freezing
 from tools.images import InputError, list_images
+from tools.pipeline import ImageStatus
 from tools.progress import progress
 
 __all__ = ["Features", "IndexRow", "Summary", "check_output", "extract", "load", "run"]
@@ -149,8 +150,7 @@ def run(inputs: Sequence[str], *, output: str, **options: Any) -> int:
     """The command: extracts, reports, and returns the exit status; ``options`` are those of ``FeatureExtractor``."""
     # Before the network is built and restored, which takes seconds.
     check_output(Path(output))
-    optimize = worth_optimizing(len(list_images(inputs)), options["precision"])
-    with FeatureExtractor(**options, optimize_graph=optimize) as extractor:
+    with FeatureExtractor(**options, freeze=worth_freezing(len(list_images(inputs)))) as extractor:
         _file_names(extractor)  # refuses one end point under two names
         print(extractor.report, file=sys.stderr)
         print(f"{extractor.net}, preprocessing {extractor.preprocessing} at {extractor.image_size}", file=sys.stderr)
@@ -188,6 +188,7 @@ def _run_record(extractor: FeatureExtractor, counts: dict[str, int]) -> dict[str
         },
         "preprocessing": extractor.preprocessing,
         "image_size": extractor.image_size,
+        "pool": extractor.pool,
         "precision": extractor.precision,
         "batch_size": extractor.batch_size,
         "warnings": list(extractor.warnings),

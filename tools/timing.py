@@ -6,9 +6,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-__all__ = ["Timing", "time_tensorflow_run"]
+__all__ = ["Timing", "TimingInterrupted", "time_steps", "time_tensorflow_run"]
 
 v1 = tf.compat.v1
 
@@ -38,6 +39,79 @@ class Timing(NamedTuple):
     def minimum(self) -> float:
         return min(self.durations)
 
+    def percentile(self, percent: float) -> float:
+        """The duration that so many percent of the steps do not exceed, by NumPy's method 'linear'.
+
+        In the sorted durations it stands at (count - 1) * percent / 100, interpolated between its neighbours.
+        """
+        return float(np.percentile(self.durations, percent, method="linear"))
+
+    @property
+    def p5(self) -> float:
+        return self.percentile(5)
+
+    @property
+    def p95(self) -> float:
+        return self.percentile(95)
+
+    @property
+    def p99(self) -> float:
+        return self.percentile(99)
+
+
+class TimingInterrupted(KeyboardInterrupt):
+    """Ctrl-C after steps that count; ``timing`` has those that were done."""
+
+    def __init__(self, timing: Timing) -> None:
+        super().__init__(f"interrupted after {len(timing.durations)} steps")
+        self.timing = timing
+
+
+def time_steps(
+    step: Callable[[], object],
+    num_steps: int,
+    num_steps_burn_in: int = 0,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    on_step: Callable[[int, float], object] | None = None,
+) -> Timing:
+    """Runs a step again and again, and takes the time of each.
+
+    Args:
+      step: does what is timed.
+      num_steps: number of steps that count.
+      num_steps_burn_in: number of steps before them, which do not: the first ones allocate and choose kernels.
+      clock: the time in seconds.
+      on_step: called between steps, outside of what is timed, with the step's number and duration; the numbers of
+        burn-in steps are negative.
+
+    Returns:
+      The durations of the steps that count.
+
+    Raises:
+      TimingInterrupted: for a KeyboardInterrupt once a step that counts is done, with those that are.
+      ValueError: for fewer than 1 step, or fewer than 0 to burn in.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, and is {num_steps}.")
+    if num_steps_burn_in < 0:
+        raise ValueError(f"num_steps_burn_in must be at least 0, and is {num_steps_burn_in}.")
+    durations: list[float] = []
+    try:
+        for i in range(-num_steps_burn_in, num_steps):
+            start = clock()
+            step()
+            duration = clock() - start
+            if i >= 0:
+                durations.append(duration)
+            if on_step is not None:
+                on_step(i, duration)
+    except KeyboardInterrupt:
+        if not durations:
+            raise
+        raise TimingInterrupted(Timing(tuple(durations))) from None
+    return Timing(tuple(durations))
+
 
 def time_tensorflow_run(
     session: v1.Session,
@@ -45,8 +119,8 @@ def time_tensorflow_run(
     info_string: str,
     num_batches: int = 100,
     num_steps_burn_in: int = 10,
-    *,
     feed_dict: dict[tf.Tensor, Any] | None = None,
+    *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
     """Runs ``target`` again and again, and prints how long it takes: every tenth step, and a summary of all.
@@ -65,25 +139,28 @@ def time_tensorflow_run(
       The durations.
 
     Raises:
+      KeyboardInterrupt: for Ctrl-C, after the summary of the steps that were done.
       ValueError: for fewer than 1 step, or fewer than 0 to burn in.
     """
     if num_batches < 1:
         raise ValueError(f"num_batches must be at least 1, and is {num_batches}.")
-    if num_steps_burn_in < 0:
-        raise ValueError(f"num_steps_burn_in must be at least 0, and is {num_steps_burn_in}.")
-    durations: list[float] = []
-    for i in range(-num_steps_burn_in, num_batches):
-        start = clock()
-        session.run(target, feed_dict)
-        duration = clock() - start
-        if i < 0:
-            continue
-        durations.append(duration)
-        if i % _REPORTED == 0:
+
+    def report(i: int, duration: float) -> None:
+        if i >= 0 and i % _REPORTED == 0:
             print(f"{datetime.now()}: step {i}, duration = {duration:.3f}")
-    timing = Timing(tuple(durations))
-    print(
-        f"{datetime.now()}: {info_string} across {num_batches} steps, "
-        f"{timing.mean:.3f} +/- {timing.standard_deviation:.3f} sec / batch"
-    )
+
+    def summarize(timing: Timing) -> None:
+        print(
+            f"{datetime.now()}: {info_string} across {len(timing.durations)} steps, "
+            f"{timing.mean:.3f} +/- {timing.standard_deviation:.3f} sec / batch"
+        )
+
+    try:
+        timing = time_steps(
+            lambda: session.run(target, feed_dict), num_batches, num_steps_burn_in, clock=clock, on_step=report
+        )
+    except TimingInterrupted as interrupted:
+        summarize(interrupted.timing)
+        raise
+    summarize(timing)
     return timing

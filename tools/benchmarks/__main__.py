@@ -1,0 +1,55 @@
+"""``python -m tools.benchmarks [NAME ...] [--rounds N] [--json FILE]``.
+
+Each figure is a ratio against a peer, or against itself, with the two taking turns in one run; the median of the ratios
+pair by pair, and their spread. Run it on a quiet machine.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from tools.benchmarks.figures import print_figures, save_figures
+from tools.startup import import_tensorflow
+
+__all__ = ["main"]
+
+# From the benchmarks' names to the modules of this package with their functions.
+_BENCHMARKS = {
+    "build": "starting",
+    "first_feature": "starting",
+    "inspect": "starting",
+    "forward": "forward",
+    "bfloat16": "forward",
+    "train": "training",
+    "folder": "folder",
+    "growth": "folder",
+    "memory": "folder",
+    "stopwatch": "stopwatch",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks", description="Measures the README's figures.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(_BENCHMARKS)} (default all)")
+    parser.add_argument("--rounds", type=int, default=12, help="pairs measured (default 12)")
+    parser.add_argument("--json", metavar="FILE", help="write every value that was measured")
+    arguments = parser.parse_args(argv)
+    if unknown := [name for name in arguments.names if name not in _BENCHMARKS]:
+        parser.error(f"no benchmark {unknown[0]}: there is {', '.join(_BENCHMARKS)}")
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    import_tensorflow()
+    figures = []
+    for name in arguments.names or _BENCHMARKS:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        measure = getattr(importlib.import_module(f"tools.benchmarks.{_BENCHMARKS[name]}"), name)
+        figures.extend(measure(arguments.rounds))
+        if arguments.json:
+            save_figures(arguments.json, figures)
+    print_figures(figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

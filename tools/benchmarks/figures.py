@@ -1,0 +1,64 @@
+"""Figures, each a ratio against a peer, or against itself, that took its turns in the same run."""
+
+import json
+import statistics
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from tools import machine
+from tools.tables import print_table
+
+__all__ = ["Figure", "in_turns", "print_figures", "save_figures"]
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+class Figure(NamedTuple):
+    """One figure: what was measured here and of the other, pair by pair.
+
+    name: what it is.
+    unit: of the values: 's', 'images/s', 'MB'.
+    here, other: the values, in the order they were measured; two of one place in the row belong together.
+    wanted: what the ratio should be, such as 'at least 1.10': reported beside it, and never asserted.
+    """
+
+    name: str
+    unit: str
+    here: Sequence[float]
+    other: Sequence[float]
+    wanted: str = ""
+
+    @property
+    def ratios(self) -> list[float]:
+        """Here by the other, pair by pair."""
+        return [one / other for one, other in zip(self.here, self.other, strict=True)]
+
+
+def in_turns(measured: Mapping[Name, Callable[[], float]], rounds: int, warm_up: int = 1) -> dict[Name, list[float]]:
+    """Measures each in turns, every second round backwards, after ``warm_up`` rounds that do not count."""
+    values: dict[Name, list[float]] = {name: [] for name in measured}
+    for i in range(warm_up + rounds):
+        for name in reversed(measured) if i % 2 else measured:
+            values[name].append(measured[name]())
+    return {name: measurements[warm_up:] for name, measurements in values.items()}
+
+
+def print_figures(figures: Sequence[Figure]) -> None:
+    """Prints the machine, and a table: medians, the median of the ratios, and their least and largest."""
+    print(machine.one_line())
+    header = ("figure", "pairs", "this", "other", "ratio (median)", "spread", "wanted")
+    print_table(header, [_row(figure) for figure in figures])
+
+
+def _row(figure: Figure) -> list[object]:
+    ratios = sorted(figure.ratios)
+    here, other = (f"{statistics.median(values):,.2f} {figure.unit}" for values in (figure.here, figure.other))
+    spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+    return [figure.name, len(ratios), here, other, f"{statistics.median(ratios):.3f}", spread, figure.wanted]
+
+
+def save_figures(path: str | Path, figures: Sequence[Figure]) -> None:
+    """Writes the machine, and every value that was measured, as JSON."""
+    record = {"machine": machine.describe(), "figures": [figure._asdict() for figure in figures]}
+    Path(path).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,160 @@
+"""From a folder of JPEG files to features of ResNet-50 v2: the rate, its growth, and the memory."""
+
+import functools
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tools.benchmarks.figures import Figure, in_turns
+from tools.benchmarks.replicas import save_images, save_resnet_50
+from tools.feature_extractor import FeatureExtractor
+from tools.peers import OURS
+from tools.peers.making import network_problem
+from tools.peers.slimnets_engine import prepare
+
+__all__ = ["folder", "growth", "memory"]
+
+_BATCH_SIZE, _SIZE, _FILES = 32, 224, 2000
+
+# Files of one turn.
+_TURN = 5 * _BATCH_SIZE
+
+# Of folders of 500 files to 4,000.
+_FOLDER_TURNS = 3
+
+
+def folder(rounds: int) -> list[Figure]:
+    """Images/s of files to ``global_pool``, against the network alone, whose images are on the device, and against
+    Keras' own way: ``image_dataset_from_directory`` and ``ResNet50V2.predict``. Start-up is apart."""
+    figures = []
+    with tempfile.TemporaryDirectory() as name:
+        checkpoint = save_resnet_50(Path(name))
+        paths = save_images(Path(name) / "images", _FILES)
+        start = time.perf_counter()
+        predict = _keras_predict(Path(name) / "images")
+        predict()
+        keras_start = time.perf_counter() - start
+        for precision, of_keras in (("float32", "at least 1.5"), ("bfloat16", "at least 2.8")):
+            alone = _network_alone(Path(name) / precision, checkpoint, precision)
+            start = time.perf_counter()
+            with _extractor(checkpoint, precision) as extractor:
+                _exhaust(extractor, paths[:_BATCH_SIZE])
+                starting = time.perf_counter() - start
+                # Turn after turn through all of the files.
+                turns = itertools.cycle(paths[i : i + _TURN] for i in range(0, _FILES - _TURN + 1, _TURN))
+                measured = {
+                    "here": lambda e=extractor, t=turns: _rate(lambda: _exhaust(e, next(t))),
+                    "alone": lambda alone=alone: _rate(lambda: [alone() for _ in range(_TURN // _BATCH_SIZE)]),
+                    "keras": lambda: _rate(predict),
+                }
+                rates = in_turns(measured, rounds)
+            label = f"folder {precision} /"
+            figures += [
+                Figure(f"{label} network alone", "images/s", rates["here"], rates["alone"], "at least 0.92"),
+                Figure(f"{label} Keras predict", "images/s", rates["here"], rates["keras"], of_keras),
+                Figure(f"folder {precision} start-up / Keras predict", "s", [starting], [keras_start]),
+            ]
+    return figures
+
+
+def _extractor(checkpoint: str, precision: str = "float32") -> FeatureExtractor:
+    options = {"image_size": _SIZE, "batch_size": _BATCH_SIZE, "precision": precision}
+    return FeatureExtractor(checkpoint, ["global_pool"], preprocessing="vgg", **options)
+
+
+def _exhaust(extractor: FeatureExtractor, paths: list[str]) -> None:
+    for batch in extractor.batches(paths):
+        if any(status.error for status in batch.statuses):
+            raise RuntimeError(f"{batch.statuses} hold an error")
+
+
+def _rate(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return _TURN / (time.perf_counter() - start)
+
+
+def _network_alone(
+    folder: Path, checkpoint: str, precision: str = "float32", batch_size: int = _BATCH_SIZE
+) -> Callable[[], object]:
+    """A function that computes a batch which is on the device."""
+    options = {"checkpoint": checkpoint, "end_point": "global_pool", "precision": precision}
+    problem = network_problem(folder, "resnet_v2_50", batch_size=batch_size, image_size=_SIZE, **options)
+    return prepare(problem, OURS).step
+
+
+def _keras_predict(images: Path) -> Callable[[], object]:
+    """A function that predicts one turn's files."""
+    import keras
+
+    model = keras.applications.ResNet50V2(weights=None, include_top=False, pooling="avg", input_shape=[_SIZE, _SIZE, 3])
+    files = keras.utils.image_dataset_from_directory(
+        images, labels=None, image_size=(_SIZE, _SIZE), batch_size=_BATCH_SIZE, shuffle=False, verbose=False
+    )
+    files = files.map(keras.applications.resnet_v2.preprocess_input)
+    return lambda: model.predict(files.take(_TURN // _BATCH_SIZE), verbose=0)
+
+
+def growth(rounds: int) -> list[Figure]:
+    """Milliseconds an image, of steps of batch 8 to 64 and of folders of 500 to 4,000 files: against the smallest."""
+    with tempfile.TemporaryDirectory() as name:
+        checkpoint = save_resnet_50(Path(name))
+        steps = {size: _network_alone(Path(name) / str(size), checkpoint, batch_size=size) for size in (8, 16, 32, 64)}
+        in_steps = in_turns(
+            {size: functools.partial(_milliseconds, step, size) for size, step in steps.items()}, rounds
+        )
+        paths = save_images(Path(name) / "images", 4000)
+        with _extractor(checkpoint) as extractor:
+            _exhaust(extractor, paths[:_BATCH_SIZE])
+            folders = {
+                count: functools.partial(_milliseconds, functools.partial(_exhaust, extractor, paths[:count]), count)
+                for count in (500, 1000, 2000, 4000)
+            }
+            # Of 7,500 files a turn, which take minutes.
+            in_folders = in_turns(folders, min(rounds, _FOLDER_TURNS), warm_up=0)
+    return [
+        Figure(f"growth: {what} {size} / {smallest}, an image", "ms", values[size], values[smallest], wanted)
+        for what, values, wanted in (("step of", in_steps, "0.9 to 1.1"), ("folder of", in_folders, "0.95 to 1.05"))
+        for smallest, *larger in [values]
+        for size in larger
+    ]
+
+
+def _milliseconds(work: Callable[[], object], images: int) -> float:
+    start = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - start) / images
+
+
+def memory(rounds: int) -> list[Figure]:
+    """Peak resident megabytes of ``slimnets features`` on 2,000 images, against 200."""
+    del rounds  # One run of 2,000 images takes minutes, and its peak is the highest of all its steps.
+    figures = []
+    with tempfile.TemporaryDirectory() as name:
+        checkpoint = save_resnet_50(Path(name))
+        few, many = Path(name) / "few", Path(name) / "many"
+        save_images(few, 200)
+        save_images(many, 2000)
+        for end_point in ("global_pool", "block3"):
+            here, other = (
+                _peak_megabytes(checkpoint, images, end_point, Path(name) / f"{end_point}-{images.name}")
+                for images in (many, few)
+            )
+            figures.append(Figure(f"memory {end_point}", "MB", [here], [other], "at most 1.05"))
+    return figures
+
+
+def _peak_megabytes(checkpoint: str, images: Path, end_point: str, output: Path) -> float:
+    command = [sys.executable, "-m", "tools", "features", str(images), "--checkpoint", checkpoint]
+    command += ["--end-points", end_point, "--output", str(output), "--image-size", "224"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return usage.ru_maxrss / 1024

@@ -1,0 +1,36 @@
+"""What the benchmarks work on: a checkpoint and images of the real sizes and formats."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from nets import nets_factory
+
+__all__ = ["save_images", "save_resnet_50"]
+
+v1 = tf.compat.v1
+
+
+def save_resnet_50(folder: Path, write_version: str = "V2") -> str:
+    """A ResNet-50 v2 of 1001 classes with its initial weights, and moving statistics as if it had been trained."""
+    with tf.Graph().as_default():
+        nets_factory.get_network_fn("resnet_v2_50", 1001)(v1.placeholder(tf.float32, [None, 224, 224, 3]))
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            session.run([v.assign_add(v + 0.1) for v in v1.global_variables() if "/moving_" in v.op.name])
+            saver = v1.train.Saver(write_version=getattr(v1.train.SaverDef, write_version))
+            return saver.save(session, str(folder / "resnet_v2_50.ckpt"), write_meta_graph=False)
+
+
+def save_images(folder: Path, count: int) -> list[str]:
+    """JPEG files of 500x375 with smooth random content."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    paths = []
+    for i in range(count):
+        coarse = Image.fromarray(generator.integers(0, 256, [24, 32, 3], np.uint8))
+        paths.append(str(folder / f"{i:05d}.jpg"))
+        coarse.resize((500, 375), Image.Resampling.BICUBIC).save(paths[-1], quality=90)
+    return paths

@@ -1,0 +1,119 @@
+"""What comes before the first image: building a graph, starting a process, looking at a checkpoint."""
+
+import itertools
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+import tf_slim as slim
+
+from nets import resnet_v2
+from tools.benchmarks.figures import Figure, in_turns
+from tools.benchmarks.replicas import save_images, save_resnet_50
+from tools.slim_reference import tf_slim_builder, tf_slim_scope
+
+__all__ = ["build", "first_feature", "inspect", "plain_slim_script"]
+
+v1 = tf.compat.v1
+
+
+def build(rounds: int) -> list[Figure]:
+    """Seconds to build the graphs of the two deepest networks, all collections kept, against tf_slim's own."""
+    figures = []
+    for name, wanted in (("resnet_v2_152", ""), ("resnet_v2_200", "at most 0.25")):
+        ours = getattr(resnet_v2, name)
+        seconds = in_turns(
+            {
+                "here": lambda ours=ours: _build_seconds(ours, lambda: slim.arg_scope(resnet_v2.resnet_arg_scope())),
+                "other": lambda name=name: _build_seconds(tf_slim_builder(name), tf_slim_scope),
+            },
+            rounds,
+        )
+        figures.append(Figure(f"build {name}", "s", **seconds, wanted=wanted))
+    return figures
+
+
+def _build_seconds(builder: Callable, scope: Callable) -> float:
+    with tf.Graph().as_default():
+        images = v1.placeholder(tf.float32, [None, 224, 224, 3])
+        with scope():
+            start = time.perf_counter()
+            builder(images, 1001, is_training=False)
+            return time.perf_counter() - start
+
+
+def first_feature(rounds: int) -> list[Figure]:
+    """Seconds from process start to global_pool of one image: ``slimnets features``, which has written it to its file
+    by then, against a plain slim script, which prints it."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = save_resnet_50(Path(folder))
+        image = save_images(Path(folder) / "images", 1)[0]
+        outputs = (str(Path(folder) / f"features-{i}") for i in itertools.count())
+        options = ["--checkpoint", checkpoint, "--end-points", "global_pool", "--output"]
+        script = "import sys; from tools.benchmarks.starting import plain_slim_script as run; run(*sys.argv[1:])"
+        seconds = in_turns(
+            {
+                "here": lambda: _seconds_to_first_line("-m", "tools", "features", image, *options, next(outputs)),
+                "other": lambda: _seconds_to_first_line("-c", script, checkpoint, image),
+            },
+            rounds,
+        )
+    return [Figure("first-feature resnet_v2_50", "s", **seconds, wanted="at most 0.6")]
+
+
+def plain_slim_script(checkpoint: str, image: str) -> None:
+    """Build, initialize, restore, run: as users of tf_slim write it."""
+    with tf.Graph().as_default():
+        picture = tf.io.decode_jpeg(tf.io.read_file(image), channels=3)
+        picture = tf.image.central_crop(tf.image.convert_image_dtype(picture, tf.float32), 0.875)
+        picture = tf.raw_ops.ResizeBilinear(images=picture[tf.newaxis], size=[299, 299])
+        picture = tf.ensure_shape((picture - 0.5) * 2.0, [1, 299, 299, 3])
+        with tf_slim_scope():
+            tf_slim_builder("resnet_v2_50")(picture, 1001, is_training=False)
+        features = v1.get_default_graph().get_tensor_by_name("resnet_v2_50/pool5:0")
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            v1.train.Saver().restore(session, checkpoint)
+            print(session.run(features).ravel()[:5], flush=True)
+
+
+def _seconds_to_first_line(*command: str) -> float:
+    """Until the process prints its first line; what it does to end is not waited for."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        line = process.stdout.readline()
+        seconds = time.perf_counter() - start
+    if not line or process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return seconds
+
+
+def inspect(rounds: int) -> list[Figure]:
+    """Seconds of ``slimnets inspect`` on a V1 file of 100 MB, and with ``--check``, against ``import tensorflow``."""
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = save_resnet_50(Path(folder), "V1")
+        for name, options, wanted in (("inspect", [], "at most 1.5"), ("inspect --check", ["--check"], "at most 3")):
+            seconds = in_turns(
+                {
+                    "here": lambda options=options: _seconds_to_end("-m", "tools", "inspect", checkpoint, *options),
+                    "other": lambda: _seconds_to_end("-c", "import tensorflow"),
+                },
+                rounds,
+            )
+            figures.append(
+                Figure(f"{name} {Path(checkpoint).stat().st_size / 1e6:.0f} MB", "s", **seconds, wanted=wanted)
+            )
+    return figures
+
+
+def _seconds_to_end(*command: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start

@@ -1,0 +1,107 @@
+"""A network with its weights as constants: the part of its graph that the asked tensors need, and nothing else.
+
+With constants TensorFlow's optimizer folds batch norms into the convolutions before them and fuses what follows, once
+for all; the price is its time at the first run, a second or two for a ResNet-50. Pays for many images.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+__all__ = ["freeze", "import_frozen", "worth_splitting"]
+
+v1 = tf.compat.v1
+
+# What a protocol buffer can hold, which a graph is handed over as.
+_LARGEST = 2**31 - 1
+
+# The smallest batch for which two halves were seen to be faster than the whole.
+_WORTH_SPLITTING = 8
+
+
+def freeze(session: v1.Session, outputs: Sequence[tf.Tensor]) -> v1.GraphDef:
+    """The part of a session's graph that ``outputs`` need, its variables replaced by their values as constants.
+
+    Args:
+      session: its variables have values.
+      outputs: tensors of its graph.
+
+    Returns:
+      The graph, to be imported with ``tf.graph_util.import_graph_def``; its names are those of the session's graph.
+
+    Raises:
+      ValueError: if a graph cannot hold the weights, of more than 2 GiB.
+    """
+    with session.graph.as_default():
+        size = sum(v.shape.num_elements() * v.dtype.base_dtype.size for v in v1.global_variables())
+    if size >= _LARGEST:
+        raise ValueError(f"Weights of {size / 1e9:.1f} GB are more than a graph can hold as constants: leave them out.")
+    with _without_deprecation_notices():
+        return v1.graph_util.convert_variables_to_constants(
+            session, session.graph.as_graph_def(), [tensor.op.name for tensor in outputs]
+        )
+
+
+def import_frozen(
+    graph_def: v1.GraphDef, inputs: Mapping[str, tf.Tensor], outputs: Sequence[str], *, split: bool = False
+) -> list[tf.Tensor]:
+    """Imports what ``freeze`` returned into the current graph.
+
+    Args:
+      graph_def: the graph.
+      inputs: from names of tensors of the frozen graph, with a batch as first axis, to what takes their place.
+      outputs: names of tensors of the frozen graph, likewise.
+      split: whether each half of the batch is computed by itself, side by side with the other: fewer threads wait for
+        one another at the end of each op. The weights are shared.
+
+    Returns:
+      The outputs here.
+    """
+    constants, ops = v1.GraphDef(), v1.GraphDef()
+    for part in (constants, ops):
+        part.versions.CopyFrom(graph_def.versions)
+    replaced = {name.partition(":")[0] for name in inputs}
+    for node in graph_def.node:
+        if node.name not in replaced:
+            (constants if node.op == "Const" else ops).node.append(node)
+    names = [f"{node.name}:0" for node in constants.node]
+    weights = dict(zip(names, tf.graph_util.import_graph_def(constants, {}, names, name=""), strict=True))
+    used = {name if ":" in name else f"{name}:0" for node in ops.node for name in node.input}
+    weights = {name: tensor for name, tensor in weights.items() if name in used}
+
+    def network(batches: Mapping[str, tf.Tensor], scope: str) -> list[tf.Tensor]:
+        return tf.graph_util.import_graph_def(ops, {**weights, **batches}, outputs, name=scope)
+
+    if not split:
+        return network(inputs, "")
+    half = tf.shape(next(iter(inputs.values())))[0] // 2
+    # TensorFlow's convolutions fail on an empty batch: of one image the first half is that image too, and dropped.
+    first = network({name: batch[: tf.maximum(half, 1)] for name, batch in inputs.items()}, "first_half")
+    second = network({name: batch[half:] for name, batch in inputs.items()}, "second_half")
+    return [tf.concat([one[:half], other], axis=0) for one, other in zip(first, second, strict=True)]
+
+
+def worth_splitting(batch_size: int, threads: int | None = None) -> bool:
+    """Whether halves are faster: on a processor of several cores, and large enough to keep one of them busy.
+
+    Args:
+      batch_size: of the whole.
+      threads: that the session may use; None for one a core.
+    """
+    several = (threads or os.cpu_count() or 1) > 1
+    return batch_size >= _WORTH_SPLITTING and several and not tf.config.list_physical_devices("GPU")
+
+
+@contextmanager
+def _without_deprecation_notices() -> Iterator[None]:
+    """For the one function that TensorFlow has for the graphs of a session, which says to use another kind of graph."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,144 @@
+"""What a figure was measured on: the machine and its versions, what else it was busy with, and the memory it took."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "OtherLoad",
+    "available_memory",
+    "describe",
+    "device_peak",
+    "one_line",
+    "process_peak",
+    "reset_device_peak",
+]
+
+_STAT = Path("/proc/stat")
+
+# Where a control group, such as a container's, says what it may take and has taken: of version 2, and of version 1.
+_GROUP_MEMORY = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def describe() -> dict[str, Any]:
+    """The processor, the number of cores this process may use, and the versions that matter; TensorFlow is imported."""
+    return {
+        "processor": _processor(),
+        "cores": len(_cores()),
+        "python": platform.python_version(),
+        "tensorflow": sys.modules["tensorflow"].__version__,
+        **{name: importlib.metadata.version(name) for name in ("tf-slim", "numpy")},
+    }
+
+
+def one_line() -> str:
+    """``describe()`` as a line of text."""
+    found = describe()
+    versions = ", ".join(f"{name} {found[name]}" for name in ("tf-slim", "numpy"))
+    return (
+        f"{found['processor']}, {found['cores']} cores; Python {found['python']}, TensorFlow {found['tensorflow']}, "
+        f"{versions}"
+    )
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return model or platform.processor()
+
+
+def _cores() -> set[int]:
+    """The cores that this process may use; systems other than Linux have no such set."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+class OtherLoad:
+    """What others do on this process's cores, from its making on: processor time that is busy and not this process's.
+
+    Time that a hypervisor gave to other guests counts as theirs.
+    """
+
+    def __init__(self) -> None:
+        self._start = _now()
+
+    def cores(self) -> float | None:
+        """As a number of cores: 1.0 is one core, all the time. None where the system does not tell, as only Linux does.
+
+        Busy time comes in ticks of a hundredth of a second, so up to a tick a core is taken off as doubtful.
+        """
+        end = _now()
+        if self._start is None or end is None or end[0] <= self._start[0]:
+            return None
+        elapsed, busy, own = (after - before for after, before in zip(end, self._start, strict=True))
+        doubtful = len(_cores()) / os.sysconf("SC_CLK_TCK")
+        return max(busy - own - doubtful, 0.0) / elapsed
+
+
+def _now() -> tuple[float, float, float] | None:
+    """Seconds: of the clock, of busy time on this process's cores, and of this process's own processor time."""
+    if not _STAT.exists():
+        return None
+    ticks = 0
+    for line in _STAT.read_text().splitlines():
+        name, *fields = line.split()
+        if re.fullmatch(r"cpu\d+", name) and int(name[3:]) in _cores():
+            user, nice, system, _, _, irq, softirq, steal = (int(field) for field in fields[:8])
+            ticks += user + nice + system + irq + softirq + steal
+    # Some sandboxes show a file of zeros.
+    if not ticks:
+        return None
+    own = os.times()
+    return time.perf_counter(), ticks / os.sysconf("SC_CLK_TCK"), own.user + own.system
+
+
+def process_peak() -> int | None:
+    """The most resident memory that this process has had, in bytes; None where the system does not tell."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device_peak(device: str) -> int | None:
+    """The most memory that TensorFlow had in use on a GPU since the last reset, in bytes; None for a processor.
+
+    Args:
+      device: 'gpu', 'gpu:1', 'cpu'.
+    """
+    if not device.startswith("gpu"):
+        return None
+    return sys.modules["tensorflow"].config.experimental.get_memory_info(_tensorflow_name(device))["peak"]
+
+
+def reset_device_peak(device: str) -> None:
+    """Lets ``device_peak`` begin anew; nothing for a processor."""
+    if device.startswith("gpu"):
+        sys.modules["tensorflow"].config.experimental.reset_memory_stats(_tensorflow_name(device))
+
+
+def _tensorflow_name(device: str) -> str:
+    return f"{device.upper()}:0" if ":" not in device else device.upper()
+
+
+def available_memory() -> int | None:
+    """Bytes that a process can still have: of the system, or of the control group it is in; None where unknown."""
+    left = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists() and (match := re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)):
+        left.append(int(match[1]) * 1024)
+    for limit, used in _GROUP_MEMORY:
+        # Without a limit version 2 has 'max' there, and version 1 a number beyond any memory.
+        if Path(limit).is_file() and (text := Path(limit).read_text().strip()).isdigit():
+            left.append(int(text) - int(Path(used).read_text()))
+    return min(left, default=None)

@@ -1,0 +1,90 @@
+"""Which network a checkpoint is restored into, and what it is fed: as asked for, and else as the file says."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from checkpoints import CheckpointReader, diagnose
+from checkpoints.diagnosis import expected_input
+from nets import nets_factory
+
+__all__ = ["NetworkChoice", "NetworkFn", "choose_network"]
+
+NetworkFn = Callable[[tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
+
+
+class NetworkChoice(NamedTuple):
+    """A network, its input, and how it is to be restored.
+
+    name: of the network, or of the function that builds it.
+    num_classes: of its logits; None where a function builds it.
+    image_size: height and width of its input.
+    preprocessing: of its input.
+    build: builds it for inference.
+    scope: variable scope in the file.
+    expected_input: (preprocessing, image size) that go with the weights; None where they are not known.
+    convert_to: the number of classes that the file's are to be converted to.
+    channels: of the images that the weights are for.
+    """
+
+    name: str
+    num_classes: int | None
+    image_size: int
+    preprocessing: str
+    build: NetworkFn
+    scope: str | None
+    expected_input: tuple[str, int] | None = None
+    convert_to: int | None = None
+    channels: int = 3
+
+    @property
+    def doubt(self) -> str | None:
+        """A sentence, where the input is not the one that goes with the weights."""
+        # What was prepared elsewhere is its user's affair.
+        if self.expected_input in (None, (self.preprocessing, self.image_size)) or self.preprocessing == "none":
+            return None
+        preprocessing, size = self.expected_input
+        return (
+            f"The weights go with preprocessing {preprocessing} at {size}, and {self.preprocessing} at "
+            f"{self.image_size} was asked for: features and classes will be worse, unless the weights were trained so."
+        )
+
+
+def choose_network(
+    reader: CheckpointReader,
+    net: str | NetworkFn | None,
+    num_classes: int | None,
+    image_size: int | None,
+    preprocessing: str | None,
+    scope: str | None,
+) -> NetworkChoice:
+    """Settles what is None by what the checkpoint is; the arguments are those of ``FeatureExtractor``.
+
+    Raises:
+      CheckpointError: if the checkpoint does not say which network it is, or of which of several.
+      ValueError: for arguments that exclude each other, or an unknown network.
+    """
+    if callable(net):
+        if image_size is None or preprocessing is None or num_classes is not None:
+            raise ValueError("With a function as net, give image_size and preprocessing, and not num_classes.")
+        return NetworkChoice(getattr(net, "__name__", "function"), None, image_size, preprocessing, net, scope)
+    found = diagnose(reader, scope=scope, net=net)
+    network = found.identified() if net is None else nets_factory.get_network(net)
+    known = found.network is network
+    in_file = network.num_classes if found.num_classes is None else found.num_classes
+    classes = in_file if num_classes is None else num_classes
+    expected = (found.preprocessing, found.image_size) if known else expected_input(network, in_file)
+    build = nets_factory.get_network_fn(network.name, classes, is_training=False)
+    arguments = found.builder_arguments if known else {}
+    return NetworkChoice(
+        name=network.name,
+        num_classes=classes,
+        image_size=expected[1] if image_size is None else image_size,
+        preprocessing=expected[0] if preprocessing is None else preprocessing,
+        build=lambda images: build(images, **arguments),
+        scope=found.scope if known else scope,
+        expected_input=expected,
+        convert_to=classes if {in_file, classes} == {1000, 1001} else None,
+        channels=(known and found.structure.channels) or network.channels,
+    )

@@ -1,0 +1,74 @@
+"""Other engines that compute the same network: the table of those there are.
+
+Nothing here imports an engine, or TensorFlow: what asks which engines can be compared is to answer at once.
+"""
+
+import importlib.util
+from typing import NamedTuple
+
+__all__ = ["ENGINES", "OURS", "Engine", "PeerError", "get_engine", "missing_packages"]
+
+OURS = "slimnets"
+
+
+class PeerError(ValueError):
+    """An engine cannot compute what it is to compute; the message says why, and what to do."""
+
+
+class Engine(NamedTuple):
+    """One engine.
+
+    name: as it is asked for.
+    module: of this package, with ``prepare(problem, name) -> Prepared``; imported in the engine's own process alone.
+    packages: what must be importable.
+    what: one line that describes it.
+    """
+
+    name: str
+    module: str
+    packages: tuple[str, ...]
+    what: str
+
+
+ENGINES: dict[str, Engine] = {
+    engine.name: engine
+    for engine in (
+        Engine(OURS, "slimnets_engine", ("tensorflow", "tf_slim"), "this project's own session, weights as constants"),
+        Engine("slim", "slim_engine", ("tensorflow", "tf_slim"), "tf_slim's own graph in a session, with variables"),
+        Engine("keras", "keras_engine", ("tensorflow", "keras"), "Keras' layers, called by a tf.function"),
+        Engine("torch", "torch_engine", ("tensorflow", "torch"), "PyTorch's layers, channels last, in inference mode"),
+        Engine("torch-compile", "torch_engine", ("tensorflow", "torch"), "the same through torch.compile"),
+        Engine(
+            "onnxruntime",
+            "onnx_engine",
+            ("tensorflow", "onnx", "onnxruntime", "tf2onnx"),
+            "ONNX Runtime on the processor, graph converted by tf2onnx",
+        ),
+        Engine(
+            "openvino",
+            "openvino_engine",
+            ("tensorflow", "onnx", "openvino", "tf2onnx"),
+            "OpenVINO on the processor, of the same ONNX file",
+        ),
+    )
+}
+
+
+def get_engine(name: str) -> Engine:
+    """The engine of that name.
+
+    Raises:
+      PeerError: for an unknown name.
+    """
+    if name not in ENGINES:
+        raise PeerError(f"Engine unknown: {name!r}; there is {', '.join(ENGINES)}.")
+    return ENGINES[name]
+
+
+def missing_packages(name: str) -> list[str]:
+    """The packages that the engine of that name needs and that are not installed.
+
+    Raises:
+      PeerError: for an unknown name.
+    """
+    return [package for package in get_engine(name).packages if importlib.util.find_spec(package) is None]

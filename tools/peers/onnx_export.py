@@ -1,0 +1,56 @@
+"""Writes a problem's network as ONNX: ``python -m tools.peers.onnx_export FOLDER``, a process of its own for tf2onnx.
+
+tf2onnx brings TensorFlow along, which what runs the ONNX file does without.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.peers import PeerError
+from tools.peers.problem import Problem
+
+__all__ = ["main", "onnx_file"]
+
+
+def onnx_file(problem: Problem) -> Path:
+    """The network as ONNX, converted where nobody has done so yet.
+
+    Raises:
+      PeerError: if tf2onnx fails, with the last line that it wrote.
+    """
+    if problem.onnx_file.exists():
+        return problem.onnx_file
+    command = [sys.executable, "-P", "-m", "tools.peers.onnx_export", os.fspath(problem.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or not problem.onnx_file.exists():
+        said = next(reversed(done.stderr.strip().splitlines()), f"exit status {done.returncode}")
+        raise PeerError(f"tf2onnx could not convert the network ({said}): leave onnxruntime and openvino out.")
+    return problem.onnx_file
+
+
+def main(argv: Sequence[str]) -> int:
+    """Converts the problem in a folder; returns the exit status."""
+    (folder,) = argv
+    problem = Problem.load(folder)
+    from tools.startup import import_tensorflow
+
+    import_tensorflow()
+    import tf2onnx
+
+    # Under another name at first: a file of the right name is a whole one.
+    unfinished = problem.onnx_file.with_suffix(".unfinished")
+    tf2onnx.convert.from_graph_def(
+        problem.graph_def(),
+        input_names=[problem.images_name],
+        output_names=[problem.output_name],
+        output_path=os.fspath(unfinished),
+    )
+    unfinished.rename(problem.onnx_file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,107 @@
+"""What every engine is to compute, as a folder that their processes read.
+
+| file | what |
+|---|---|
+| `graph.pb` | the network as a GraphDef, its weights constants, its images one placeholder of a fixed shape |
+| `weights.npz` | the weights by the names of their variables |
+| `images.npy` | float32 [N, height, width, channels] |
+| `problem.json` | the other fields of ``Problem`` |
+
+``making`` writes it. This module imports no TensorFlow, which half of the engines do without.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import numpy as np
+
+from tools.peers import PeerError
+
+if TYPE_CHECKING:
+    from tensorflow.compat.v1 import GraphDef
+
+__all__ = ["Prepared", "Problem"]
+
+
+class Prepared(NamedTuple):
+    """An engine that has the network and the images, and has computed once.
+
+    step: computes once more, and returns only when the result is there.
+    outputs: float32, what it computed.
+    version: of the engine.
+    """
+
+    step: Callable[[], np.ndarray | None]
+    outputs: np.ndarray
+    version: str
+
+
+class Problem(NamedTuple):
+    """A network, its weights and its images.
+
+    folder: where the files are.
+    net: the network's name in the table.
+    num_classes: that it was built with.
+    images_name, output_name: of the tensors in the graph, such as 'images:0'.
+    threads: that an engine may use.
+    precision: of our own engine, as for ``sessions.session_config``; all others compute in float32.
+    """
+
+    folder: Path
+    net: str
+    num_classes: int
+    images_name: str
+    output_name: str
+    threads: int
+    precision: str
+
+    @property
+    def graph_file(self) -> Path:
+        return self.folder / "graph.pb"
+
+    @property
+    def onnx_file(self) -> Path:
+        """The network as ONNX, which the first engine to need it converts."""
+        return self.folder / "graph.onnx"
+
+    def graph_def(self) -> "GraphDef":
+        """The network, with its weights as constants."""
+        import tensorflow as tf
+
+        graph_def = tf.compat.v1.GraphDef()
+        graph_def.ParseFromString(self.graph_file.read_bytes())
+        return graph_def
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights by the names of their variables."""
+        with np.load(self.folder / "weights.npz") as weights:
+            return dict(weights)
+
+    def images(self) -> np.ndarray:
+        """float32 [N, height, width, channels]."""
+        return np.load(self.folder / "images.npy")
+
+    def outputs_file(self, engine: str) -> Path:
+        """Where the outputs of an engine are saved."""
+        return self.folder / f"outputs-{engine}.npy"
+
+    def save(self) -> None:
+        """Writes `problem.json`."""
+        fields = {key: value for key, value in self._asdict().items() if key != "folder"}
+        (self.folder / "problem.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """The problem in a folder.
+
+        Raises:
+          PeerError: if there is none.
+        """
+        folder = Path(folder)
+        try:
+            fields = json.loads((folder / "problem.json").read_text(encoding="utf-8"))
+            return cls(folder=folder, **fields)
+        except (OSError, TypeError, ValueError) as error:
+            raise PeerError(f"{folder} holds no problem ({error}): write one with make_problem.") from error

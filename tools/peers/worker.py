@@ -1,0 +1,82 @@
+"""One engine in a process of its own: ``python -m tools.peers.worker ENGINE FOLDER [PRECISION]``.
+
+It prepares the engine for the problem in FOLDER, saves the outputs there and prints a line of JSON:
+``{"version": ...}``, or ``{"error": ...}``. Then it answers every line ``step`` with ``{"duration": ...}``, the seconds
+that one computation took, until its input ends.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import numpy as np
+
+from tools.peers import get_engine
+from tools.peers.problem import Prepared, Problem
+
+__all__ = ["main"]
+
+# Seconds of computing before the computation that is timed. Since the last turn others have filled the caches, and the
+# threads have gone to sleep: at once, a step of 0.2 ms took 0.6, and one of 1.5 ms now and then 12; after 20 ms, none.
+_WARM_UP = 0.02
+
+# Seconds from which on a step is too long for that to matter.
+_LONG = 1.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serves an engine until the input ends; returns the exit status."""
+    name, folder, *precision = argv
+    with _protocol() as protocol:
+        try:
+            problem = Problem.load(folder)
+            for other in precision:
+                problem = problem._replace(precision=other)
+            engine = importlib.import_module(f"tools.peers.{get_engine(name).module}")
+            prepared = engine.prepare(problem, name)
+        except ValueError as error:
+            traceback.print_exc()
+            _say(protocol, error=str(error))
+            return 1
+        np.save(problem.outputs_file(name), prepared.outputs)
+        _say(protocol, version=prepared.version)
+        duration = 0.0
+        for _ in sys.stdin:
+            if duration < _LONG:
+                _warm_up(prepared)
+            duration = _seconds(prepared)
+            _say(protocol, duration=duration)
+    return 0
+
+
+def _warm_up(prepared: Prepared) -> None:
+    seconds = 0.0
+    while seconds < _WARM_UP:
+        seconds += _seconds(prepared)
+
+
+def _seconds(prepared: Prepared) -> float:
+    start = time.perf_counter()
+    prepared.step()
+    return time.perf_counter() - start
+
+
+def _protocol() -> TextIO:
+    """The standard output, for what is said here alone: what libraries print goes to the standard error."""
+    sys.stdout.flush()
+    protocol = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return protocol
+
+
+def _say(protocol: TextIO, **answer: Any) -> None:
+    print(json.dumps(answer), file=protocol, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

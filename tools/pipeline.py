@@ -1,0 +1,138 @@
+"""From image files to batches of a network's input, in the graph: decoded and preprocessed while the network computes
+the batch before.
+
+A ``tf.data`` pipeline with as many pictures under way as there are cores, and two batches ahead of the network at
+most: enough that it never waits for files, unless they are the slower part, and a memory that does not grow with their
+number. Decoding is ``tools.images.decode``, which knows more kinds of pictures than TensorFlow does and says what is
+wrong with one; preprocessing is ``nets.preprocessing``.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from nets.preprocessing import preprocess, scaled_size
+from tools.images import ImageError, decode
+
+__all__ = ["ImagePipeline", "ImageStatus"]
+
+v1 = tf.compat.v1
+
+# Batches that wait for the network.
+_AHEAD = 2
+
+
+class ImageStatus(NamedTuple):
+    """What became of one image file; width and height as decoded, None and an error where it was not."""
+
+    path: str
+    width: int | None
+    height: int | None
+    error: str | None
+
+
+class ImagePipeline:
+    """Ops of the current graph that turn image files into batches, and what feeds them.
+
+    Args:
+      preprocessing: its name; with 'none' the pictures must have the size.
+      size: height and width of the images.
+
+    Attributes:
+      images: float32 [batch, size, size, channels]: each time it is computed, the next batch of ``batches``.
+    """
+
+    def __init__(self, preprocessing: str, size: int) -> None:
+        self._preprocessing = preprocessing
+        self._size = size
+        self._paths: Sequence[str] = ()
+        self._statuses: dict[int, ImageStatus] = {}
+        self._run = 0
+        with v1.name_scope("pipeline"):
+            self._count = v1.placeholder(tf.int64, [], name="count")
+            self._batch_size = v1.placeholder(tf.int64, [], name="batch_size")
+            dataset = tf.data.Dataset.range(self._count)
+            # Rewriting Python as a graph would take a tenth of a second, and there is nothing to rewrite.
+            image = tf.autograph.experimental.do_not_convert(self._image)
+            dataset = dataset.map(image, num_parallel_calls=os.cpu_count(), deterministic=True)
+            dataset = dataset.batch(self._batch_size, drop_remainder=True).prefetch(_AHEAD)
+            options = tf.data.Options()
+            # Threads of its own, so that decoding does not stand in the line of the network's ops.
+            options.threading.private_threadpool_size = os.cpu_count()
+            options.threading.max_intra_op_parallelism = 1
+            iterator = v1.data.make_initializable_iterator(dataset.with_options(options))
+            self._initializer = iterator.initializer
+            self.images = iterator.get_next()
+
+    def _image(self, index: tf.Tensor) -> tf.Tensor:
+        picture = tf.numpy_function(self._decode, [index], tf.uint8)
+        picture.set_shape([None, None, 3])
+        return preprocess(picture[tf.newaxis], self._preprocessing, self._size)[0]
+
+    def _decode(self, index: np.int64) -> np.ndarray:
+        """uint8 [height, width, 3] of a file; black where it has failed, and after the last one."""
+        paths = self._paths
+        if index < len(paths):
+            try:
+                picture = decode(paths[index])
+                height, width = picture.shape[:2]
+                error = self._cannot_be_preprocessed(height, width)
+                self._statuses[int(index)] = ImageStatus(paths[index], width, height, error)
+                if error is None:
+                    return picture
+            except ImageError as error:
+                self._statuses[int(index)] = ImageStatus(paths[index], None, None, str(error))
+        return np.zeros([self._size, self._size, 3], np.uint8)
+
+    def _cannot_be_preprocessed(self, height: int, width: int) -> str | None:
+        """The reason why a picture of that size cannot be; None where it can."""
+        if self._preprocessing == "none" and (height, width) != (self._size, self._size):
+            return f"the image is {width}x{height}, and without preprocessing must be {self._size} on each side"
+        scaled_height, scaled_width = scaled_size(self._preprocessing, self._size, height, width)
+        # A picture of one row and millions of columns, say, of which vgg scales the shorter side up.
+        if scaled_height * scaled_width > Image.MAX_IMAGE_PIXELS:
+            return (
+                f"the image of {width}x{height} cannot be preprocessed: {self._preprocessing} at {self._size} would "
+                f"scale it to {scaled_width}x{scaled_height}"
+            )
+        return None
+
+    def batches(
+        self, session: v1.Session, fetches: Any, paths: Sequence[str], batch_size: int
+    ) -> Iterator[tuple[list[ImageStatus], Any]]:
+        """Runs ``fetches``, which depend on ``images``, for each batch of files; the last one is filled up.
+
+        Args:
+          session: of the graph.
+          fetches: as for ``session.run``.
+          paths: of the files, in the order that they are to have.
+          batch_size: of every batch.
+
+        Yields:
+          The statuses of a batch's files, fewer than ``batch_size`` in the last one; and what was fetched.
+
+        Raises:
+          RuntimeError: if it is gone on with after another call has begun.
+        """
+        if not paths:
+            return
+        self._run += 1
+        run = self._run
+        self._paths, self._statuses = paths, {}
+        count = -(-len(paths) // batch_size) * batch_size
+        session.run(self._initializer, {self._count: count, self._batch_size: batch_size})
+        try:
+            for start in range(0, len(paths), batch_size):
+                if run != self._run:
+                    raise RuntimeError("These batches ended when others were begun: go through them one after another.")
+                fetched = session.run(fetches)
+                rows = range(start, min(start + batch_size, len(paths)))
+                yield [self._statuses.pop(row) for row in rows], fetched
+        finally:
+            if run == self._run:
+                # Whatever is still under way, after an interrupt, is not decoded any more.
+                self._paths = ()

@@ -1,0 +1,56 @@
+"""Sessions as networks are run in: precision, compilation, threads, and what TensorFlow makes of the graph."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+__all__ = ["PRECISIONS", "session_config", "supports_bfloat16"]
+
+v1 = tf.compat.v1
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def session_config(
+    precision: str = "float32", *, optimize_graph: bool = True, threads: int | None = None
+) -> v1.ConfigProto:
+    """The configuration of a session.
+
+    Args:
+      precision: of convolutions and matrix products: 'float32'; 'bfloat16' on a processor with AVX-512, or a GPU;
+        'float16' on a GPU. Variables and what is fetched stay float32.
+      optimize_graph: whether TensorFlow optimizes the graph first; the lower precisions are its work.
+      threads: for the ops of a graph, and inside of an op; None for one a core.
+
+    Raises:
+      ValueError: for an unknown precision, one that this machine has no use for, or that needs ``optimize_graph``.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, and is {precision!r}.")
+    config = v1.ConfigProto()
+    if threads is not None:
+        config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
+    rewrites = config.graph_options.rewrite_options
+    # A second pass finds nothing more in these graphs, and takes a tenth of a second.
+    rewrites.meta_optimizer_iterations = rewrites.ONE
+    rewrites.disable_meta_optimizer = not optimize_graph
+    if precision == "float32":
+        return config
+    if not optimize_graph:
+        raise ValueError(f"precision={precision!r} is the graph optimizer's work: leave optimize_graph at True.")
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    if precision == "float16":
+        if not has_gpu:
+            raise ValueError("precision='float16' needs a GPU, and TensorFlow finds none: use bfloat16 or float32.")
+        rewrites.auto_mixed_precision = rewrites.ON
+    else:
+        if not supports_bfloat16():
+            raise ValueError("precision='bfloat16' needs a processor with AVX-512, and this one has none: use float32.")
+        rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
+    return config
+
+
+def supports_bfloat16() -> bool:
+    """Whether TensorFlow's oneDNN computes bfloat16 on this processor (on Linux; elsewhere it does not)."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "avx512f" in cpuinfo.read_text()
