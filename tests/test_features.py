@@ -27,6 +27,7 @@ from nets.endpoint_info import UnknownEndPointError
 from nets.preprocessing import preprocess
 from tests.conftest import CLASSES
 from tests.reference import assign, random_values
+from tools import feature_extractor
 from tools.cli import main
 from tools.feature_extractor import FeatureExtractor
 from tools.features import extract, load
@@ -571,7 +572,7 @@ def test_output_under_a_file(cli, tmp_path, tiny_checkpoint, pictures):
         ({"batch_size": "many"}, "argument --batch-size: invalid positive number value: 'many'"),
         ({"image_size": -32}, "argument --image-size: -32 is not a positive number"),
         ({"num_classes": "ten"}, "argument --num-classes: invalid int value: 'ten'"),
-        ({"precision": "float16"}, "argument --precision: invalid choice: 'float16'"),
+        ({"precision": "int8"}, "argument --precision: invalid choice: 'int8'"),
         ({"checkpoint": None}, "the following arguments are required: --checkpoint"),
         ({"output": None}, "the following arguments are required: --output"),
         ({"end_points": None}, "the following arguments are required: --end-points"),
@@ -757,6 +758,7 @@ def test_checkpoint_without_the_logits_that_are_there(tiny_checkpoint, pictures)
         (["block3"], {"image_size": 0}, ValueError, "image size must be at least 1, and is 0"),
         (["block3"], {"precision": "int8"}, ValueError, "float32, bfloat16, float16, and is 'int8'"),
         (["block3"], {"preprocessing": "vg"}, ValueError, "Unknown preprocessing 'vg'"),
+        (["block3"], {"pool": "avg"}, ValueError, "pool must be one of none, mean, max, and is 'avg'"),
         (["block3"], {"net": "resnet_v2_tin"}, ValueError, "did you mean resnet_v2_tiny"),
         (["block3"], {"num_classes": 1001}, CheckpointMismatch, "1001 classes and the file 10"),
     ],
@@ -824,6 +826,78 @@ def test_freezing_changes_nothing_but_rounding(tiny_checkpoint, pictures):
         with FeatureExtractor(tiny_checkpoint, ["block3"], freeze=freeze) as extractor:
             results.append(extractor(pictures)["block3"])
     assert np.linalg.norm(results[0] - results[1]) <= 1e-5 * np.linalg.norm(results[1])
+
+
+def test_freezing_once_there_are_many(tiny_checkpoint, pictures, monkeypatch):
+    """Files or arrays; and then the extractor stays so."""
+    monkeypatch.setattr(feature_extractor, "_MANY", 6)
+    expected = by_hand(tiny_checkpoint, pictures)[f"{SCOPE}/block2"]
+    with FeatureExtractor(tiny_checkpoint, ["block2"]) as extractor:
+        kinds = []
+        for some in (pictures[:5], pictures, pictures[:5]):
+            assert_close(extractor(some)["block2"], expected[: len(some)])
+            kinds.append("VarHandleOp" in {op.type for op in extractor._session.graph.get_operations()})
+    assert kinds == [True, False, False]
+    with FeatureExtractor(tiny_checkpoint, ["block2"], freeze=False) as extractor:
+        assert_close(extractor(pictures)["block2"], expected)
+        assert "VarHandleOp" in {op.type for op in extractor._session.graph.get_operations()}
+
+
+@pytest.mark.parametrize(("num_images", "freeze"), [(1, False), (199, False), (200, None), (2500, True)])
+def test_what_pays(num_images, freeze):
+    assert feature_extractor.freeze_for(num_images) is freeze
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_end_points_are_pooled(tiny_checkpoint, pictures, pool, freeze):
+    """[N, height, width, channels] to [N, channels], as NumPy reduces what is not pooled; others as they are."""
+    expected = by_hand(tiny_checkpoint, pictures)
+    with FeatureExtractor(tiny_checkpoint, ["block2", "logits"], pool=pool, freeze=freeze) as extractor:
+        assert extractor.shapes == {"block2": (128,), "logits": (10,)}
+        features = extractor(pictures)
+    assert_close(features["block2"], getattr(np, pool)(expected[f"{SCOPE}/block2"], axis=(1, 2)))
+    assert_close(features["logits"], expected[f"{SCOPE}/logits"][:, 0, 0])
+
+
+def test_pooled_features_in_a_folder(cli, tmp_path, tiny_checkpoint, pictures):
+    arguments = features_arguments(tiny_checkpoint, tmp_path / "out", pictures, end_points="block2", pool="mean")
+    assert cli(*arguments)[0] == 0
+    arrays, _, run = load(tmp_path / "out")
+    assert arrays["block2"].shape == (len(pictures), 128)
+    assert run["pool"] == "mean"
+    assert run["end_points"]["block2"]["shape"] == [128]
+
+
+def test_batches_are_gone_through_one_after_another(extractor, pictures):
+    first = extractor.batches(pictures)
+    next(first)
+    (*_, last) = extractor.batches(pictures[:2])
+    assert [status.path for status in last.statuses] == [str(path) for path in pictures[:2]]
+    with pytest.raises(RuntimeError, match="one after another"):
+        next(first)
+
+
+def test_batches_that_were_left(extractor, pictures):
+    """Whatever was under way is of no consequence for the next ones."""
+    expected = [batch.features["global_pool"] for batch in extractor.batches(pictures[:4])]
+    left = extractor.batches(pictures[4:])
+    next(left)
+    left.close()
+    (batch,) = extractor.batches(pictures[:4])
+    assert np.array_equal(batch.features["global_pool"], expected[0])
+
+
+def test_files_for_a_network_of_one_channel_are_refused(tmp_path):
+    with tf.Graph().as_default(), v1.Session() as session:
+        nets_factory.get_network_fn("resnet_keras_18_digits", 10)(v1.placeholder(tf.float32, [None, 28, 28, 1]))
+        assign(session, random_values(v1.global_variables()))
+        path = v1.train.Saver().save(session, str(tmp_path / "model.ckpt"))
+    options = {"preprocessing": "none", "freeze": False}
+    with FeatureExtractor(path, ["logits"], **options) as extractor:
+        assert extractor(noise(2, 28, 28, 1).astype(np.float32))["logits"].shape == (2, 10)
+        with pytest.raises(ValueError, match="decoded to 3 channels, and resnet_keras_18_digits takes 1: give arrays"):
+            extractor([tmp_path / "a.png"])
 
 
 def test_paths_may_come_from_an_iterator(tiny_checkpoint, pictures):

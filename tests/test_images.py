@@ -357,7 +357,7 @@ def test_pixels_of_unknown_range(tmp_path, pixels):
 def test_whatever_a_decoder_raises(tmp_path, monkeypatch, error):
     (tmp_path / "a.png").write_bytes(encoded(noise(4, 4, 3), "PNG"))
 
-    def broken(image):
+    def broken(image, in_place):
         raise error("one line\nand another")
 
     monkeypatch.setattr(ImageOps, "exif_transpose", broken)
@@ -367,7 +367,7 @@ def test_whatever_a_decoder_raises(tmp_path, monkeypatch, error):
 def test_a_decoder_that_says_nothing(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(encoded(noise(4, 4, 3), "PNG"))
 
-    def broken(image):
+    def broken(image, in_place):
         raise EOFError
 
     monkeypatch.setattr(ImageOps, "exif_transpose", broken)

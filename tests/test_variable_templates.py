@@ -1,6 +1,7 @@
 """Graphs whose units' variables were copied, against the same graphs made one variable at a time."""
 
 import contextlib
+import gc
 
 import numpy as np
 import pytest
@@ -237,3 +238,44 @@ def test_a_unit_that_is_not_as_the_one_before_keeps_its_own_variables():
         kernels = [variable for variable in v1.global_variables() if variable.op.name.endswith("weights")]
     assert [variable.shape.as_list()[0] for variable in kernels] == [3, 5, 7]
     assert [variable.op.name for variable in kernels] == [f"block1/unit_{i}/conv/weights" for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "regularizer",
+    [
+        lambda weights, factor: tf.reduce_sum(tf.abs(weights)),
+        lambda weights, factor: factor * tf.nn.l2_loss(weights),
+        lambda weights, factor: None,
+        lambda weights, factor: tf.nn.l2_loss(tf.nn.dropout(weights, 0.5, seed=3)),
+    ],
+    ids=["of the weights alone", "of a tensor from outside", "of nothing", "of a seed"],
+)
+def test_losses_of_another_regularizer(regularizer, copies, monkeypatch):
+    """They are copied, or made one by one: the graph is the same."""
+
+    def graph():
+        with tf.Graph().as_default() as graph:
+            factor = v1.placeholder(tf.float32, [], name="factor")
+            images = v1.placeholder(tf.float32, [None, 64, 64, 3])
+            scope = slim.arg_scope([layers.conv2d], weights_regularizer=lambda weights: regularizer(weights, factor))
+            with slim.arg_scope(resnet_v2.resnet_arg_scope()), scope:
+                resnet_v2.resnet_v2_50(images, 11, is_training=False)
+        return as_written(graph)
+
+    copied = graph()
+    assert copies
+    monkeypatch.setattr(VariableTemplates, "unit", lambda *_, **__: contextlib.nullcontext())
+    assert copied == graph()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(enabled):
+    (gc.enable if enabled else gc.disable)()
+    try:
+        build("resnet_v2_tiny")
+        assert gc.isenabled() is enabled
+        with pytest.raises(ValueError, match="output_stride"), tf.Graph().as_default():
+            stack_blocks_dense(v1.placeholder(tf.float32, [None, 8, 8, 3]), [], output_stride=3)
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()

@@ -9,7 +9,7 @@ import numpy as np
 
 from checkpoints.labels import labels_for, read_labels
 from nets.endpoint_info import UnknownEndPointError
-from tools.feature_extractor import FeatureExtractor, worth_freezing
+from tools.feature_extractor import FeatureExtractor, freeze_for
 from tools.images import list_images
 from tools.progress import progress
 from tools.tables import print_table
@@ -65,7 +65,7 @@ def run(inputs: Sequence[str], *, top: int, labels: str | None, as_json: bool, *
     """The command: prints the classes, and returns the exit status; ``options`` are those of ``FeatureExtractor``."""
     paths = list_images(inputs)
     try:
-        extractor = FeatureExtractor(end_points=[_END_POINT], **options, freeze=worth_freezing(len(paths)))
+        extractor = FeatureExtractor(end_points=[_END_POINT], **options, freeze=freeze_for(len(paths)))
     except UnknownEndPointError:
         sentence = f"{options['checkpoint']} has no logits to classify by: give a checkpoint that has its classes."
         if options["num_classes"] == 0:

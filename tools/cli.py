@@ -276,7 +276,7 @@ def _add_time(commands: argparse._SubParsersAction) -> None:
     _add_checkpoint_dir(parser)
     parser.add_argument("--json", dest="json_file", metavar="FILE", help="write all figures, each step's duration too")
     parser.add_argument("--plot", metavar="FILE", help="draw the durations: .png, .svg or .pdf")
-    parser.add_argument("--against", metavar="ENGINE[,ENGINE...]", help="time other engines in turns with this one")
+    parser.add_argument("--against", metavar="ENGINE[,ENGINE...]", help="time others in turns: slim, keras, torch, ...")
     parser.set_defaults(run=_run_time)
 
 

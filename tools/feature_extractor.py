@@ -28,15 +28,16 @@ from tools.network_choice import NetworkChoice, NetworkFn, choose_network
 from tools.pipeline import ImagePipeline, ImageStatus
 from tools.sessions import session_config
 
-__all__ = ["POOLS", "FeatureBatch", "FeatureExtractor", "worth_freezing"]
+__all__ = ["POOLS", "FeatureBatch", "FeatureExtractor", "freeze_for"]
 
 v1 = tf.compat.v1
 
 # How the height and width of an end point are reduced.
 POOLS = {"none": None, "mean": tf.reduce_mean, "max": tf.reduce_max}
 
-# Images for which freezing does not pay.
-_FEW = 200
+# Images of a ResNet-50 for which it does not pay that TensorFlow optimizes the graph, a third of a second; and from
+# which on freezing does, some three seconds.
+_FEW, _MANY = 200, 2500
 
 
 class FeatureBatch(NamedTuple):
@@ -66,8 +67,9 @@ class FeatureExtractor:
         TensorFlow; 'none' leaves them as they are.
       scope, exclude, ema: as for ``checkpoints.restore``; the scope also chooses one of several networks.
       checkpoint_dir: folder of the downloaded checkpoints; see ``checkpoints.store.store_folder``.
-      freeze: whether the weights become constants and the graph is optimized for them first: some two seconds, which a
-        ResNet-50 gives back in some WORTH images.
+      freeze: whether the weights become constants and the graph is optimized for them: some three seconds, which a
+        ResNet-50 gives back in some 2,500 images. None: once a call brings so many. False: never, nor is the graph
+        optimized, for the soonest start; unless the precision needs it.
 
     Raises:
       CheckpointError: if the checkpoint cannot be read, or does not fit the network.
@@ -94,7 +96,7 @@ class FeatureExtractor:
         ema: bool = False,
         checkpoint_dir: str | Path | None = None,
         pool: str = "none",
-        freeze: bool = True,
+        freeze: bool | None = None,
     ) -> None:
         if isinstance(end_points, str) or not end_points:
             raise ValueError(f"end_points must be a list of at least one name, and is {end_points!r}.")
@@ -116,12 +118,12 @@ class FeatureExtractor:
         self.image_size, self.preprocessing = choice.image_size, choice.preprocessing
         # What decodes pictures makes colours of three channels; arrays without preprocessing are taken as they are.
         self._channels = choice.channels if self.preprocessing == "none" else 3
-        # As float32 without optimizing it loads fastest; the lower precisions are the optimizer's work.
-        optimize = freeze or precision != "float32"
-        config = session_config(precision, optimize_graph=optimize)
+        self._frozen: bool | None = None if freeze is None else False
+        # The lower precisions are the optimizer's work.
+        config = session_config(precision, optimize_graph=freeze is not False or precision != "float32")
         graph = tf.Graph()
         with graph.as_default():
-            self._images = self._placeholder() if freeze else self._files_or_fed()
+            self._images = self._input()
             self._build(choice, end_points)
         own_warnings = [choice.doubt, guards.training_mode(self._images, list(self._features.values()))]
         self.warnings = tuple(sentence for sentence in own_warnings if sentence)
@@ -139,21 +141,17 @@ class FeatureExtractor:
             )
             self._check_excluded()
             if freeze:
-                self._freeze(config)
+                self._freeze()
         except BaseException:
             self._session.close()
             raise
         self.warnings += self.report.warnings
 
-    def _placeholder(self) -> tf.Tensor:
-        """The network's input where arrays are fed."""
-        channels = 1 if self.preprocessing == "grayscale" else self._channels
-        return v1.placeholder(tf.float32, [None, self.image_size, self.image_size, channels], name="images")
-
-    def _files_or_fed(self) -> tf.Tensor:
+    def _input(self) -> tf.Tensor:
         """The network's input: the next batch of files, where it is not fed."""
         if self._channels != 3:
-            return self._placeholder()
+            shape = [None, self.image_size, self.image_size, self._channels]
+            return v1.placeholder(tf.float32, shape, name="images")
         self._pipeline = ImagePipeline(self.preprocessing, self.image_size)
         batch = self._pipeline.images
         return v1.placeholder_with_default(batch, batch.shape, name="images")
@@ -164,19 +162,24 @@ class FeatureExtractor:
         self.end_points = dict(zip(names, described, strict=True))
         self._features = {name: _reduced(point.tensor, self.pool) for name, point in self.end_points.items()}
 
-    def _freeze(self, config: v1.ConfigProto) -> None:
+    def _freeze_for(self, num_images: int) -> None:
+        if self._frozen is None and num_images >= _MANY:
+            self._freeze()
+
+    def _freeze(self) -> None:
         """Puts the network with its weights as constants in the place of the one with variables."""
-        graph_def = frozen_graph(self._session, list(self._features.values()))
+        graph_def = frozen_graph(self._session, list(self._features.values()), [self._images])
         self._session.close()
         graph = tf.Graph()
         with graph.as_default():
-            images = self._files_or_fed()
+            images = self._input()
             outputs = [tensor.name for tensor in self._features.values()]
             split = worth_splitting(self.batch_size)
             tensors = import_frozen(graph_def, {self._images.name: images}, outputs, split=split)
         self._images = images
         self._features = dict(zip(self._features, tensors, strict=True))
-        self._session = v1.Session(graph=graph, config=config)
+        self._session = v1.Session(graph=graph, config=session_config(self.precision))
+        self._frozen = True
 
     def _check_excluded(self) -> None:
         """Raises ValueError if an end point needs a variable that was excluded, and so has no value."""
@@ -244,6 +247,7 @@ class FeatureExtractor:
                 f"Without preprocessing images must be {self.image_size}x{self.image_size}, "
                 f"and are {images.shape[1]}x{images.shape[2]}: resize them, or set image_size."
             )
+        self._freeze_for(len(images))
         for start in range(0, len(images), self.batch_size):
             yield self._compute({self._images: self._preprocess(images[start : start + self.batch_size])})
 
@@ -271,6 +275,7 @@ class FeatureExtractor:
         paths = [str(path) for path in paths]
         if self._channels != 3:
             raise ValueError(f"Files are decoded to 3 channels, and {self.net} takes {self._channels}: give arrays.")
+        self._freeze_for(len(paths))
         size = min(self.batch_size, len(paths))
         with self._memory_suffices():
             for statuses, fetched in self._pipeline.batches(self._session, self._features, paths, size):
@@ -307,9 +312,11 @@ class FeatureExtractor:
         self.close()
 
 
-def worth_freezing(num_images: int) -> bool:
-    """Whether ``freeze`` of the extractor pays for so many images."""
-    return num_images >= _FEW
+def freeze_for(num_images: int) -> bool | None:
+    """What ``freeze`` of the extractor is best for so many images in all."""
+    if num_images < _FEW:
+        return False
+    return True if num_images >= _MANY else None
 
 
 def _reduced(tensor: tf.Tensor, pool: str) -> tf.Tensor:

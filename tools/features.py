@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from checkpoints.folders import new_folder
-from tools.feature_extractor import FeatureExtractor, worth_freezing
+from tools.feature_extractor import FeatureExtractor, freeze_for
 from tools.images import InputError, list_images
 from tools.pipeline import ImageStatus
 from tools.progress import progress
@@ -150,7 +150,7 @@ def run(inputs: Sequence[str], *, output: str, **options: Any) -> int:
     """The command: extracts, reports, and returns the exit status; ``options`` are those of ``FeatureExtractor``."""
     # Before the network is built and restored, which takes seconds.
     check_output(Path(output))
-    with FeatureExtractor(**options, freeze=worth_freezing(len(list_images(inputs)))) as extractor:
+    with FeatureExtractor(**options, freeze=freeze_for(len(list_images(inputs)))) as extractor:
         _file_names(extractor)  # refuses one end point under two names
         print(extractor.report, file=sys.stderr)
         print(f"{extractor.net}, preprocessing {extractor.preprocessing} at {extractor.image_size}", file=sys.stderr)

@@ -22,12 +22,13 @@ _LARGEST = 2**31 - 1
 _WORTH_SPLITTING = 8
 
 
-def freeze(session: v1.Session, outputs: Sequence[tf.Tensor]) -> v1.GraphDef:
+def freeze(session: v1.Session, outputs: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor] = ()) -> v1.GraphDef:
     """The part of a session's graph that ``outputs`` need, its variables replaced by their values as constants.
 
     Args:
       session: its variables have values.
       outputs: tensors of its graph.
+      inputs: tensors of its graph that become placeholders, where they are none: what they are made from is left out.
 
     Returns:
       The graph, to be imported with ``tf.graph_util.import_graph_def``; its names are those of the session's graph.
@@ -39,10 +40,14 @@ def freeze(session: v1.Session, outputs: Sequence[tf.Tensor]) -> v1.GraphDef:
         size = sum(v.shape.num_elements() * v.dtype.base_dtype.size for v in v1.global_variables())
     if size >= _LARGEST:
         raise ValueError(f"Weights of {size / 1e9:.1f} GB are more than a graph can hold as constants: leave them out.")
+    graph_def = session.graph.as_graph_def()
+    names = {tensor.op.name for tensor in inputs}
+    for node in graph_def.node:
+        if node.name in names:
+            node.op = "Placeholder"
+            del node.input[:]
     with _without_deprecation_notices():
-        return v1.graph_util.convert_variables_to_constants(
-            session, session.graph.as_graph_def(), [tensor.op.name for tensor in outputs]
-        )
+        return v1.graph_util.convert_variables_to_constants(session, graph_def, [tensor.op.name for tensor in outputs])
 
 
 def import_frozen(

@@ -39,7 +39,9 @@ def decode(path: str | Path) -> np.ndarray:
         if path.stat().st_size == 0:
             raise ImageError("the file is empty")
         with Image.open(path) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
+            # In place, and below without converting what is RGB: a copy of each picture less.
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -61,7 +63,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _wide_to_rgb(values: np.ndarray, mode: str, transparent: int | None) -> np.ndarray:

@@ -64,6 +64,9 @@ class ImagePipeline:
             # Threads of its own, so that decoding does not stand in the line of the network's ops.
             options.threading.private_threadpool_size = os.cpu_count()
             options.threading.max_intra_op_parallelism = 1
+            # Nothing is left to optimize, and trying to takes time at each start.
+            options.experimental_optimization.apply_default_optimizations = False
+            options.autotune.enabled = False
             iterator = v1.data.make_initializable_iterator(dataset.with_options(options))
             self._initializer = iterator.initializer
             self.images = iterator.get_next()

@@ -17,7 +17,7 @@ def session_config(
     """The configuration of a session.
 
     Args:
-      precision: of convolutions and matrix products: 'float32'; 'bfloat16' on a processor with AVX-512, or a GPU;
+      precision: of convolutions and matrix products: 'float32'; 'bfloat16' on a processor with AVX-512;
         'float16' on a GPU. Variables and what is fetched stay float32.
       optimize_graph: whether TensorFlow optimizes the graph first; the lower precisions are its work.
       threads: for the ops of a graph, and inside of an op; None for one a core.

@@ -18,6 +18,7 @@ from nets.nets_factory import Network
 from tools.freezing import freeze, import_frozen, worth_splitting
 from tools.graph_costs import flops, least_memory
 from tools.machine import available_memory
+from tools.peers.making import assign_random_weights, random_images
 from tools.sessions import session_config
 from tools.time_options import Options
 
@@ -138,7 +139,12 @@ def _frozen(
         images = v1.placeholder(tf.float32, shape, name="images")
         (output,) = _builder(network, num_classes, options)(images)
     with v1.Session(graph=graph, config=_config(options)) as session:
-        _fill(session, options, seconds)
+        if options.checkpoint is None:
+            # Constants of 0 and 1, as initial values are, would be optimized away.
+            with _measured(seconds, "initialize"):
+                assign_random_weights(session, images, output, random_images(shape, network.preprocessing))
+        else:
+            _fill(session, options, seconds)
         with _measured(seconds, "freeze"):
             graph_def = freeze(session, [output])
     # XLA compiles the whole as one.

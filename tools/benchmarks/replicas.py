@@ -7,6 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from nets import nets_factory
+from tools.peers.making import assign_random_weights, random_images
 
 __all__ = ["save_images", "save_resnet_50"]
 
@@ -14,12 +15,15 @@ v1 = tf.compat.v1
 
 
 def save_resnet_50(folder: Path, write_version: str = "V2") -> str:
-    """A ResNet-50 v2 of 1001 classes with its initial weights, and moving statistics as if it had been trained."""
+    """A ResNet-50 v2 of 1001 classes with random weights, and the moving statistics that training would leave.
+
+    No value is 0 or 1, as those of initial weights: TensorFlow would compute less.
+    """
     with tf.Graph().as_default():
-        nets_factory.get_network_fn("resnet_v2_50", 1001)(v1.placeholder(tf.float32, [None, 224, 224, 3]))
+        images = v1.placeholder(tf.float32, [None, 224, 224, 3])
+        logits, _ = nets_factory.get_network_fn("resnet_v2_50", 1001)(images)
         with v1.Session() as session:
-            session.run(v1.global_variables_initializer())
-            session.run([v.assign_add(v + 0.1) for v in v1.global_variables() if "/moving_" in v.op.name])
+            assign_random_weights(session, images, logits, random_images([8, 224, 224, 3], "inception"))
             saver = v1.train.Saver(write_version=getattr(v1.train.SaverDef, write_version))
             return saver.save(session, str(folder / "resnet_v2_50.ckpt"), write_meta_graph=False)
 

@@ -1,7 +1,7 @@
 """Writes problems: of any session's tensors, and of a network of the table."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from tools.peers import PeerError
 from tools.peers.problem import Problem
 from tools.sessions import session_config
 
-__all__ = ["make_problem", "network_problem", "random_images"]
+__all__ = ["assign_random_weights", "make_problem", "network_problem", "random_images"]
 
 v1 = tf.compat.v1
 
@@ -133,7 +133,7 @@ def network_problem(
         if checkpoint is not None:
             checkpoints.restore(session, checkpoint)
         else:
-            _assign_random_weights(session, images, named[end_point], values, seed)
+            assign_random_weights(session, images, named[end_point], values, seed)
         return make_problem(
             folder,
             session,
@@ -145,6 +145,36 @@ def network_problem(
             threads=threads,
             precision=precision,
         )
+
+
+def assign_random_weights(
+    session: v1.Session,
+    images_tensor: tf.Tensor,
+    output_tensor: tf.Tensor,
+    images: np.ndarray,
+    seed: int = 0,
+    scales: Mapping[str, float] | None = None,
+) -> None:
+    """Gives every variable a random value, and the moving ones the statistics of the images under these.
+
+    As training would leave them: with random statistics activations would vanish, or grow past all numbers.
+
+    Args:
+      session: of the network, whose variables may have no values yet.
+      images_tensor, output_tensor: of its graph; the statistics are those on the way from one to the other.
+      images: float32 [N, height, width, channels].
+      seed: of the values.
+      scales: from names of variables to factors of their values.
+    """
+    generator = np.random.default_rng(seed)
+    with session.graph.as_default():
+        variables = v1.global_variables()
+    values = {v.op.name: _random_value(generator, v.op.name, v.shape.as_list()) for v in variables}
+    for name, scale in (scales or {}).items():
+        values[name] *= np.float32(scale)
+    _assign(session, variables, values)
+    values |= _statistics(freeze(session, [output_tensor]), images_tensor.name, images)
+    _assign(session, variables, values)
 
 
 def random_images(shape: tuple[int, ...] | list[int], preprocessing: str, seed: int = 0) -> np.ndarray:
@@ -187,22 +217,6 @@ def _ancestors(op: tf.Operation) -> Iterator[tf.Operation]:
             if other.name not in seen:
                 seen.add(other.name)
                 waiting.append(other)
-
-
-def _assign_random_weights(
-    session: v1.Session, images_tensor: tf.Tensor, output_tensor: tf.Tensor, images: np.ndarray, seed: int
-) -> None:
-    """Gives every variable a random value, and the moving ones the statistics of the images under these.
-
-    As training would leave them: with random statistics activations would vanish, or grow past all numbers.
-    """
-    generator = np.random.default_rng(seed)
-    with session.graph.as_default():
-        variables = v1.global_variables()
-    values = {v.op.name: _random_value(generator, v.op.name, v.shape.as_list()) for v in variables}
-    _assign(session, variables, values)
-    values |= _statistics(freeze(session, [output_tensor]), images_tensor.name, images)
-    _assign(session, variables, values)
 
 
 def _assign(session: v1.Session, variables: list[tf.Variable], values: dict[str, np.ndarray]) -> None:
