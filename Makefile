@@ -27,7 +27,7 @@ demo: $(STAMP)
 test: $(VENV)/.test-installed
 	$(BIN)/python -m pytest --numprocesses 2 -m 'not full'
 
-test-all: $(VENV)/.test-installed
+test-all: $(VENV)/.peers-installed
 	$(BIN)/python -m pytest --numprocesses 2
 	$(MAKE) bench
 

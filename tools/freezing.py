@@ -4,12 +4,12 @@ With constants TensorFlow's optimizer folds batch norms into the convolutions be
 for all; the price is its time at the first run, a second or two for a ResNet-50. Pays for many images.
 """
 
-import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
+
+from tools.sessions import without_deprecation_notices
 
 __all__ = ["freeze", "import_frozen", "worth_splitting"]
 
@@ -46,7 +46,7 @@ def freeze(session: v1.Session, outputs: Sequence[tf.Tensor], inputs: Sequence[t
         if node.name in names:
             node.op = "Placeholder"
             del node.input[:]
-    with _without_deprecation_notices():
+    with without_deprecation_notices():
         return v1.graph_util.convert_variables_to_constants(session, graph_def, [tensor.op.name for tensor in outputs])
 
 
@@ -98,15 +98,3 @@ def worth_splitting(batch_size: int, threads: int | None = None) -> bool:
     """
     several = (threads or os.cpu_count() or 1) > 1
     return batch_size >= _WORTH_SPLITTING and several and not tf.config.list_physical_devices("GPU")
-
-
-@contextmanager
-def _without_deprecation_notices() -> Iterator[None]:
-    """For the one function that TensorFlow has for the graphs of a session, which says to use another kind of graph."""
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

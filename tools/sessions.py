@@ -1,10 +1,13 @@
 """Sessions as networks are run in: precision, compilation, threads, and what TensorFlow makes of the graph."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow as tf
 
-__all__ = ["PRECISIONS", "session_config", "supports_bfloat16"]
+__all__ = ["PRECISIONS", "session_config", "supports_bfloat16", "without_deprecation_notices"]
 
 v1 = tf.compat.v1
 
@@ -54,3 +57,15 @@ def supports_bfloat16() -> bool:
     """Whether TensorFlow's oneDNN computes bfloat16 on this processor (on Linux; elsewhere it does not)."""
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and "avx512f" in cpuinfo.read_text()
+
+
+@contextmanager
+def without_deprecation_notices() -> Iterator[None]:
+    """For functions that TensorFlow has for the graphs of a session, and which say to use another kind of graph."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

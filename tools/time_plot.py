@@ -21,6 +21,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 # Durations this many times apart go on a logarithmic axis, on which the spread of the short ones can still be seen.
 _FAR_APART = 4
 
+# At most; with fewer durations the square root of their number.
 _BINS = 50
 
 # Steps that have room for a point each.
@@ -62,7 +63,8 @@ def draw(
     values = [(name, 1000 * np.asarray(durations)) for name, durations in series]
     everything = np.concatenate([durations for _, durations in values])
     logarithmic = everything.max() > _FAR_APART * everything.min() > 0
-    edges = _edges(everything.min(), everything.max(), logarithmic)
+    bins = min(_BINS, round(len(everything) ** 0.5))
+    edges = _edges(everything.min(), everything.max(), logarithmic, bins)
     for i, (name, durations) in enumerate(values):
         colour = _COLOURS[i % len(_COLOURS)]
         median = float(np.median(durations))
@@ -82,11 +84,11 @@ def draw(
     figure.savefig(path, dpi=150, format=Path(path).suffix[1:].lower())
 
 
-def _edges(low: float, high: float, logarithmic: bool) -> np.ndarray:
+def _edges(low: float, high: float, logarithmic: bool, bins: int) -> np.ndarray:
     """The edges of the bins, which all networks share."""
     if low == high:
         return np.array([0.99 * low, 1.01 * low])
-    return (np.geomspace if logarithmic else np.linspace)(low, high, _BINS + 1)
+    return (np.geomspace if logarithmic else np.linspace)(low, high, bins + 1)
 
 
 def _tidy(steps: "Axes", distribution: "Axes", logarithmic: bool) -> None:
@@ -107,4 +109,4 @@ def _tidy(steps: "Axes", distribution: "Axes", logarithmic: bool) -> None:
         steps.yaxis.set_major_formatter(ScalarFormatter())
         steps.yaxis.set_minor_formatter(NullFormatter())
     else:
-        steps.set_ylim(bottom=0)
+        steps.set_ylim(bottom=0, top=1.05 * steps.get_ylim()[1])

@@ -1,7 +1,6 @@
 """The graphs that ``slimnets time`` times: a network, its gradients or its training step, on images already there."""
 
 import contextlib
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from tools.freezing import freeze, import_frozen, worth_splitting
 from tools.graph_costs import flops, least_memory
 from tools.machine import available_memory
 from tools.peers.making import assign_random_weights, random_images
-from tools.sessions import session_config
+from tools.sessions import session_config, without_deprecation_notices
 from tools.time_options import Options
 
 __all__ = ["TimedGraph", "timed_graph"]
@@ -171,13 +170,8 @@ def _compiled(build: Callable[[tf.Tensor], list], images: tf.Tensor) -> list:
     almost every op, and ``global_jit_level`` does nothing on a processor. What changes variables is part of the whole:
     the moving averages move also where only gradients are asked for.
     """
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # the function is deprecated in favour of tf.function
-    try:
+    with without_deprecation_notices():
         outputs = tf.xla.experimental.compile(build, [images])
-    finally:
-        logger.setLevel(level)
     return outputs if isinstance(outputs, list) else [outputs]
 
 
