@@ -80,10 +80,7 @@ class _Template:
 
     def record(self, next_creator: Creator, **kwargs: Any) -> tf.Variable:
         """Creates a variable, and notes what was asked for and which ops it is."""
-        graph = v1.get_default_graph()
-        before = len(graph.get_operations())
-        variable = next_creator(**kwargs)
-        nodes = [op.node_def for op in graph.get_operations()[before:]]
+        variable, nodes = _made_with_nodes(lambda: next_creator(**kwargs))
         self.is_usable = self.is_usable and _can_be_copied(next_creator, variable, kwargs, nodes)
         if self.is_usable:
             name = kwargs["name"].removeprefix(self.scope)
@@ -95,10 +92,7 @@ class _Template:
 
     def record_loss(self, variable: tf.Variable, regularizer: Callable, name_scope: str) -> tf.Tensor | None:
         """Makes the loss, and notes which ops it is, where they depend on the unit's variables alone."""
-        graph = v1.get_default_graph()
-        before = len(graph.get_operations())
-        loss = regularization_loss(variable, regularizer, name_scope, maker=None)
-        nodes = [op.node_def for op in graph.get_operations()[before:]]
+        loss, nodes = _made_with_nodes(lambda: regularization_loss(variable, regularizer, name_scope, maker=None))
         unit = self.scope.removesuffix("/")
         if self.is_usable and loss is not None and all(_is_self_contained(node, unit) for node in nodes):
             self.losses[name_scope.removeprefix(self.scope)] = regularizer, loss.name
@@ -172,6 +166,14 @@ class _Template:
 
     def _renamed(self, name: str, scope: str) -> str:
         return scope + name.removeprefix(self.scope)
+
+
+def _made_with_nodes(make: Callable[[], Any]) -> tuple[Any, list[Any]]:
+    """What a function makes, and the nodes of the ops that it adds to the graph for that."""
+    graph = v1.get_default_graph()
+    before = len(graph.get_operations())
+    made = make()
+    return made, [op.node_def for op in graph.get_operations()[before:]]
 
 
 def _request(kwargs: dict[str, Any]) -> dict[str, Any]:

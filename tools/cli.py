@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tools.options import as_options
 from tools.startup import check_nets, import_tensorflow
@@ -53,24 +53,20 @@ def _show_warning(message: Warning | str, *where: object, **rest: object) -> Non
     print(f"slimnets: warning: {as_options(str(message))}", file=sys.stderr)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= _LARGEST:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of at most {_LARGEST:,}")
+def _number(least: int, name: str, what: str) -> Callable[[str], int]:
+    """The type of an argument; its ``name`` and ``what`` it must be are for the error messages."""
+
+    def number(text: str) -> int:
+        if not least <= int(text) <= _LARGEST:
+            raise argparse.ArgumentTypeError(f"{text} is not {what}")
+        return int(text)
+
+    number.__name__ = name
     return number
 
 
-_positive.__name__ = "positive number"
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= _LARGEST:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to {_LARGEST:,}")
-    return number
-
-
-_count.__name__ = "number"
+_positive = _number(1, "positive number", f"a positive number of at most {_LARGEST:,}")
+_count = _number(0, "number", f"a number from 0 to {_LARGEST:,}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -172,6 +168,15 @@ def _add_checkpoint_dir(parser: argparse.ArgumentParser, *names: str) -> None:
     )
 
 
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="bfloat16 needs AVX-512, float16 a GPU (default float32)",
+    )
+
+
 def _add_restoration(parser: argparse.ArgumentParser) -> None:
     """The options of a command that restores a network from a checkpoint."""
     parser.add_argument(
@@ -192,12 +197,7 @@ def _add_restoration(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ema", action="store_true", help="take the moving averages of the variables")
     parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at a time (default 32)")
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="bfloat16 needs AVX-512, float16 a GPU (default float32)",
-    )
+    _add_precision(parser)
     _add_checkpoint_dir(parser)
 
 
@@ -259,7 +259,7 @@ def _add_time(commands: argparse._SubParsersAction) -> None:
         default="forward",
         help="inference, gradients of a loss, or whole steps of training",
     )
-    parser.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
+    _add_precision(parser)
     parser.add_argument("--xla", action="store_true", help="compile the whole with XLA")
     parser.add_argument("--freeze", action="store_true", help="weights as constants, which TensorFlow can fold")
     parser.add_argument("--feed", action="store_true", help="feed the images in each step, and count that")

@@ -118,7 +118,7 @@ class FeatureExtractor:
         self.image_size, self.preprocessing = choice.image_size, choice.preprocessing
         # What decodes pictures makes colours of three channels; arrays without preprocessing are taken as they are.
         self._channels = choice.channels if self.preprocessing == "none" else 3
-        self._frozen: bool | None = None if freeze is None else False
+        self._freezes_for_many = freeze is None
         # The lower precisions are the optimizer's work.
         config = session_config(precision, optimize_graph=freeze is not False or precision != "float32")
         graph = tf.Graph()
@@ -163,7 +163,7 @@ class FeatureExtractor:
         self._features = {name: _reduced(point.tensor, self.pool) for name, point in self.end_points.items()}
 
     def _freeze_for(self, num_images: int) -> None:
-        if self._frozen is None and num_images >= _MANY:
+        if self._freezes_for_many and num_images >= _MANY:
             self._freeze()
 
     def _freeze(self) -> None:
@@ -179,7 +179,7 @@ class FeatureExtractor:
         self._images = images
         self._features = dict(zip(self._features, tensors, strict=True))
         self._session = v1.Session(graph=graph, config=session_config(self.precision))
-        self._frozen = True
+        self._freezes_for_many = False
 
     def _check_excluded(self) -> None:
         """Raises ValueError if an end point needs a variable that was excluded, and so has no value."""

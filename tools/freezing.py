@@ -4,11 +4,11 @@ With constants TensorFlow's optimizer folds batch norms into the convolutions be
 for all; the price is its time at the first run, a second or two for a ResNet-50. Pays for many images.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from tools.machine import cores
 from tools.sessions import without_deprecation_notices
 
 __all__ = ["freeze", "import_frozen", "worth_splitting"]
@@ -96,5 +96,5 @@ def worth_splitting(batch_size: int, threads: int | None = None) -> bool:
       batch_size: of the whole.
       threads: that the session may use; None for one a core.
     """
-    several = (threads or os.cpu_count() or 1) > 1
+    several = (threads or cores()) > 1
     return batch_size >= _WORTH_SPLITTING and several and not tf.config.list_physical_devices("GPU")

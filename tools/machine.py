@@ -12,6 +12,7 @@ from typing import Any
 __all__ = [
     "OtherLoad",
     "available_memory",
+    "cores",
     "describe",
     "device_peak",
     "one_line",
@@ -32,7 +33,7 @@ def describe() -> dict[str, Any]:
     """The processor, the number of cores this process may use, and the versions that matter; TensorFlow is imported."""
     return {
         "processor": _processor(),
-        "cores": len(_cores()),
+        "cores": cores(),
         "python": platform.python_version(),
         "tensorflow": sys.modules["tensorflow"].__version__,
         **{name: importlib.metadata.version(name) for name in ("tf-slim", "numpy")},
@@ -54,6 +55,11 @@ def _processor() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return model or platform.processor()
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(_cores())
 
 
 def _cores() -> set[int]:
@@ -79,7 +85,7 @@ class OtherLoad:
         if self._start is None or end is None or end[0] <= self._start[0]:
             return None
         elapsed, busy, own = (after - before for after, before in zip(end, self._start, strict=True))
-        doubtful = len(_cores()) / os.sysconf("SC_CLK_TCK")
+        doubtful = cores() / os.sysconf("SC_CLK_TCK")
         return max(busy - own - doubtful, 0.0) / elapsed
 
 

@@ -7,7 +7,6 @@ number. Decoding is ``tools.images.decode``, which knows more kinds of pictures 
 wrong with one; preprocessing is ``nets.preprocessing``.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from PIL import Image
 
 from nets.preprocessing import preprocess, scaled_size
 from tools.images import ImageError, decode
+from tools.machine import cores
 
 __all__ = ["ImagePipeline", "ImageStatus"]
 
@@ -58,11 +58,11 @@ class ImagePipeline:
             dataset = tf.data.Dataset.range(self._count)
             # Rewriting Python as a graph would take a tenth of a second, and there is nothing to rewrite.
             image = tf.autograph.experimental.do_not_convert(self._image)
-            dataset = dataset.map(image, num_parallel_calls=os.cpu_count(), deterministic=True)
+            dataset = dataset.map(image, num_parallel_calls=cores(), deterministic=True)
             dataset = dataset.batch(self._batch_size, drop_remainder=True).prefetch(_AHEAD)
             options = tf.data.Options()
             # Threads of its own, so that decoding does not stand in the line of the network's ops.
-            options.threading.private_threadpool_size = os.cpu_count()
+            options.threading.private_threadpool_size = cores()
             options.threading.max_intra_op_parallelism = 1
             # Nothing is left to optimize, and trying to takes time at each start.
             options.experimental_optimization.apply_default_optimizations = False

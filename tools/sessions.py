@@ -1,13 +1,14 @@
 """Sessions as networks are run in: precision, compilation, threads, and what TensorFlow makes of the graph."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
-__all__ = ["PRECISIONS", "session_config", "supports_bfloat16", "without_deprecation_notices"]
+__all__ = ["PRECISIONS", "assign", "session_config", "supports_bfloat16", "without_deprecation_notices"]
 
 v1 = tf.compat.v1
 
@@ -57,6 +58,12 @@ def supports_bfloat16() -> bool:
     """Whether TensorFlow's oneDNN computes bfloat16 on this processor (on Linux; elsewhere it does not)."""
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and "avx512f" in cpuinfo.read_text()
+
+
+def assign(session: v1.Session, variables: Iterable[tf.Variable], values: Mapping[str, np.ndarray]) -> None:
+    """Gives variables of a session's graph their values, by name; adds no op to the graph."""
+    feeds = {variable.initializer.inputs[1]: values[variable.op.name] for variable in variables}
+    session.run([variable.initializer for variable in variables], feeds)
 
 
 @contextmanager

@@ -178,7 +178,7 @@ def _steady(net: str, timed: TimedGraph, steps: int, burn_in: int) -> tuple[Timi
         except TimingInterrupted as stopped:
             timing, interrupted = stopped.timing, True
         other_load = load.cores()
-    cores = machine.describe()["cores"]
+    cores = machine.cores()
     if other_load is not None and other_load > _BUSY * cores:
         print(
             f"slimnets: warning: While {net} was timed, other processes had {other_load:.1f} of {cores} cores: "

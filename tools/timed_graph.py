@@ -83,15 +83,15 @@ def timed_graph(name: str, options: Options) -> Iterator[TimedGraph]:
     else:
         build = _builder(network, num_classes, options)
 
-    def random_images() -> tf.Tensor:
+    def uniform_images() -> tf.Tensor:
         return tf.random.stateless_uniform(shape, [_SEED, 0], -1.0, 1.0)
 
     with tf.Graph().as_default() as graph, _device(options), _measured(seconds, "build"):
         v1.set_random_seed(_SEED)
         if options.feed:
-            images, initial_images = v1.placeholder(tf.float32, shape), random_images()
+            images, initial_images = v1.placeholder(tf.float32, shape), uniform_images()
         else:
-            images = _variable("images", random_images)
+            images = _variable("images", uniform_images)
         target = _target(_compiled(build, images) if options.xla else build(images), options.mode)
     needed = guards.ancestors([target])
     ops = [op for op in graph.get_operations() if op in needed]

@@ -1,5 +1,6 @@
 """Figures, each a ratio against a peer, or against itself, that took its turns in the same run."""
 
+import itertools
 import json
 import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from tools import machine
+from tools.peers.turns import orders
 from tools.tables import print_table
 
 __all__ = ["Figure", "in_turns", "print_figures", "save_figures"]
@@ -36,10 +38,10 @@ class Figure(NamedTuple):
 
 
 def in_turns(measured: Mapping[Name, Callable[[], float]], rounds: int, warm_up: int = 1) -> dict[Name, list[float]]:
-    """Measures each in turns, every second round backwards, after ``warm_up`` rounds that do not count."""
+    """Measures each in turns, in the orders of ``orders``, after ``warm_up`` rounds that do not count."""
     values: dict[Name, list[float]] = {name: [] for name in measured}
-    for i in range(warm_up + rounds):
-        for name in reversed(measured) if i % 2 else measured:
+    for order in itertools.islice(orders(list(measured)), warm_up + rounds):
+        for name in order:
             values[name].append(measured[name]())
     return {name: measurements[warm_up:] for name, measurements in values.items()}
 

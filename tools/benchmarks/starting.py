@@ -16,7 +16,7 @@ from tools.benchmarks.figures import Figure, in_turns
 from tools.benchmarks.replicas import save_images, save_resnet_50
 from tools.slim_reference import tf_slim_builder, tf_slim_scope
 
-__all__ = ["build", "first_feature", "inspect", "plain_slim_script"]
+__all__ = ["build", "first_feature", "inspect"]
 
 v1 = tf.compat.v1
 
@@ -54,31 +54,14 @@ def first_feature(rounds: int) -> list[Figure]:
         image = save_images(Path(folder) / "images", 1)[0]
         outputs = (str(Path(folder) / f"features-{i}") for i in itertools.count())
         options = ["--checkpoint", checkpoint, "--end-points", "global_pool", "--output"]
-        script = "import sys; from tools.benchmarks.starting import plain_slim_script as run; run(*sys.argv[1:])"
         seconds = in_turns(
             {
                 "here": lambda: _seconds_to_first_line("-m", "tools", "features", image, *options, next(outputs)),
-                "other": lambda: _seconds_to_first_line("-c", script, checkpoint, image),
+                "other": lambda: _seconds_to_first_line("-m", "tools.benchmarks.slim_script", checkpoint, image),
             },
             rounds,
         )
     return [Figure("first-feature resnet_v2_50", "s", **seconds, wanted="at most 0.6")]
-
-
-def plain_slim_script(checkpoint: str, image: str) -> None:
-    """Build, initialize, restore, run: as users of tf_slim write it."""
-    with tf.Graph().as_default():
-        picture = tf.io.decode_jpeg(tf.io.read_file(image), channels=3)
-        picture = tf.image.central_crop(tf.image.convert_image_dtype(picture, tf.float32), 0.875)
-        picture = tf.raw_ops.ResizeBilinear(images=picture[tf.newaxis], size=[299, 299])
-        picture = tf.ensure_shape((picture - 0.5) * 2.0, [1, 299, 299, 3])
-        with tf_slim_scope():
-            tf_slim_builder("resnet_v2_50")(picture, 1001, is_training=False)
-        features = v1.get_default_graph().get_tensor_by_name("resnet_v2_50/pool5:0")
-        with v1.Session() as session:
-            session.run(v1.global_variables_initializer())
-            v1.train.Saver().restore(session, checkpoint)
-            print(session.run(features).ravel()[:5], flush=True)
 
 
 def _seconds_to_first_line(*command: str) -> float:

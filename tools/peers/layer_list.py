@@ -107,8 +107,12 @@ def _source(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def _refusal(op: tf.Operation, what: str) -> PeerError:
+    return _unknown(op, f" with {what}")
+
+
+def _unknown(op: tf.Operation, detail: str) -> PeerError:
     return PeerError(
-        f"{op.name} is a {op.type} with {what}, which other engines are not given here: "
+        f"{op.name} is a {op.type}{detail}, which other engines are not given here: "
         "compare a network that does without, or with tf_slim alone."
     )
 
@@ -249,11 +253,7 @@ _READERS: dict[str, Callable[[tf.Operation], _Read]] = {
 
 def _read(op: tf.Operation) -> _Read:
     if op.type not in _READERS:
-        hint = " (of an output_stride)" if op.type in ("SpaceToBatchND", "BatchToSpaceND") else ""
-        raise PeerError(
-            f"{op.name} is a {op.type}{hint}, which other engines are not given here: "
-            "compare a network that does without, or with tf_slim alone."
-        )
+        raise _unknown(op, " (of an output_stride)" if op.type in ("SpaceToBatchND", "BatchToSpaceND") else "")
     if op.outputs[0].dtype != tf.float32:
         raise _refusal(op, f"values of {op.outputs[0].dtype.name}")
     return _READERS[op.type](op)

@@ -1,18 +1,18 @@
 """Writes problems: of any session's tensors, and of a network of the table."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 import checkpoints
-from nets import nets_factory
+from nets import guards, nets_factory
 from tools.freezing import freeze
+from tools.machine import cores
 from tools.peers import PeerError
 from tools.peers.problem import Problem
-from tools.sessions import session_config
+from tools.sessions import assign, session_config
 
 __all__ = ["assign_random_weights", "make_problem", "network_problem", "random_images"]
 
@@ -74,7 +74,7 @@ def make_problem(
         num_classes=num_classes,
         images_name=images_name,
         output_name=output_tensor.name,
-        threads=threads or len(os.sched_getaffinity(0)),
+        threads=threads or cores(),
         precision=precision,
     )
     problem.graph_file.write_bytes(graph_def.SerializeToString())
@@ -172,9 +172,9 @@ def assign_random_weights(
     values = {v.op.name: _random_value(generator, v.op.name, v.shape.as_list()) for v in variables}
     for name, scale in (scales or {}).items():
         values[name] *= np.float32(scale)
-    _assign(session, variables, values)
+    assign(session, variables, values)
     values |= _statistics(freeze(session, [output_tensor]), images_tensor.name, images)
-    _assign(session, variables, values)
+    assign(session, variables, values)
 
 
 def random_images(shape: tuple[int, ...] | list[int], preprocessing: str, seed: int = 0) -> np.ndarray:
@@ -201,27 +201,10 @@ def _with_fixed_shape(
             )
         except ValueError as error:
             raise PeerError(f"{output_tensor.name} does not depend on {images_tensor.name}: give others.") from error
-        needed = {op.name for op in _ancestors(output.op)}
+        needed = {op.name for op in guards.ancestors([output])}
         result = v1.GraphDef(versions=graph_def.versions)
         result.node.extend(node for node in graph.as_graph_def().node if node.name in needed)
         return result, placeholder.name
-
-
-def _ancestors(op: tf.Operation) -> Iterator[tf.Operation]:
-    """The operation, and all that it depends on."""
-    seen, waiting = {op.name}, [op]
-    while waiting:
-        current = waiting.pop()
-        yield current
-        for other in (*(tensor.op for tensor in current.inputs), *current.control_inputs):
-            if other.name not in seen:
-                seen.add(other.name)
-                waiting.append(other)
-
-
-def _assign(session: v1.Session, variables: list[tf.Variable], values: dict[str, np.ndarray]) -> None:
-    feeds = {variable.initializer.inputs[1]: values[variable.op.name] for variable in variables}
-    session.run([variable.initializer for variable in variables], feeds)
 
 
 def _random_value(generator: np.random.Generator, name: str, shape: list[int]) -> np.ndarray:

@@ -14,6 +14,7 @@ import tensorflow as tf  # noqa: E402
 import tf_slim as slim  # noqa: E402
 
 from tools.peers.resident import load_images, resident_images  # noqa: E402
+from tools.sessions import assign  # noqa: E402
 from tools.slim_reference import tf_slim_builder, tf_slim_scope  # noqa: E402
 
 __all__ = ["prepare"]
@@ -39,7 +40,9 @@ def prepare(problem: Problem, name: str) -> Prepared:
     config = v1.ConfigProto(intra_op_parallelism_threads=problem.threads, inter_op_parallelism_threads=problem.threads)
     session = v1.Session(graph=graph, config=config)
     load_images(session, resident, images)
-    _assign(session, variables, problem.weights())
+    weights = problem.weights()
+    _check(variables, weights)
+    assign(session, variables, weights)
 
     def step() -> np.ndarray:
         return session.run(output)
@@ -58,7 +61,8 @@ def _output(graph: tf.Graph, problem: Problem) -> tf.Tensor:
         ) from error
 
 
-def _assign(session: v1.Session, variables: list[tf.Variable], values: dict[str, np.ndarray]) -> None:
+def _check(variables: list[tf.Variable], values: dict[str, np.ndarray]) -> None:
+    """Raises PeerError for a variable that has no value, or one of another shape."""
     for variable in variables:
         found = values.get(variable.op.name)
         if found is None or list(found.shape) != variable.shape.as_list():
@@ -67,5 +71,3 @@ def _assign(session: v1.Session, variables: list[tf.Variable], values: dict[str,
                 f"tf_slim's {variable.op.name} is {variable.shape.as_list()}, and the problem has {stored}: "
                 "compare a network built with tf_slim's defaults."
             )
-    feeds = {variable.initializer.inputs[1]: values[variable.op.name] for variable in variables}
-    session.run([variable.initializer for variable in variables], feeds)

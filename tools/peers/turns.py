@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ _REFERENCE = "reference"
 # Seconds between two turns. The threads of the engine before look for work after a step, in the way of the next one's:
 # those of ONNX Runtime for 25 ms, of PyTorch (GNU OpenMP) for 6 ms, of TensorFlow and OpenVINO for less than 1 ms.
 _PAUSE = 0.05
+
+Name = TypeVar("Name")
 
 
 class EngineRun(NamedTuple):
@@ -116,7 +118,7 @@ def compare(
     return Comparison(runs, interrupted)
 
 
-def orders(names: Sequence[str]) -> Iterator[list[str]]:
+def orders(names: Sequence[Name]) -> Iterator[list[Name]]:
     """Orders of the names, without end, in which each comes right after every other one equally often.
 
     A rotation alone would leave everyone behind the same one. The rows of a balanced Latin square (E. J. Williams,
