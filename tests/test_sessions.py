@@ -85,7 +85,8 @@ def crops():
 
 @needs_bfloat16
 @pytest.mark.full
-def test_bfloat16_on_resnet_50(tmp_path):
+@pytest.mark.parametrize("freeze", [False, True])
+def test_bfloat16_on_resnet_50(tmp_path, freeze):
     """Of 200 images of 40 kinds, each with a class of its own.
 
     With random weights and whatever moving statistics all images are in a class or two. So the statistics are those of
@@ -109,7 +110,7 @@ def test_bfloat16_on_resnet_50(tmp_path):
         for variable in v1.global_variables("resnet_v2_50/logits"):
             variable.load(values[variable.op.name.rpartition("/")[2]], session)
         path = v1.train.Saver().save(session, str(tmp_path / "model.ckpt"))
-    agreeing, classes, cosine = agreement(path, images, preprocessing="none", image_size=224)
+    agreeing, classes, cosine = agreement(path, images, preprocessing="none", image_size=224, freeze=freeze)
     assert classes >= 20
     assert agreeing >= 0.99
     assert cosine >= 0.999

@@ -1,6 +1,6 @@
 """A network with its weights as constants: the part of its graph that the asked tensors need, and nothing else.
 
-With constants TensorFlow's optimizer folds batch norms into the convolutions before them and fuses what follows, once
+With constants batch norms fold into the convolutions before them, and TensorFlow's optimizer fuses what follows, once
 for all; the price is its time at the first run, a second or two for a ResNet-50. Pays for many images.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from tools.folding import fold_batch_norms
 from tools.machine import cores
 from tools.sessions import without_deprecation_notices
 
@@ -53,7 +54,7 @@ def freeze(session: v1.Session, outputs: Sequence[tf.Tensor], inputs: Sequence[t
 def import_frozen(
     graph_def: v1.GraphDef, inputs: Mapping[str, tf.Tensor], outputs: Sequence[str], *, split: bool = False
 ) -> list[tf.Tensor]:
-    """Imports what ``freeze`` returned into the current graph.
+    """Imports what ``freeze`` returned into the current graph, its batch norms folded.
 
     Args:
       graph_def: the graph.
@@ -65,6 +66,7 @@ def import_frozen(
     Returns:
       The outputs here.
     """
+    graph_def = fold_batch_norms(graph_def, outputs, depthwise=not _has_gpu())
     constants, ops = v1.GraphDef(), v1.GraphDef()
     for part in (constants, ops):
         part.versions.CopyFrom(graph_def.versions)
@@ -97,4 +99,8 @@ def worth_splitting(batch_size: int, threads: int | None = None) -> bool:
       threads: that the session may use; None for one a core.
     """
     several = (threads or cores()) > 1
-    return batch_size >= _WORTH_SPLITTING and several and not tf.config.list_physical_devices("GPU")
+    return batch_size >= _WORTH_SPLITTING and several and not _has_gpu()
+
+
+def _has_gpu() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
