@@ -843,7 +843,7 @@ def test_freezing_once_there_are_many(tiny_checkpoint, pictures, monkeypatch):
         assert "VarHandleOp" in {op.type for op in extractor._session.graph.get_operations()}
 
 
-@pytest.mark.parametrize(("num_images", "freeze"), [(1, False), (199, False), (200, None), (2500, True)])
+@pytest.mark.parametrize(("num_images", "freeze"), [(1, False), (199, False), (200, None), (999, None), (1000, True)])
 def test_what_pays(num_images, freeze):
     assert feature_extractor.freeze_for(num_images) is freeze
 

@@ -11,8 +11,6 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from tools.sessions import without_deprecation_notices
-
 __all__ = ["fold_batch_norms"]
 
 v1 = tf.compat.v1
@@ -34,8 +32,7 @@ def fold_batch_norms(graph_def: v1.GraphDef, outputs: Iterable[str], *, depthwis
     for node in graph_def.node:
         if folding.is_affine(node):
             folding.fold(node, depthwise)
-    with without_deprecation_notices():
-        return v1.graph_util.extract_sub_graph(folding.graph_def(), [name.partition(":")[0] for name in outputs])
+    return folding.needed(outputs)
 
 
 class _Folding:
@@ -78,8 +75,15 @@ class _Folding:
             return
         self._put(norm.name, "BiasAdd", [scaled.name, offset])
 
-    def graph_def(self) -> v1.GraphDef:
-        return v1.GraphDef(versions=self._versions, node=self._nodes.values())
+    def needed(self, outputs: list[str]) -> v1.GraphDef:
+        """The part of the graph, as it is now, that the outputs need."""
+        needed, waiting = set(), [name.partition(":")[0] for name in outputs]
+        while waiting:
+            name = waiting.pop()
+            if name not in needed:
+                needed.add(name)
+                waiting += (name.removeprefix("^").partition(":")[0] for name in self._nodes[name].input)
+        return v1.GraphDef(versions=self._versions, node=[node for name, node in self._nodes.items() if name in needed])
 
     def _convolution_before(self, norm: v1.NodeDef) -> tuple[v1.NodeDef | None, np.ndarray | float]:
         """The convolution whose output only the batch norm needs, and the bias added to it."""

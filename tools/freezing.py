@@ -67,27 +67,21 @@ def import_frozen(
       The outputs here.
     """
     graph_def = fold_batch_norms(graph_def, outputs, depthwise=not _has_gpu())
-    constants, ops = v1.GraphDef(), v1.GraphDef()
-    for part in (constants, ops):
-        part.versions.CopyFrom(graph_def.versions)
     replaced = {name.partition(":")[0] for name in inputs}
-    for node in graph_def.node:
-        if node.name not in replaced:
-            (constants if node.op == "Const" else ops).node.append(node)
-    names = [f"{node.name}:0" for node in constants.node]
-    weights = dict(zip(names, tf.graph_util.import_graph_def(constants, {}, names, name=""), strict=True))
-    used = {name if ":" in name else f"{name}:0" for node in ops.node for name in node.input}
-    weights = {name: tensor for name, tensor in weights.items() if name in used}
-
-    def network(batches: Mapping[str, tf.Tensor], scope: str) -> list[tf.Tensor]:
-        return tf.graph_util.import_graph_def(ops, {**weights, **batches}, outputs, name=scope)
-
+    for node in [node for node in graph_def.node if node.name in replaced]:
+        graph_def.node.remove(node)  # XLA would compile it too.
     if not split:
-        return network(inputs, "")
+        return tf.graph_util.import_graph_def(graph_def, inputs, outputs, name="")
     half = tf.shape(next(iter(inputs.values())))[0] // 2
     # TensorFlow's convolutions fail on an empty batch: of one image the first half is that image too, and dropped.
-    first = network({name: batch[: tf.maximum(half, 1)] for name, batch in inputs.items()}, "first_half")
-    second = network({name: batch[half:] for name, batch in inputs.items()}, "second_half")
+    first_half = {name: batch[: tf.maximum(half, 1)] for name, batch in inputs.items()}
+    second_half = {name: batch[half:] for name, batch in inputs.items()}
+    constants = [f"{node.name}:0" for node in graph_def.node if node.op == "Const"]
+    tensors = tf.graph_util.import_graph_def(graph_def, first_half, [*outputs, *constants], name="first_half")
+    first, weights = tensors[: len(outputs)], tensors[len(outputs) :]
+    others = v1.GraphDef(versions=graph_def.versions, node=[node for node in graph_def.node if node.op != "Const"])
+    inputs = second_half | dict(zip(constants, weights, strict=True))
+    second = tf.graph_util.import_graph_def(others, inputs, outputs, name="second_half")
     return [tf.concat([one[:half], other], axis=0) for one, other in zip(first, second, strict=True)]
 
 

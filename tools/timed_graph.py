@@ -96,7 +96,7 @@ def timed_graph(name: str, options: Options) -> Iterator[TimedGraph]:
     needed = guards.ancestors([target])
     ops = [op for op in graph.get_operations() if op in needed]
     _check_memory(least_memory(ops) + images.shape.num_elements() * images.dtype.size, name, options)
-    with v1.Session(graph=graph, config=_config(options)) as session:
+    with v1.Session(graph=graph, config=_config(options, frozen=options.freeze and not options.xla)) as session:
         _fill(session, options, seconds)
         feed_dict = {images: session.run(initial_images)} if options.feed else None
         operations = Counter(op.type for op in ops)
@@ -192,8 +192,8 @@ def _device(options: Options) -> contextlib.AbstractContextManager:
     return tf.device(f"/device:{kind.upper()}:{number or 0}")
 
 
-def _config(options: Options) -> v1.ConfigProto:
-    config = session_config(options.precision, threads=options.threads)
+def _config(options: Options, *, frozen: bool = False) -> v1.ConfigProto:
+    config = session_config(options.precision, frozen=frozen, threads=options.threads)
     # A few ops on integers and seeds have no kernel for a GPU.
     config.allow_soft_placement = True
     if (options.device or "").startswith("cpu"):

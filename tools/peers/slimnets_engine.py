@@ -25,7 +25,7 @@ def prepare(problem: Problem, name: str) -> Prepared:
       ValueError: if this machine has no use for the problem's precision.
     """
     images = problem.images()
-    config = session_config(problem.precision, threads=problem.threads)
+    config = session_config(problem.precision, frozen=True, threads=problem.threads)
     with tf.Graph().as_default() as graph:
         resident = resident_images(images.shape)
         (output,) = import_frozen(
