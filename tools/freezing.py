@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tools.folding import fold_batch_norms
 from tools.machine import cores
-from tools.sessions import without_deprecation_notices
+from tools.sessions import has_gpu, without_deprecation_notices
 
 __all__ = ["freeze", "import_frozen", "worth_splitting"]
 
@@ -66,7 +66,7 @@ def import_frozen(
     Returns:
       The outputs here.
     """
-    graph_def = fold_batch_norms(graph_def, outputs, depthwise=not _has_gpu())
+    graph_def = fold_batch_norms(graph_def, outputs, depthwise=not has_gpu())
     replaced = {name.partition(":")[0] for name in inputs}
     for node in [node for node in graph_def.node if node.name in replaced]:
         graph_def.node.remove(node)  # XLA would compile it too.
@@ -93,8 +93,4 @@ def worth_splitting(batch_size: int, threads: int | None = None) -> bool:
       threads: that the session may use; None for one a core.
     """
     several = (threads or cores()) > 1
-    return batch_size >= _WORTH_SPLITTING and several and not _has_gpu()
-
-
-def _has_gpu() -> bool:
-    return bool(tf.config.list_physical_devices("GPU"))
+    return batch_size >= _WORTH_SPLITTING and several and not has_gpu()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["PRECISIONS", "assign", "session_config", "supports_bfloat16", "without_deprecation_notices"]
+__all__ = ["PRECISIONS", "assign", "has_gpu", "session_config", "supports_bfloat16", "without_deprecation_notices"]
 
 v1 = tf.compat.v1
 
@@ -48,15 +48,14 @@ def session_config(
     # A second pass finds nothing more in these graphs, and takes a tenth of a second.
     rewrites.meta_optimizer_iterations = rewrites.ONE
     rewrites.disable_meta_optimizer = not optimize_graph
-    has_gpu = bool(tf.config.list_physical_devices("GPU"))
-    if frozen and not has_gpu:
+    if frozen and not has_gpu():
         rewrites.optimizers.extend(_PASSES_WHEN_FROZEN.get(precision, ()))
     if precision == "float32":
         return config
     if not optimize_graph:
         raise ValueError(f"precision={precision!r} is the graph optimizer's work: leave optimize_graph at True.")
     if precision == "float16":
-        if not has_gpu:
+        if not has_gpu():
             raise ValueError("precision='float16' needs a GPU, and TensorFlow finds none: use bfloat16 or float32.")
         rewrites.auto_mixed_precision = rewrites.ON
     else:
@@ -64,6 +63,11 @@ def session_config(
             raise ValueError("precision='bfloat16' needs a processor with AVX-512, and this one has none: use float32.")
         rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
     return config
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow finds a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def supports_bfloat16() -> bool:

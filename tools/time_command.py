@@ -14,6 +14,7 @@ from tools import machine
 from tools.graph_costs import new_kinds
 from tools.images import InputError
 from tools.progress import Advance, progress
+from tools.sessions import has_gpu
 from tools.time_options import Options, check
 from tools.time_report import print_report
 from tools.timed_graph import TimedGraph, timed_graph
@@ -111,7 +112,7 @@ def measure(net: str, options: Options, steps: int, burn_in: int) -> dict[str, A
       MemoryError: for a batch that does not fit.
       Exception: as ``timed_graph``.
     """
-    device = options.device or ("gpu" if tf.config.list_physical_devices("GPU") else "cpu")
+    device = options.device or ("gpu" if has_gpu() else "cpu")
     machine.reset_device_peak(device)
     try:
         with timed_graph(net, options) as timed:

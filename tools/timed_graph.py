@@ -18,7 +18,8 @@ from tools.freezing import freeze, import_frozen, worth_splitting
 from tools.graph_costs import flops, least_memory
 from tools.machine import available_memory
 from tools.peers.making import assign_random_weights, random_images
-from tools.sessions import session_config, without_deprecation_notices
+from tools.peers.resident import resident_variable
+from tools.sessions import has_gpu, session_config, without_deprecation_notices
 from tools.time_options import Options
 
 __all__ = ["TimedGraph", "timed_graph"]
@@ -91,7 +92,7 @@ def timed_graph(name: str, options: Options) -> Iterator[TimedGraph]:
         if options.feed:
             images, initial_images = v1.placeholder(tf.float32, shape), uniform_images()
         else:
-            images = _variable("images", uniform_images)
+            images = resident_variable("timed/images", uniform_images).read_value()
         target = _target(_compiled(build, images) if options.xla else build(images), options.mode)
     needed = guards.ancestors([target])
     ops = [op for op in graph.get_operations() if op in needed]
@@ -114,10 +115,10 @@ def _builder(network: Network, num_classes: int, options: Options) -> Callable[[
         net, end_points = network_fn(images)
         if not training:
             return [net if options.end_point is None else endpoint_info.resolve(options.end_point, end_points)[1]]
-        labels = _variable(
-            "labels",
+        labels = resident_variable(
+            "timed/labels",
             lambda: tf.random.stateless_uniform([options.batch_size], [_SEED, 1], 0, num_classes, tf.int64),
-        )
+        ).read_value()
         v1.losses.sparse_softmax_cross_entropy(labels, net)
         loss = v1.losses.get_total_loss()  # with the regularization losses
         if options.mode == "forward-backward":
@@ -149,18 +150,6 @@ def _frozen(
     # XLA compiles the whole as one.
     split = not options.xla and worth_splitting(options.batch_size, options.threads)
     return lambda images: import_frozen(graph_def, {"images:0": images}, [output.name], split=split)
-
-
-def _variable(name: str, initial_value: Callable[[], tf.Tensor]) -> tf.Tensor:
-    """What is on the device before a step begins: a local variable, which is none of the network's."""
-    variable = v1.get_variable(
-        f"timed/{name}",
-        initializer=initial_value,
-        trainable=False,
-        collections=[v1.GraphKeys.LOCAL_VARIABLES],
-        use_resource=True,
-    )
-    return tf.convert_to_tensor(variable)
 
 
 def _compiled(build: Callable[[tf.Tensor], list], images: tf.Tensor) -> list:
@@ -227,7 +216,7 @@ def _measured(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 def _check_memory(needed: int, name: str, options: Options) -> None:
     """Raises MemoryError before Linux ends the process; a GPU's memory is TensorFlow's, which says so itself."""
-    if tf.config.list_physical_devices("GPU") and not (options.device or "").startswith("cpu"):
+    if has_gpu() and not (options.device or "").startswith("cpu"):
         return
     available = available_memory()
     if available is not None and needed > available:

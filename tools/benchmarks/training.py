@@ -9,6 +9,7 @@ import tf_slim as slim
 
 from nets import resnet_v2
 from tools.benchmarks.figures import Figure, in_turns
+from tools.peers.resident import resident_variable
 from tools.sessions import session_config
 from tools.slim_reference import tf_slim_builder, tf_slim_scope
 
@@ -43,8 +44,9 @@ def _training_step(builder: Callable, scope: Callable, config: v1.ConfigProto) -
     generator = np.random.default_rng(0)
     with tf.Graph().as_default() as graph:
         v1.set_random_seed(0)
-        images = _on_the_device(generator.normal(size=[_BATCH_SIZE, 224, 224, 3]).astype(np.float32), "images")
-        labels = _on_the_device(generator.integers(0, 1001, [_BATCH_SIZE]), "labels")
+        values = generator.normal(size=[_BATCH_SIZE, 224, 224, 3]).astype(np.float32)
+        images = resident_variable("images", values).read_value()
+        labels = resident_variable("labels", generator.integers(0, 1001, [_BATCH_SIZE])).read_value()
         with scope():
             logits, _ = builder(images, 1001, is_training=True)
         v1.losses.sparse_softmax_cross_entropy(labels, tf.reshape(logits, [_BATCH_SIZE, 1001]))
@@ -55,11 +57,6 @@ def _training_step(builder: Callable, scope: Callable, config: v1.ConfigProto) -
     session = v1.Session(graph=graph, config=config)
     session.run(initializers)
     return lambda: session.run(train_op)
-
-
-def _on_the_device(value: np.ndarray, name: str) -> tf.Tensor:
-    local = [v1.GraphKeys.LOCAL_VARIABLES]
-    return v1.get_variable(name, initializer=value, trainable=False, collections=local, use_resource=True).read_value()
 
 
 def _images_per_second(step: Callable[[], None]) -> float:
