@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nets.endpoint_info import UnknownEndPointError
 from tools import peers
 from tools.peers import OURS, PeerError, processes, turns
 from tools.peers.layer_list import Layer, layers_of, same_padding
@@ -210,7 +211,7 @@ def test_problem_has_the_weights_of_a_checkpoint(tmp_path, tiny_checkpoint):
 
 
 def test_mistakes_in_a_problem_are_sentences(tmp_path):
-    with pytest.raises(PeerError, match="has no end point 'block9'; there is logits, "):
+    with pytest.raises(UnknownEndPointError, match="Unknown end point 'block9': did you mean block"):
         network_problem(tmp_path, "resnet_v2_tiny", batch_size=1, end_point="block9")
     with pytest.raises(PeerError, match="batch_size must be at least 1, and is 0"):
         network_problem(tmp_path, "resnet_v2_tiny", batch_size=0)
@@ -449,7 +450,7 @@ def agree(problem, names):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("end_point", ["logits", "predictions"])
+@pytest.mark.parametrize("end_point", ["logits", "predictions", "block2/unit_1"])
 def test_engines_agree_in_their_processes(tmp_path, end_point):
     agree(network_problem(tmp_path, "resnet_v2_tiny", batch_size=2, end_point=end_point), ["slim", "keras", "torch"])
 

@@ -77,6 +77,8 @@ def run(
         stopped = error
     record["interrupted"] = stopped is not None or record["nets"][-1]["interrupted"]
     print_report(record)
+    for result in record["nets"]:
+        _warn_if_busy(result)
     status = _finish(record, json_file, plot, "nets")
     if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
         raise stopped
@@ -179,14 +181,17 @@ def _steady(net: str, timed: TimedGraph, steps: int, burn_in: int) -> tuple[Timi
         except TimingInterrupted as stopped:
             timing, interrupted = stopped.timing, True
         other_load = load.cores()
-    cores = machine.cores()
-    if other_load is not None and other_load > _BUSY * cores:
+    return timing, other_load, interrupted
+
+
+def _warn_if_busy(result: dict[str, Any]) -> None:
+    cores, others = machine.cores(), result["other_load"]
+    if others is not None and others > _BUSY * cores:
         print(
-            f"slimnets: warning: While {net} was timed, other processes had {other_load:.1f} of {cores} cores: "
+            f"slimnets: warning: While {result['net']} was timed, other processes had {others:.1f} of {cores} cores: "
             "the figures are of a busy machine; repeat them on a quiet one.",
             file=sys.stderr,
         )
-    return timing, other_load, interrupted
 
 
 def rate_limited(advance: Advance, total: int) -> Callable[[int], None]:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import checkpoints
-from nets import guards, nets_factory
+from nets import endpoint_info, guards, nets_factory
 from tools.freezing import freeze
 from tools.machine import cores
 from tools.peers import PeerError
@@ -107,14 +107,15 @@ def network_problem(
       num_classes: None for the network's.
       checkpoint: where its weights are, as for ``checkpoints.restore``; None for random ones, and moving statistics
         that are those of the images under them.
-      end_point: what is computed: 'logits', or a name of the network's end points, such as 'predictions'.
+      end_point: what is computed: 'logits', or another name or alias of the network's end points.
       threads: that an engine may use; None for one a core.
       precision: of our own engine.
       seed: of images and weights.
 
     Raises:
-      PeerError: if the network has no such end point, or there is not one image.
-      ValueError: for an unknown network, a checkpoint that does not fit, or weights that no graph can hold.
+      PeerError: if there is not one image.
+      ValueError: for an unknown network or end point, a checkpoint that does not fit, or weights that no graph can
+        hold.
     """
     network = nets_factory.get_network(net)
     num_classes = network.num_classes if num_classes is None else num_classes
@@ -124,21 +125,19 @@ def network_problem(
         size = network.image_size if image_size is None else image_size
         images = v1.placeholder(tf.float32, [None, size, size, network.channels], name="images")
         logits, end_points = nets_factory.get_network_fn(net, num_classes)(images)
-        # By the name that the networks share; the end point of that name has the network's scope in its own.
-        named = {"logits": logits, **end_points}
-        if end_point not in named:
-            raise PeerError(f"{net} has no end point {end_point!r}; there is {', '.join(named)}.")
+        # Not all networks have an end point of that alias.
+        output = logits if end_point == "logits" else endpoint_info.resolve(end_point, end_points)[1]
         count = max(batch_size, _IMAGES_OF_STATISTICS)
         values = random_images([count, *images.shape[1:]], network.preprocessing, seed)
         if checkpoint is not None:
             checkpoints.restore(session, checkpoint)
         else:
-            assign_random_weights(session, images, named[end_point], values, seed)
+            assign_random_weights(session, images, output, values, seed)
         return make_problem(
             folder,
             session,
             images,
-            named[end_point],
+            output,
             values[:batch_size],
             net=net,
             num_classes=num_classes,
