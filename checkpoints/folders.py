@@ -1,12 +1,14 @@
-"""Folders that appear once they are complete."""
+"""Folders and files that appear once they are complete, and are on the disk by then."""
 
+import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["new_folder"]
+__all__ = ["new_folder", "write_once", "write_whole"]
 
 
 @contextmanager
@@ -28,7 +30,57 @@ def new_folder(output: str | Path) -> Iterator[Path]:
     try:
         yield folder
         folder.chmod(0o755)
+        for parent, _, names in os.walk(folder):
+            for name in names:
+                _flush(Path(parent, name))
+            _flush(Path(parent))
         folder.rename(output)
+        _flush(output.parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes or replaces a file."""
+    temporary = _temporary(path, text)
+    try:
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _flush(path.parent)
+
+
+def write_once(path: Path, text: str) -> None:
+    """Writes a file, unless it is there: of several processes that do, the first one has its way."""
+    temporary = _temporary(path, text)
+    try:
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(temporary)
+    finally:
+        temporary.unlink()
+    _flush(path.parent)
+
+
+def _temporary(path: Path, text: str) -> Path:
+    """A file beside ``path`` with a text, ``.NAME.*.incomplete``."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".incomplete", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(descriptor)
+        Path(name).chmod(0o644)
+    except BaseException:
+        Path(name).unlink()
+        raise
+    return Path(name)
+
+
+def _flush(path: Path) -> None:
+    """Has a file, or a folder's names, written to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -5,6 +5,7 @@ Pillow decodes. The weights are random: see conftest.py.
 """
 
 import csv
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -31,7 +32,8 @@ from tools import feature_extractor
 from tools.cli import main
 from tools.feature_extractor import FeatureExtractor
 from tools.features import extract, load
-from tools.images import ImageError, InputError
+from tools.images import ImageError
+from tools.inputs import InputError
 
 v1 = tf.compat.v1
 
@@ -214,17 +216,24 @@ def test_index(cli, tmp_path, tiny_checkpoint, pictures):
     cli(*features_arguments(tiny_checkpoint, tmp_path / "out", pictures[::-1], batch_size=3))
     with (tmp_path / "out" / "index.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))
-    assert rows[0] == ["row", "path", "status", "error", "width", "height"]
+    assert rows[0] == ["row", "path", "status", "error", "width", "height", "label"]
     for i, (row, path) in enumerate(zip(rows[1:], pictures[::-1], strict=True)):
         with Image.open(path) as image:
-            assert row == [str(i), path, "ok", "", str(image.width), str(image.height)]
+            assert row == [str(i), path, "ok", "", str(image.width), str(image.height), ""]
 
 
 def test_run_record(cli, tmp_path, checkpoint, pictures):
     files = [checkpoint] if checkpoint.is_file() else sorted(checkpoint.parent.glob(f"{checkpoint.name}.*"))
     options = {"end_points": f"{SCOPE}/block3,logits", "batch_size": 5, "image_size": 48}
     cli(*features_arguments(os.path.relpath(checkpoint), tmp_path / "out", pictures, **options))
-    assert json.loads((tmp_path / "out" / "run.json").read_text()) == {
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    seconds = run.pop("seconds")
+    assert run.pop("images_per_second") == 8 / seconds
+    assert run == {
+        "inputs": {
+            "images": 8,
+            "sha256": hashlib.sha256("".join(f"{path}\0" for path in pictures).encode()).hexdigest(),
+        },
         "checkpoint": {
             "path": str(checkpoint.resolve()),
             "format": "V1" if checkpoint.is_file() else "V2",
@@ -244,6 +253,9 @@ def test_run_record(cli, tmp_path, checkpoint, pictures):
         "pool": "none",
         "precision": "float32",
         "batch_size": 5,
+        "format": "npy",
+        "dtype": "float32",
+        "shards": 1,
         "warnings": [
             "The weights go with preprocessing inception at 32, and inception at 48 was asked for: features and "
             "classes will be worse, unless the weights were trained so."
@@ -256,7 +268,8 @@ def test_run_record(cli, tmp_path, checkpoint, pictures):
             "python": platform.python_version(),
             "tensorflow": tf.__version__,
         },
-        "counts": {"images": 8, "done": 8, "failed": 0},
+        "counts": {"images": 8, "done": 8, "failed": 0, "reasons": {}},
+        "resumed_from": 0,
     }
 
 
@@ -317,11 +330,12 @@ def test_failed_images(cli, tmp_path, tiny_checkpoint, pictures):
     assert stdout == f"6 images done, 2 failed: {tmp_path / 'out'}\n"
     assert "slimnets: error" not in stderr
     features = load(tmp_path / "out")
-    assert features.run["counts"] == {"images": 8, "done": 6, "failed": 2}
+    reasons = {"the image cannot be decoded": 1, "the file is not an image of a known format": 1}
+    assert features.run["counts"] == {"images": 8, "done": 6, "failed": 2, "reasons": reasons}
     assert [row.row for row in features.index if row.status == "failed"] == failed
     assert [row.row for row in features.index if row.status == "ok"] == [0, 1, 3, 4, 6, 7]
     assert "cannot be decoded" in features.index[2].error
-    assert features.index[5] == (5, str(text), "failed", "the file is not an image of a known format", None, None)
+    assert features.index[5] == (5, str(text), "failed", "the file is not an image of a known format", None, None, "")
     array = features.arrays["global_pool"]
     assert np.isnan(array[failed]).all()
     cli(*features_arguments(tiny_checkpoint, tmp_path / "all", pictures, batch_size=4))
@@ -336,7 +350,7 @@ def test_list_with_missing_files(cli, tmp_path, tiny_checkpoint, pictures):
     status, stdout, _ = cli(*features_arguments(tiny_checkpoint, tmp_path / "out", [f"@{tmp_path}/list.txt"]))
     assert (status, stdout) == (1, f"2 images done, 1 failed: {tmp_path / 'out'}\n")
     features = load(tmp_path / "out")
-    assert features.index[1] == (1, f"{tmp_path}/gone.png", "failed", "there is no such file", None, None)
+    assert features.index[1] == (1, f"{tmp_path}/gone.png", "failed", "there is no such file", None, None, "")
     assert np.isnan(features.arrays["global_pool"]).all(axis=1).tolist() == [False, True, False]
 
 
@@ -561,7 +575,7 @@ def test_output_under_a_file(cli, tmp_path, tiny_checkpoint, pictures):
     output = tmp_path / "file" / "out"
     status, stdout, stderr = cli(*features_arguments(tiny_checkpoint, output, pictures))
     assert (status, stdout) == (1, "")
-    assert stderr.splitlines()[-1].startswith(f"slimnets: error: The output folder {output} cannot be made (")
+    assert stderr.splitlines()[-1].startswith(f"slimnets: error: {output} cannot be written (")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -593,12 +607,12 @@ def test_nothing_is_left_of_a_run_that_fails_in_between(tmp_path, tiny_checkpoin
     with FeatureExtractor(tiny_checkpoint, ["global_pool"], batch_size=2) as extractor:
         batches = extractor.batches
 
-        def failing(paths):
-            yield next(batches(paths))
-            raise OSError("No space left on device")
+        def failing(*arguments):
+            yield next(batches(*arguments))
+            raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(extractor, "batches", failing)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(InputError, match="cannot be written"):
             extract(pictures, tmp_path / "out", extractor)
     assert list(tmp_path.iterdir()) == []
 

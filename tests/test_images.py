@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tools.images import IMAGE_SUFFIXES, ImageError, InputError, decode, list_images
+from tools.images import IMAGE_SUFFIXES, ImageError, decode
+from tools.inputs import InputError
+from tools.inputs.opening import open_inputs
 
 ORIENTATION = 0x0112
 
@@ -31,6 +33,12 @@ SIDES = {
 
 # Of broken EXIF data, or of size: the command ignores them.
 PILLOWS_WARNINGS = r"ignore:::PIL\..*"
+
+
+def names_of(inputs):
+    """The names of the pictures that inputs stand for, in their order."""
+    opened = open_inputs(inputs)
+    return [opened.name(i) for i in range(len(opened))]
 
 
 def noise(*shape, seed=0):
@@ -422,8 +430,14 @@ def under(folder, *names):
 
 def test_folder_is_searched_and_sorted(folder):
     expected = under(folder, "a.JPG", "a/e.webp", "b.png", "m.png/f.gif", "z/c.jpeg", "z/deep/d.TIFF")
-    assert list_images([folder]) == sorted(expected)
-    assert list_images([str(folder)]) == sorted(expected)
+    assert names_of([folder]) == sorted(expected)
+    assert names_of([str(folder)]) == sorted(expected)
+    assert names_of([f"{folder}/"]) == sorted(expected)
+
+
+def test_the_current_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder / "z")
+    assert names_of(["."]) == names_of([""]) == ["c.jpeg", "deep/d.TIFF"]
 
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
@@ -431,13 +445,13 @@ def test_suffixes_in_both_cases(tmp_path, suffix):
     names = [f"a{suffix}", f"b{suffix.upper()}", f"c{suffix.capitalize()}"]
     for name in (*names, f"d{suffix}x", suffix[1:]):
         (tmp_path / name).write_bytes(b"")
-    assert list_images([tmp_path]) == under(tmp_path, *names)
+    assert names_of([tmp_path]) == under(tmp_path, *names)
 
 
 def test_order_and_repetitions_are_kept(folder):
     given = under(folder, "z/c.jpeg", "notes.txt", "b.png", "z/c.jpeg")
-    assert list_images(given) == given
-    both = list_images([folder / "z", folder / "b.png", folder / "a"])
+    assert names_of(given) == given
+    both = names_of([folder / "z", folder / "b.png", folder / "a"])
     assert both == under(folder, "z/c.jpeg", "z/deep/d.TIFF", "b.png", "a/e.webp")
 
 
@@ -447,8 +461,8 @@ def test_list(folder, tmp_path, encoding):
     text = f"{folder}/z/c.jpeg\n\n  {folder}/größe.png \r\nmissing.png\n{folder}/a.JPG"
     (tmp_path / "list.txt").write_bytes(text.encode(encoding))
     listed = [*under(folder, "z/c.jpeg", "größe.png"), "missing.png", *under(folder, "a.JPG")]
-    assert list_images([f"@{tmp_path}/list.txt"]) == listed
-    mixed = list_images([folder / "b.png", f"@{tmp_path}/list.txt", folder / "a"])
+    assert names_of([f"@{tmp_path}/list.txt"]) == listed
+    mixed = names_of([folder / "b.png", f"@{tmp_path}/list.txt", folder / "a"])
     assert mixed == [*under(folder, "b.png"), *listed, *under(folder, "a/e.webp")]
 
 
@@ -461,21 +475,21 @@ def test_list_that_is_none(tmp_path, content, match):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=match) as error:
-        list_images([f"@{path}"])
+        names_of([f"@{path}"])
     assert str(path) in str(error.value)
 
 
 def test_missing_input(folder):
     with pytest.raises(InputError, match=r"no file or folder .*nowhere\.png"):
-        list_images([folder / "b.png", folder / "nowhere.png"])
+        names_of([folder / "b.png", folder / "nowhere.png"])
 
 
 def test_folder_without_images(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InputError, match=r"No images found in .*\.bmp, \.gif"):
-        list_images([tmp_path])
+        names_of([tmp_path])
 
 
 def test_no_inputs():
     with pytest.raises(InputError, match="No images"):
-        list_images([])
+        names_of([])

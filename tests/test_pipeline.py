@@ -6,6 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from nets.preprocessing import preprocess, scaled_size
+from tools.inputs.files import PictureFiles
 from tools.pipeline import ImagePipeline
 
 v1 = tf.compat.v1
@@ -35,7 +36,7 @@ def test_batches(files, name):
     """In the order of the files, filled up; a file that has failed takes its row."""
     with tf.Graph().as_default(), v1.Session() as session:
         pipeline = ImagePipeline(name, 16)
-        batches = list(pipeline.batches(session, pipeline.images, files, 3))
+        batches = list(pipeline.batches(session, pipeline.images, PictureFiles(files), range(8), 3))
     assert [len(statuses) for statuses, _ in batches] == [3, 3, 2]
     statuses = [status for some, _ in batches for status in some]
     images = np.concatenate([some for _, some in batches])
@@ -55,7 +56,7 @@ def test_nothing_is_decoded_without_end(files, monkeypatch):
     monkeypatch.setattr("tools.pipeline.decode", lambda path: decoded.append(path) or noise(16, 16, 3))
     with tf.Graph().as_default(), v1.Session() as session:
         pipeline = ImagePipeline("none", 16)
-        batches = pipeline.batches(session, pipeline.images, ["a.png"] * 1000, 4)
+        batches = pipeline.batches(session, pipeline.images, PictureFiles(["a.png"] * 1000), range(1000), 4)
         next(batches)
         session.run(tf.no_op())
         batches.close()

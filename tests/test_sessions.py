@@ -9,7 +9,7 @@ from nets import nets_factory
 from tools import sessions
 from tools.demo import CHECKPOINT, HELD_OUT
 from tools.feature_extractor import FeatureExtractor
-from tools.images import list_images
+from tools.inputs.opening import open_inputs
 from tools.peers.making import assign_random_weights
 from tools.sessions import session_config, supports_bfloat16
 
@@ -65,7 +65,7 @@ def agreement(checkpoint, images, **options):
 @needs_bfloat16
 @pytest.mark.parametrize("freeze", [False, True])
 def test_bfloat16_on_digits(freeze):
-    agreeing, classes, cosine = agreement(CHECKPOINT, list_images([HELD_OUT]), freeze=freeze)
+    agreeing, classes, cosine = agreement(CHECKPOINT, open_inputs([HELD_OUT]), freeze=freeze)
     assert classes == 10
     assert agreeing >= 0.99
     assert cosine >= 0.999

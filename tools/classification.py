@@ -10,7 +10,8 @@ import numpy as np
 from checkpoints.labels import labels_for, read_labels
 from nets.endpoint_info import UnknownEndPointError
 from tools.feature_extractor import FeatureExtractor, freeze_for
-from tools.images import list_images
+from tools.inputs import Inputs
+from tools.inputs.opening import open_inputs
 from tools.progress import progress
 from tools.tables import print_table
 
@@ -37,17 +38,17 @@ class Classification(NamedTuple):
 
 
 def classify(
-    paths: Sequence[str], extractor: FeatureExtractor, labels: Sequence[str], top: int = 5
+    pictures: Inputs | Sequence[str], extractor: FeatureExtractor, labels: Sequence[str], top: int = 5
 ) -> Iterator[Classification]:
     """Yields the ``top`` most probable classes of each image file, in their order.
 
     Args:
-      paths: of the files.
+      pictures: inputs, or paths of image files.
       extractor: of the end point 'predictions'.
       labels: a name for each of its classes.
       top: how many; at most as there are classes.
     """
-    for batch in extractor.batches(paths):
+    for batch in extractor.batches(pictures):
         for status, probabilities in zip(batch.statuses, batch.features[_END_POINT], strict=True):
             error = status.error
             if error is None and not np.isfinite(probabilities).all():
@@ -63,9 +64,9 @@ def classify(
 
 def run(inputs: Sequence[str], *, top: int, labels: str | None, as_json: bool, **options: Any) -> int:
     """The command: prints the classes, and returns the exit status; ``options`` are those of ``FeatureExtractor``."""
-    paths = list_images(inputs)
+    pictures = open_inputs(inputs)
     try:
-        extractor = FeatureExtractor(end_points=[_END_POINT], **options, freeze=freeze_for(len(paths)))
+        extractor = FeatureExtractor(end_points=[_END_POINT], **options, freeze=freeze_for(len(pictures)))
     except UnknownEndPointError:
         sentence = f"{options['checkpoint']} has no logits to classify by: give a checkpoint that has its classes."
         if options["num_classes"] == 0:
@@ -84,8 +85,8 @@ def run(inputs: Sequence[str], *, top: int, labels: str | None, as_json: bool, *
             file=sys.stderr,
         )
         results = []
-        with progress("classify", len(paths), "images") as advance:
-            for result in classify(paths, extractor, names, top):
+        with progress("classify", len(pictures), "images") as advance:
+            for result in classify(pictures, extractor, names, top):
                 results.append(result)
                 advance(1)
     if as_json:

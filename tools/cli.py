@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_download,
         _add_inspect,
         _add_features,
+        _add_merge,
         _add_classify,
         _add_time,
         _add_demo,
@@ -203,11 +204,30 @@ def _add_restoration(parser: argparse.ArgumentParser) -> None:
 
 def _add_features(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("features", help="named features of images, from a checkpoint")
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a folder, or @list.txt")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="an image, a folder, a TFRecord file, a .tar, or @list.txt"
+    )
     parser.add_argument(
         "--end-points", required=True, metavar="NAME[,NAME...]", help="names or aliases, as `slimnets nets NAME` lists"
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="a new or empty folder, or what the same command left in one"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="give up what an earlier command left in it")
+    parser.add_argument("--format", default="npy", metavar="NAME", help="npy, parquet or tfrecord (default npy)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="of what is stored (default float32)"
+    )
+    parser.add_argument(
+        "--shards", type=_positive, metavar="N", help="cut the work into N folders (default one for 8,192 images)"
+    )
+    parser.add_argument("--shard-index", type=_count, metavar="I", help="make this one alone, from 0 to N - 1")
+    parser.add_argument(
+        "--distributor", choices=("local", "ray"), default="local", help="who makes the shards (default local)"
+    )
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes or Ray actors (default 1)")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="of each; otherwise one a core for all")
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster to join")
     parser.add_argument(
         "--pool", choices=("none", "mean", "max"), default="none", help="reduce height and width (default none)"
     )
@@ -216,11 +236,24 @@ def _add_features(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_features(arguments: argparse.Namespace) -> int:
-    from tools.features import run
+    from tools.features_command import run
 
     options = vars(arguments)
     del options["run"]
     return run(**{**options, "end_points": [name.strip() for name in arguments.end_points.split(",")]})
+
+
+def _add_merge(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("merge", help="the shards of `slimnets features` as one")
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="with shards of one job, together all of them")
+    parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
+    parser.set_defaults(run=_run_merge)
+
+
+def _run_merge(arguments: argparse.Namespace) -> int:
+    from tools.merging import run
+
+    return run(arguments.folders, arguments.output)
 
 
 def _add_classify(commands: argparse._SubParsersAction) -> None:

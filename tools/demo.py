@@ -14,7 +14,8 @@ from PIL import Image
 import checkpoints
 from tools import features
 from tools.feature_extractor import FeatureExtractor
-from tools.images import InputError, decode
+from tools.images import decode
+from tools.inputs import InputError
 from tools.networks import print_network
 
 __all__ = ["Digits", "digits", "errors", "nearest", "run"]

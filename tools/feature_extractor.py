@@ -24,6 +24,8 @@ from nets.preprocessing import check_preprocessing, preprocess
 from tools.freezing import freeze as frozen_graph
 from tools.freezing import import_frozen, worth_splitting
 from tools.images import ImageError
+from tools.inputs import Inputs
+from tools.inputs.files import PictureFiles
 from tools.network_choice import NetworkChoice, NetworkFn, choose_network
 from tools.pipeline import ImagePipeline, ImageStatus
 from tools.sessions import session_config
@@ -71,6 +73,7 @@ class FeatureExtractor:
         ResNet-50 gives back in less than 1,000 images, and nine times the memory of its weights. None: once a call
         brings so many images. False: never, nor is the graph optimized, for the soonest start; unless the precision
         needs it.
+      threads: that decode, and that compute; None for one a core.
 
     Raises:
       CheckpointError: if the checkpoint cannot be read, or does not fit the network.
@@ -98,6 +101,7 @@ class FeatureExtractor:
         checkpoint_dir: str | Path | None = None,
         pool: str = "none",
         freeze: bool | None = None,
+        threads: int | None = None,
     ) -> None:
         if isinstance(end_points, str) or not end_points:
             raise ValueError(f"end_points must be a list of at least one name, and is {end_points!r}.")
@@ -111,6 +115,7 @@ class FeatureExtractor:
         self.batch_size = batch_size
         self.precision = precision
         self.pool = pool
+        self.threads = threads
         self.exclude = [exclude] if isinstance(exclude, str) else list(exclude)
         self.ema = ema
         choice = choose_network(self.reader, net, num_classes, image_size, preprocessing, scope)
@@ -121,7 +126,8 @@ class FeatureExtractor:
         self._channels = choice.channels if self.preprocessing == "none" else 3
         self._freezes_for_many = freeze is None
         # The lower precisions are the optimizer's work.
-        config = session_config(precision, optimize_graph=freeze is not False or precision != "float32")
+        optimize = freeze is not False or precision != "float32"
+        config = session_config(precision, optimize_graph=optimize, threads=threads)
         graph = tf.Graph()
         with graph.as_default():
             self._images = self._input()
@@ -153,7 +159,7 @@ class FeatureExtractor:
         if self._channels != 3:
             shape = [None, self.image_size, self.image_size, self._channels]
             return v1.placeholder(tf.float32, shape, name="images")
-        self._pipeline = ImagePipeline(self.preprocessing, self.image_size)
+        self._pipeline = ImagePipeline(self.preprocessing, self.image_size, self.threads)
         batch = self._pipeline.images
         return v1.placeholder_with_default(batch, batch.shape, name="images")
 
@@ -175,11 +181,13 @@ class FeatureExtractor:
         with graph.as_default():
             images = self._input()
             outputs = [tensor.name for tensor in self._features.values()]
-            split = worth_splitting(self.batch_size)
+            split = worth_splitting(self.batch_size, self.threads)
             tensors = import_frozen(graph_def, {self._images.name: images}, outputs, split=split)
         self._images = images
         self._features = dict(zip(self._features, tensors, strict=True))
-        self._session = v1.Session(graph=graph, config=session_config(self.precision, frozen=True))
+        self._session = v1.Session(
+            graph=graph, config=session_config(self.precision, frozen=True, threads=self.threads)
+        )
         self._freezes_for_many = False
 
     def _check_excluded(self) -> None:
@@ -200,11 +208,11 @@ class FeatureExtractor:
         """From the end points' names to the shapes of one image's features."""
         return {name: tuple(tensor.shape.as_list()[1:]) for name, tensor in self._features.items()}
 
-    def __call__(self, images: np.ndarray | Sequence[str | Path]) -> dict[str, np.ndarray]:
+    def __call__(self, images: np.ndarray | Inputs | Sequence[str | Path]) -> dict[str, np.ndarray]:
         """Computes the features of images.
 
         Args:
-          images: uint8 [N, height, width, 3] (float with preprocessing 'none'), or a sequence of paths.
+          images: uint8 [N, height, width, 3] (float with preprocessing 'none'); or as for ``batches``.
 
         Returns:
           From the end points' names, as they were asked for, to float32 [N, ...].
@@ -215,7 +223,7 @@ class FeatureExtractor:
         """
         if isinstance(images, str | Path):
             raise ValueError(f"images must be an array or a list of paths, and is the path {images}: give a list.")
-        if not isinstance(images, np.ndarray):
+        if not isinstance(images, np.ndarray | Inputs):
             images = list(images)  # which may be an iterator, to be gone through once
         if isinstance(images, list) and any(isinstance(image, np.ndarray) for image in images):
             raise ValueError("images is a list of arrays: stack them into one, np.stack(images).")
@@ -266,20 +274,27 @@ class FeatureExtractor:
             preprocessed = preprocess(pictures, self.preprocessing, self.image_size)
         return v1.Session(graph=graph), pictures, preprocessed
 
-    def batches(self, paths: Iterable[str | Path]) -> Iterator[FeatureBatch]:
-        """Computes the features of image files, a batch at a time, in their order.
+    def batches(
+        self, pictures: Inputs | Iterable[str | Path], rows: range | None = None, batch_size: int | None = None
+    ) -> Iterator[FeatureBatch]:
+        """Computes the features of pictures, a batch at a time, in their order.
 
-        All batches are computed at one size (``batch_size``, or the number of files where there are fewer), the last
-        one filled up with zeros, so that a row does not depend on how many come after it. The files of the next
-        batches are decoded while one is computed.
+        All batches are computed at one size, the last one filled up with zeros, so that a row does not depend on how
+        many come after it. The pictures of the next batches are decoded while one is computed.
+
+        Args:
+          pictures: inputs, as ``tools.inputs.opening.open_inputs`` gives them, or paths of image files.
+          rows: which of them; None for all.
+          batch_size: None for the extractor's, or the number of pictures where there are fewer.
         """
-        paths = [str(path) for path in paths]
         if self._channels != 3:
             raise ValueError(f"Files are decoded to 3 channels, and {self.net} takes {self._channels}: give arrays.")
-        self._freeze_for(len(paths))
-        size = min(self.batch_size, len(paths))
+        inputs = pictures if isinstance(pictures, Inputs) else PictureFiles([str(path) for path in pictures])
+        rows = range(len(inputs)) if rows is None else rows
+        self._freeze_for(len(inputs))
+        size = min(self.batch_size, len(rows)) if batch_size is None else batch_size
         with self._memory_suffices():
-            for statuses, fetched in self._pipeline.batches(self._session, self._features, paths, size):
+            for statuses, fetched in self._pipeline.batches(self._session, self._features, inputs, rows, size):
                 failed = [row for row, status in enumerate(statuses) if status.error is not None]
                 rows = {name: array[: len(statuses)] for name, array in fetched.items()}
                 for array in rows.values():

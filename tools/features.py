@@ -1,223 +1,236 @@
-"""``slimnets features``: from a checkpoint and images to named features in a folder, and back from there."""
+"""Named features of pictures in a folder: made there from a checkpoint, and read back from there."""
 
-import csv
-import importlib.metadata
-import json
-import platform
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from checkpoints.folders import new_folder
-from tools.feature_extractor import FeatureExtractor, freeze_for
-from tools.images import InputError, list_images
-from tools.pipeline import ImageStatus
-from tools.progress import progress
+from tools.feature_extractor import FeatureExtractor
+from tools.feature_files import IndexRow, Rows, get_format
+from tools.feature_files.lazy import LazyArray, LazyIndex
+from tools.feature_jobs import FeatureJob, check_end_points, is_temporary
+from tools.feature_records import (
+    RUN,
+    describe_run,
+    is_complete,
+    is_done,
+    is_ours,
+    layout_of,
+    read_record,
+    shard_bounds,
+    shard_folder,
+    shards_for,
+)
+from tools.inputs import InputError, Inputs
+from tools.inputs.opening import open_inputs
+from tools.progress import Advance, progress
 
-__all__ = ["Features", "IndexRow", "Summary", "check_output", "extract", "load", "run"]
-
-_INDEX, _RUN = "index.csv", "run.json"
-
-# The names of files are bytes, and not all of them UTF-8.
-_CSV_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
+__all__ = ["Features", "Summary", "begin", "check_output", "extract", "load", "make_here", "make_shards", "open_shards"]
 
 
-class IndexRow(NamedTuple):
-    """One input: row ``row`` of every array; ``status`` is 'ok', or 'failed' for the reason ``error``."""
-
-    row: int
-    path: str
-    status: str
-    error: str
-    width: int | None
-    height: int | None
+# Shards whose files stay open.
+_OPEN = 8
 
 
 class Features(NamedTuple):
     """The features in a folder.
 
-    arrays: from the end points' aliases to float32 [N, ...], mapped from the files and not read yet.
+    arrays: from the end points' aliases to [N, ...], not read yet: mapped from a file, or a ``LazyArray``.
     index: one row an input.
-    run: what made them: checkpoint, network, end points, preprocessing, versions, counts.
+    run: what made them: inputs, checkpoint, network, end points, preprocessing, versions, counts.
     """
 
-    arrays: dict[str, np.ndarray]
-    index: list[IndexRow]
+    arrays: dict[str, np.ndarray | LazyArray]
+    index: Sequence[IndexRow]
     run: dict[str, Any]
 
 
 class Summary(NamedTuple):
-    """Images done and failed, and the folder that holds the features."""
+    """What a run has done, of the shards that it was to make.
+
+    done, failed, reasons: images, those that were there before included; failed ones also by their reasons.
+    resumed_from: images that were there before.
+    made: images that this run has done itself, and the seconds that it took.
+    waiting: shards that another process is at.
+    complete: whether all shards of the job are there.
+    """
 
     done: int
     failed: int
     output: Path
+    reasons: dict[str, int]
+    resumed_from: int
+    made: int
+    seconds: float
+    waiting: tuple[int, ...]
+    complete: bool
 
 
-def extract(inputs: Sequence[str | Path], output: str | Path, extractor: FeatureExtractor) -> Summary:
-    """Writes the features of images to a folder: ``<alias>.npy`` for each end point, ``index.csv``, ``run.json``.
+def extract(
+    inputs: Inputs | Sequence[str | Path],
+    output: str | Path,
+    extractor: FeatureExtractor,
+    *,
+    format: str = "npy",
+    dtype: str = "float32",
+    shards: int | None = None,
+    shard_index: int | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """Writes the features of pictures to a folder, all at once or shard by shard; goes on where it was stopped.
 
-    The folder appears once it is complete: an interrupted run leaves nothing.
+    One shard is a folder that appears once it is complete: ``<alias>.npy`` for each end point and ``index.csv``, or
+    what the format has, and ``run.json``. Several are a folder each, in one with ``manifest.json`` and ``run.json``.
 
     Args:
-      inputs: image files, folders and lists, as for ``list_images``.
-      output: a folder that does not exist yet, or is empty.
+      inputs: as ``open_inputs`` gives them, or takes them.
+      output: a folder that does not exist yet, is empty, or holds what an earlier call has done of the same.
       extractor: computes the features.
+      format: 'npy', 'parquet' or 'tfrecord'.
+      dtype: 'float32', or 'float16' for half the space.
+      shards: how many; None for what was begun with, or else one for 8,192 images.
+      shard_index: of the only one to make; None for all.
+      overwrite: gives up what is there of an earlier call.
 
     Raises:
-      InputError: if there are no images, or the folder is not empty.
+      InputError: if there are no images, the folder holds something else, or it cannot be written.
     """
+    inputs = inputs if isinstance(inputs, Inputs) else open_inputs(inputs)
+    job = begin(inputs, output, extractor, format=format, dtype=dtype, shards=shards, overwrite=overwrite)
+    return make_shards(job, shard_index, functools.partial(make_here, job, extractor))
+
+
+def begin(
+    inputs: Inputs,
+    output: str | Path,
+    extractor: FeatureExtractor,
+    *,
+    format: str,
+    dtype: str,
+    shards: int | None,
+    overwrite: bool,
+    at_least: int = 1,
+) -> FeatureJob:
+    """The job of ``extract``, nothing made yet but what was there; ``at_least`` shards, if it is not said how many."""
     output = Path(output)
-    check_output(output)
-    paths = list_images(inputs)
-    files = _file_names(extractor)
-    statuses: list[ImageStatus] = []
-    with _new_folder(output) as folder, ExitStack() as stack:
-        arrays = {
-            name: stack.enter_context(_NpyWriter(folder / file, (len(paths), *extractor.shapes[name])))
-            for name, file in files.items()
-        }
-        advance = stack.enter_context(progress("features", len(paths), "images"))
-        for batch in extractor.batches(paths):
-            for name, array in batch.features.items():
-                arrays[name].append(array)
-            statuses.extend(batch.statuses)
-            advance(len(batch.statuses))
-        failed = sum(status.error is not None for status in statuses)
-        _write_index(folder / _INDEX, statuses)
-        run = _run_record(extractor, counts={"images": len(paths), "done": len(paths) - failed, "failed": failed})
-        (folder / _RUN).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-    return Summary(len(paths) - failed, failed, output)
+    check_output(output, overwrite=overwrite)
+    check_end_points(extractor)
+    there = None if overwrite else read_record(output)
+    if shards is None:
+        shards = shards_for(len(inputs), extractor.batch_size, at_least) if there is None else there["shards"]
+    record = describe_run(extractor, inputs, format=format, dtype=dtype, shards=shards)
+    return FeatureJob(output, inputs, record, overwrite=overwrite)
 
 
-def check_output(output: Path) -> None:
-    """Raises InputError if features cannot be written to ``output``: it is a file, or holds something."""
+def make_shards(job: FeatureJob, shard_index: int | None, make: Callable[[Sequence[int], Advance], object]) -> Summary:
+    """Has the shards of a job made that are not done yet, and sums up.
+
+    Args:
+      job: says which.
+      shard_index: of the only one to make; None for all.
+      make: is given their numbers, and the function to call with the number of images whenever some are done.
+    """
+    if shard_index is not None and not 0 <= shard_index < job.shards:
+        raise InputError(f"There is no shard {shard_index}: there are {job.shards}, and the first one is 0.")
+    chosen = range(job.shards) if shard_index is None else [shard_index]
+    before = job.counts(chosen)
+    missing = [shard for shard in chosen if not job.is_done(shard)]
+    made = 0
+    start = time.perf_counter()
+    if missing:
+        with progress("features", sum(len(job.rows(shard)) for shard in missing), "images") as advance:
+
+            def count(images: int) -> None:
+                nonlocal made
+                made += images
+                advance(images)
+
+            make(missing, count)
+    seconds = time.perf_counter() - start
+    complete = job.finish(before.images)
+    counts = job.counts(chosen)
+    waiting = tuple(shard for shard in chosen if not job.is_done(shard))
+    return Summary(
+        counts.done, counts.failed, job.output, counts.reasons, before.images, made, seconds, waiting, complete
+    )
+
+
+def make_here(job: FeatureJob, extractor: FeatureExtractor, shards: Sequence[int], advance: Advance) -> None:
+    """Makes shards one after the other, in this process."""
+    for shard in shards:
+        job.make(shard, extractor, advance)
+
+
+def check_output(output: Path, *, overwrite: bool = False) -> None:
+    """Raises InputError if features cannot be written to ``output``: it is a file, or holds something else."""
     if output.resolve() == Path.cwd():
         raise InputError("The output folder is the current one, which cannot be replaced: name another.")
     if output.exists() and not output.is_dir():
         raise InputError(f"The output {output} is a file: name a folder.")
-    if output.is_dir() and any(output.iterdir()):
+    there = sorted(path.name for path in output.iterdir() if not is_temporary(path)) if output.is_dir() else []
+    if overwrite:
+        if others := [name for name in there if not is_ours(name)]:
+            raise InputError(f"The output folder {output} holds {others[0]}, which is no feature: name another folder.")
+    elif there and read_record(output) is None:
         raise InputError(f"The output folder {output} is not empty: name a new one, or empty it.")
 
 
-def _file_names(extractor: FeatureExtractor) -> dict[str, str]:
-    names = {name: point.alias.replace("/", ".") + ".npy" for name, point in extractor.end_points.items()}
-    for name, file in names.items():
-        if twins := [other for other in names if other != name and names[other] == file]:
-            raise InputError(f"The end points {name} and {twins[0]} are the same: name it once.")
-    return names
+def load(folder: str | Path) -> Features:
+    """Reads back what ``extract`` wrote, in any format, in the order of the inputs.
+
+    ``arrays[alias][rows]`` reads rows, ``np.asarray(arrays[alias])`` all.
+
+    Raises:
+      InputError: if the folder holds no features, or not all of them yet.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    if record is None:
+        raise InputError(f"{folder} holds no features: it has no {RUN}.")
+    shards = record["shards"]
+    folders = [shard_folder(folder, shard, shards) for shard in range(shards)]
+    if not is_complete(folder):
+        done = sum(map(is_done, folders))
+        raise InputError(f"{folder} is not complete, {done} of {shards} shards are done: run the same command again.")
+    return Features(*open_shards(folders, record), record)
+
+
+def open_shards(
+    folders: Sequence[Path], record: dict[str, Any]
+) -> tuple[dict[str, np.ndarray | LazyArray], Sequence[IndexRow]]:
+    """The arrays and the index of shards, in their order."""
+    layout, bounds = layout_of(record), shard_bounds(record)
+    kind = get_format(record["format"])
+
+    # All arrays of a shard: each may be many, and the files that a process has open are not.
+    @functools.lru_cache(_OPEN)
+    def open_arrays(shard: int) -> Mapping[str, Rows]:
+        with _readable(folders[shard]):
+            return kind.open_arrays(folders[shard], layout, bounds[shard + 1] - bounds[shard])
+
+    def read_index(shard: int) -> Iterator[IndexRow]:
+        with _readable(folders[shard]):
+            yield from kind.read_index(folders[shard])
+
+    index = LazyIndex(bounds[1:], read_index)
+    if record["format"] == "npy" and len(folders) == 1:
+        return dict(open_arrays(0)), index
+    arrays = {
+        alias: LazyArray(bounds[1:], shape, layout.dtype, lambda shard, alias=alias: open_arrays(shard)[alias])
+        for alias, shape in layout.shapes.items()
+    }
+    return arrays, index
 
 
 @contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
-    """``new_folder``, which says in our words that it cannot be made."""
-    with ExitStack() as stack:
-        try:
-            folder = stack.enter_context(new_folder(output))
-        except OSError as error:
-            raise InputError(f"The output folder {output} cannot be made ({error}): name another.") from None
-        yield folder
-
-
-class _NpyWriter:
-    """A float32 .npy file that is written a few rows at a time."""
-
-    def __init__(self, path: Path, shape: Sequence[int]) -> None:
-        self._path = path
-        self._shape = tuple(shape)
-
-    def __enter__(self) -> Self:
-        self._stream = self._path.open("wb")
-        header = {"descr": "<f4", "fortran_order": False, "shape": self._shape}
-        np.lib.format.write_array_header_1_0(self._stream, header)
-        return self
-
-    def append(self, rows: np.ndarray) -> None:
-        self._stream.write(np.ascontiguousarray(rows, "<f4").data)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stream.close()
-
-
-def run(inputs: Sequence[str], *, output: str, **options: Any) -> int:
-    """The command: extracts, reports, and returns the exit status; ``options`` are those of ``FeatureExtractor``."""
-    # Before the network is built and restored, which takes seconds.
-    check_output(Path(output))
-    with FeatureExtractor(**options, freeze=freeze_for(len(list_images(inputs)))) as extractor:
-        _file_names(extractor)  # refuses one end point under two names
-        print(extractor.report, file=sys.stderr)
-        print(f"{extractor.net}, preprocessing {extractor.preprocessing} at {extractor.image_size}", file=sys.stderr)
-        summary = extract(inputs, output, extractor)
-    print(f"{summary.done} images done, {summary.failed} failed: {summary.output}")
-    return 1 if summary.failed else 0
-
-
-def _write_index(path: Path, statuses: Sequence[ImageStatus]) -> None:
-    with path.open("w", newline="", **_CSV_TEXT) as stream:
-        writer = csv.writer(stream)
-        writer.writerow(IndexRow._fields)
-        for row, (file, width, height, error) in enumerate(statuses):
-            writer.writerow((row, file, "failed" if error else "ok", error or "", width, height))
-
-
-def _run_record(extractor: FeatureExtractor, counts: dict[str, int]) -> dict[str, Any]:
-    versions = {name: importlib.metadata.version(name) for name in ("numpy", "pillow", "slimnets", "tf-slim")}
-    # Under which of its names TensorFlow was installed, pip knows; the module knows its version.
-    versions |= {"python": platform.python_version(), "tensorflow": sys.modules["tensorflow"].__version__}
-    return {
-        "checkpoint": {
-            "path": str(extractor.reader.path.resolve()),
-            "format": extractor.reader.format,
-            "sha256": extractor.reader.sha256(),
-            "scope": extractor.scope,
-            "exclude": extractor.exclude,
-            "ema": extractor.ema,
-        },
-        "net": extractor.net,
-        "num_classes": extractor.num_classes,
-        "end_points": {
-            point.alias: {"name": point.name, "shape": extractor.shapes[name]}
-            for name, point in extractor.end_points.items()
-        },
-        "preprocessing": extractor.preprocessing,
-        "image_size": extractor.image_size,
-        "pool": extractor.pool,
-        "precision": extractor.precision,
-        "batch_size": extractor.batch_size,
-        "warnings": list(extractor.warnings),
-        "versions": versions,
-        "counts": counts,
-    }
-
-
-def load(folder: str | Path) -> Features:
-    """Reads back what ``extract`` wrote.
-
-    Raises:
-      InputError: if the folder holds no features.
-    """
-    folder = Path(folder)
-    if not (folder / _RUN).is_file():
-        raise InputError(f"{folder} holds no features: it has no {_RUN}.")
-    run = json.loads((folder / _RUN).read_text(encoding="utf-8"))
-    arrays = {alias: np.load(folder / (alias.replace("/", ".") + ".npy"), mmap_mode="r") for alias in run["end_points"]}
-    with (folder / _INDEX).open(newline="", **_CSV_TEXT) as stream:
-        index = [
-            IndexRow(
-                int(row["row"]),
-                row["path"],
-                row["status"],
-                row["error"],
-                int(row["width"]) if row["width"] else None,
-                int(row["height"]) if row["height"] else None,
-            )
-            for row in csv.DictReader(stream)
-        ]
-    return Features(arrays, index, run)
+def _readable(folder: Path) -> Iterator[None]:
+    """Says of which folder it is that a file is missing or damaged."""
+    try:
+        yield
+    except (EOFError, OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"{folder} is damaged ({said}): remove it, and give the command again that made it.") from None

@@ -1,12 +1,12 @@
 """From image files to pixels, as a viewer would show them."""
 
-from collections.abc import Iterable
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["IMAGE_SUFFIXES", "ImageError", "InputError", "decode", "list_images"]
+__all__ = ["IMAGE_SUFFIXES", "ImageError", "decode"]
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
@@ -17,16 +17,12 @@ class ImageError(ValueError):
     """A picture that cannot be decoded; the message is the reason."""
 
 
-class InputError(ValueError):
-    """Inputs among which there is nothing to work on."""
-
-
-def decode(path: str | Path) -> np.ndarray:
+def decode(file: str | Path | bytes) -> np.ndarray:
     """Decodes a picture: turned as its EXIF data says, the first frame of several, transparency over white.
 
     Args:
-      path: of a file in any format that Pillow reads. 16 bits a channel are scaled to 8; grey, palette and CMYK
-        become RGB.
+      file: path of a file in any format that Pillow reads, or its bytes. 16 bits a channel are scaled to 8; grey,
+        palette and CMYK become RGB.
 
     Returns:
       uint8 [height, width, 3], RGB.
@@ -34,11 +30,10 @@ def decode(path: str | Path) -> np.ndarray:
     Raises:
       ImageError: if the file is missing, empty, no image, cut short or too large to be one.
     """
-    path = Path(path)
     try:
-        if path.stat().st_size == 0:
+        if not (len(file) if isinstance(file, bytes) else Path(file).stat().st_size):
             raise ImageError("the file is empty")
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             # In place, and below without converting what is RGB: a copy of each picture less.
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
@@ -74,39 +69,3 @@ def _wide_to_rgb(values: np.ndarray, mode: str, transparent: int | None) -> np.n
     if transparent is not None:
         grey[values == transparent] = 255
     return np.repeat(grey[..., np.newaxis], 3, axis=-1)
-
-
-def list_images(inputs: Iterable[str | Path]) -> list[str]:
-    """The image files that inputs stand for, in the order of the inputs; those of a folder sorted by path.
-
-    Args:
-      inputs: image files; folders, searched recursively for files with an image's suffix; and ``@list.txt``, a text
-        file with one path a line.
-
-    Raises:
-      InputError: if an input does not exist or there are no images at all.
-    """
-    inputs = [str(given) for given in inputs]
-    paths: list[str] = []
-    for given in inputs:
-        if given.startswith("@"):
-            paths.extend(_listed(Path(given[1:])))
-        elif Path(given).is_dir():
-            files = (file for file in Path(given).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-            paths.extend(sorted(str(file) for file in files if file.is_file()))
-        elif Path(given).exists():
-            paths.append(given)
-        else:
-            raise InputError(f"There is no file or folder {given}: give image files, folders, or @list.txt.")
-    if not paths:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise InputError(f"No images found in {', '.join(inputs)}: looked for files that end in {suffixes}.")
-    return paths
-
-
-def _listed(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors put a byte order mark first
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The list {file} cannot be read ({error}): give a text file with one path a line.") from None
-    return [line.strip() for line in lines if line.strip()]

@@ -1,4 +1,4 @@
-"""From image files to batches of a network's input, in the graph: decoded and preprocessed while the network computes
+"""From pictures to batches of a network's input, in the graph: decoded and preprocessed while the network computes
 the batch before.
 
 A ``tf.data`` pipeline with as many pictures under way as there are cores, and two batches ahead of the network at
@@ -7,7 +7,7 @@ number. Decoding is ``tools.images.decode``, which knows more kinds of pictures 
 wrong with one; preprocessing is ``nets.preprocessing``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 
 from nets.preprocessing import preprocess, scaled_size
 from tools.images import ImageError, decode
+from tools.inputs import InputError, Inputs
 from tools.machine import cores
 
 __all__ = ["ImagePipeline", "ImageStatus"]
@@ -27,29 +28,33 @@ _AHEAD = 2
 
 
 class ImageStatus(NamedTuple):
-    """What became of one image file; width and height as decoded, None and an error where it was not."""
+    """What became of one picture; width and height as decoded, None and an error where it was not."""
 
     path: str
     width: int | None
     height: int | None
     error: str | None
+    label: str = ""
 
 
 class ImagePipeline:
-    """Ops of the current graph that turn image files into batches, and what feeds them.
+    """Ops of the current graph that turn pictures into batches, and what feeds them.
 
     Args:
       preprocessing: its name; with 'none' the pictures must have the size.
       size: height and width of the images.
+      threads: that decode; None for one a core.
 
     Attributes:
       images: float32 [batch, size, size, channels]: each time it is computed, the next batch of ``batches``.
     """
 
-    def __init__(self, preprocessing: str, size: int) -> None:
+    def __init__(self, preprocessing: str, size: int, threads: int | None = None) -> None:
         self._preprocessing = preprocessing
         self._size = size
-        self._paths: Sequence[str] = ()
+        self._inputs: Inputs | None = None
+        self._rows = range(0)
+        self._trouble: InputError | None = None
         self._statuses: dict[int, ImageStatus] = {}
         self._run = 0
         with v1.name_scope("pipeline"):
@@ -58,11 +63,11 @@ class ImagePipeline:
             dataset = tf.data.Dataset.range(self._count)
             # Rewriting Python as a graph would take a tenth of a second, and there is nothing to rewrite.
             image = tf.autograph.experimental.do_not_convert(self._image)
-            dataset = dataset.map(image, num_parallel_calls=cores(), deterministic=True)
+            dataset = dataset.map(image, num_parallel_calls=threads or cores(), deterministic=True)
             dataset = dataset.batch(self._batch_size, drop_remainder=True).prefetch(_AHEAD)
             options = tf.data.Options()
             # Threads of its own, so that decoding does not stand in the line of the network's ops.
-            options.threading.private_threadpool_size = cores()
+            options.threading.private_threadpool_size = threads or cores()
             options.threading.max_intra_op_parallelism = 1
             # Nothing is left to optimize, and trying to takes time at each start.
             options.experimental_optimization.apply_default_optimizations = False
@@ -77,19 +82,28 @@ class ImagePipeline:
         return preprocess(picture[tf.newaxis], self._preprocessing, self._size)[0]
 
     def _decode(self, index: np.int64) -> np.ndarray:
-        """uint8 [height, width, 3] of a file; black where it has failed, and after the last one."""
-        paths = self._paths
-        if index < len(paths):
+        """uint8 [height, width, 3] of a picture; black where it has failed, and after the last one."""
+        inputs, rows = self._inputs, self._rows
+        if inputs is not None and index < len(rows) and self._trouble is None:
             try:
-                picture = decode(paths[index])
-                height, width = picture.shape[:2]
-                error = self._cannot_be_preprocessed(height, width)
-                self._statuses[int(index)] = ImageStatus(paths[index], width, height, error)
-                if error is None:
+                status, picture = self._read(inputs, rows[index])
+            except InputError as error:  # which no TensorFlow op could raise
+                self._trouble = error
+            else:
+                self._statuses[int(index)] = status
+                if status.error is None:
                     return picture
-            except ImageError as error:
-                self._statuses[int(index)] = ImageStatus(paths[index], None, None, str(error))
         return np.zeros([self._size, self._size, 3], np.uint8)
+
+    def _read(self, inputs: Inputs, row: int) -> tuple[ImageStatus, np.ndarray | None]:
+        name, label = inputs.name(row), ""
+        try:
+            name, label, data = inputs.read(row)
+            picture = decode(data)
+        except ImageError as error:
+            return ImageStatus(name, None, None, str(error), label), None
+        height, width = picture.shape[:2]
+        return ImageStatus(name, width, height, self._cannot_be_preprocessed(height, width), label), picture
 
     def _cannot_be_preprocessed(self, height: int, width: int) -> str | None:
         """The reason why a picture of that size cannot be; None where it can."""
@@ -105,37 +119,40 @@ class ImagePipeline:
         return None
 
     def batches(
-        self, session: v1.Session, fetches: Any, paths: Sequence[str], batch_size: int
+        self, session: v1.Session, fetches: Any, inputs: Inputs, rows: range, batch_size: int
     ) -> Iterator[tuple[list[ImageStatus], Any]]:
-        """Runs ``fetches``, which depend on ``images``, for each batch of files; the last one is filled up.
+        """Runs ``fetches``, which depend on ``images``, for each batch of pictures; the last one is filled up.
 
         Args:
           session: of the graph.
           fetches: as for ``session.run``.
-          paths: of the files, in the order that they are to have.
+          inputs, rows: the pictures, and which of them.
           batch_size: of every batch.
 
         Yields:
-          The statuses of a batch's files, fewer than ``batch_size`` in the last one; and what was fetched.
+          The statuses of a batch's pictures, fewer than ``batch_size`` in the last one; and what was fetched.
 
         Raises:
+          InputError: if not one picture but where they lie is the trouble.
           RuntimeError: if it is gone on with after another call has begun.
         """
-        if not paths:
+        if not rows:
             return
         self._run += 1
         run = self._run
-        self._paths, self._statuses = paths, {}
-        count = -(-len(paths) // batch_size) * batch_size
+        self._inputs, self._rows, self._statuses, self._trouble = inputs, rows, {}, None
+        count = -(-len(rows) // batch_size) * batch_size
         session.run(self._initializer, {self._count: count, self._batch_size: batch_size})
         try:
-            for start in range(0, len(paths), batch_size):
+            for start in range(0, len(rows), batch_size):
                 if run != self._run:
                     raise RuntimeError("These batches ended when others were begun: go through them one after another.")
                 fetched = session.run(fetches)
-                rows = range(start, min(start + batch_size, len(paths)))
-                yield [self._statuses.pop(row) for row in rows], fetched
+                if self._trouble is not None:
+                    raise self._trouble
+                numbers = range(start, min(start + batch_size, len(rows)))
+                yield [self._statuses.pop(number) for number in numbers], fetched
         finally:
             if run == self._run:
                 # Whatever is still under way, after an interrupt, is not decoded any more.
-                self._paths = ()
+                self._inputs = None

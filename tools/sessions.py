@@ -42,6 +42,8 @@ def session_config(
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, and is {precision!r}.")
     config = v1.ConfigProto()
+    # Several processes may share a GPU; TensorFlow would take all of its memory for the first one.
+    config.gpu_options.allow_growth = True
     if threads is not None:
         config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
     rewrites = config.graph_options.rewrite_options

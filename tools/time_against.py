@@ -12,7 +12,7 @@ import numpy as np
 
 from checkpoints.store import resolve
 from tools import machine
-from tools.images import InputError
+from tools.inputs import InputError
 from tools.peers import OURS, get_engine
 from tools.progress import Advance, progress
 from tools.tables import print_table

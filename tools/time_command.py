@@ -12,7 +12,7 @@ import tensorflow as tf
 from nets import nets_factory
 from tools import machine
 from tools.graph_costs import new_kinds
-from tools.images import InputError
+from tools.inputs import InputError
 from tools.progress import Advance, progress
 from tools.sessions import has_gpu
 from tools.time_options import Options, check

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tools.images import InputError
+from tools.inputs import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,6 +26,8 @@ _BENCHMARKS = {
     "growth": "folder",
     "memory": "folder",
     "stopwatch": "stopwatch",
+    "bulk": "bulk",
+    "distribution": "bulk",
 }
 
 

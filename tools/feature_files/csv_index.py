@@ -1,0 +1,49 @@
+"""The index as a CSV file."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+from tools.feature_files import IndexRow
+
+__all__ = ["CsvIndexWriter", "read_csv_index"]
+
+_FILE = "index.csv"
+
+# The names of files are bytes, and not all of them UTF-8.
+_TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+
+
+class CsvIndexWriter:
+    """Writes ``index.csv`` to a folder, a few rows at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _FILE
+
+    def __enter__(self) -> Self:
+        self._stream = self._path.open("w", **_TEXT)
+        self._writer = csv.writer(self._stream)
+        self._writer.writerow(IndexRow._fields)
+        return self
+
+    def append(self, index: Sequence[IndexRow]) -> None:
+        self._writer.writerows(index)
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.close()
+
+
+def read_csv_index(folder: Path) -> Iterator[IndexRow]:
+    """The rows of a folder's ``index.csv``."""
+    with (folder / _FILE).open(**_TEXT) as stream:
+        for row in csv.DictReader(stream):
+            yield IndexRow(
+                int(row["row"]),
+                row["path"],
+                row["status"],
+                row["error"],
+                int(row["width"]) if row["width"] else None,
+                int(row["height"]) if row["height"] else None,
+                row["label"],
+            )

@@ -1,0 +1,162 @@
+"""Pictures in TFRecord files, as slim's data sets have them: an Example a picture.
+
+A TFRecord file is a row of records: the length (uint64, little endian), its checksum, the data, their checksum
+(tensorflow/core/lib/io/record_writer.h). Only the lengths are read beforehand; any record can then be read on its own.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import google_crc32c
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from tools.images import ImageError
+from tools.inputs import InputError, Picture, storage
+
+__all__ = ["RecordFile", "RecordWriter", "TFRecordFile", "is_record_header"]
+
+# Length and its checksum; and the checksum of the data.
+_HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
+
+_ENCODED, _FILENAME, _LABEL = "image/encoded", "image/filename", "image/class/label"
+
+
+class CorruptRecordError(ValueError):
+    """A record that is not what was written; the message is the reason."""
+
+
+def _checksum(data: bytes) -> int:
+    """CRC-32C, rotated and with a constant added: so that a checksum of data with checksums in them is of use."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def is_record_header(start: bytes) -> bool:
+    """Whether a file that starts so is a TFRecord file."""
+    return len(start) >= _HEADER.size and _HEADER.unpack_from(start)[1] == _checksum(start[:8])
+
+
+class RecordWriter:
+    """Writes a TFRecord file; within ``with``."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+
+    def __enter__(self) -> Self:
+        self._stream = self._path.open("wb")
+        return self
+
+    def write(self, data: bytes) -> None:
+        length = struct.pack("<Q", len(data))
+        for part in (length, _FOOTER.pack(_checksum(length)), data, _FOOTER.pack(_checksum(data))):
+            self._stream.write(part)
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.close()
+
+
+class RecordFile:
+    """The records of a TFRecord file by their numbers.
+
+    Args:
+      address: of the file.
+
+    Raises:
+      InputError: if it is no TFRecord file, or is cut short or damaged between records.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.size = storage.size(address)
+        starts, position = [], 0
+        with storage.open_file(address) as stream:
+            while position < self.size:
+                stream.seek(position)
+                header = stream.read(_HEADER.size)
+                if not is_record_header(header):
+                    raise InputError(self._unreadable(header, position, len(starts)))
+                starts.append(position + _HEADER.size)
+                position += _HEADER.size + _HEADER.unpack(header)[0] + _FOOTER.size
+        if position > self.size:
+            raise InputError(f"{address} is cut short after {len(starts) - 1} records: fetch or write it again.")
+        self._starts = np.array([*starts, self.size + _HEADER.size], np.int64)
+
+    def _unreadable(self, header: bytes, position: int, number: int) -> str:
+        if header[:2] == b"\x1f\x8b" and not position:
+            return f"{self.address} is compressed with gzip, in which no record can be found: gunzip it first."
+        if not position:
+            return f"{self.address} is no TFRecord file: its first bytes are no record's length with its checksum."
+        kind = "cut short" if len(header) < _HEADER.size else "damaged"
+        return f"{self.address} is {kind} after {number} records, at byte {position}: fetch or write it again."
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def read(self, i: int) -> bytes:
+        """The data of record ``i``; raises CorruptRecordError, or OSError if the file cannot be read."""
+        start = int(self._starts[i])
+        count = int(self._starts[i + 1]) - _HEADER.size - start
+        data = storage.read_bytes(self.address, start, count)
+        if len(data) < count or _FOOTER.unpack(data[-_FOOTER.size :])[0] != _checksum(data[: -_FOOTER.size]):
+            raise CorruptRecordError("the record is damaged: its checksum is of other data")
+        return data[: -_FOOTER.size]
+
+
+class TFRecordFile:
+    """The pictures of a TFRecord file; features ``image/encoded``, and where it has them ``image/filename`` and
+    ``image/class/label``.
+
+    Raises:
+      InputError: as ``RecordFile``; and if the first record has no ``image/encoded``.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._records = RecordFile(address)
+        if len(self._records):
+            try:
+                features = _features(self._records.read(0))
+            except CorruptRecordError:  # which the index says
+                return
+            if _ENCODED not in features:
+                there = ", ".join(sorted(features)) or "none"
+                raise InputError(f"The records of {address} have no feature {_ENCODED}, but {there}: give others.")
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def name(self, i: int) -> str:
+        return f"{self._records.address}[{i}]"
+
+    def read(self, i: int) -> Picture:
+        try:
+            features = _features(self._records.read(i))
+        except CorruptRecordError as error:
+            raise ImageError(str(error)) from None
+        except OSError as error:
+            raise ImageError(f"the record cannot be read ({error.strerror or error})") from None
+        encoded = _first(features, _ENCODED, "bytes_list")
+        if encoded is None:
+            raise ImageError(f"the record has no feature {_ENCODED}")
+        filename = _first(features, _FILENAME, "bytes_list")
+        label = _first(features, _LABEL, "int64_list")
+        name = filename.decode("utf-8", "surrogateescape") if filename else self.name(i)
+        return Picture(name, "" if label is None else str(label), encoded)
+
+    def identity(self) -> Iterator[str]:
+        yield f"{self._records.address}: {self._records.size} bytes, {len(self)} records"
+
+
+def _features(data: bytes) -> dict[str, tf.train.Feature]:
+    try:
+        return dict(tf.train.Example.FromString(data).features.feature)
+    except DecodeError:
+        raise CorruptRecordError("the record is no Example") from None
+
+
+def _first(features: dict[str, tf.train.Feature], name: str, kind: str) -> bytes | int | None:
+    values = getattr(features[name], kind).value if name in features else ()
+    return values[0] if values else None
