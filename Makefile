@@ -46,7 +46,7 @@ test-oldest:
 	test -e .venv-oldest/.installed || { \
 	  $(OLDEST_PYTHON) -m venv --clear .venv-oldest && \
 	  .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
-	    --editable '.[test]' 'tensorflow-cpu==2.16.*' 'numpy==1.26.*' && touch .venv-oldest/.installed; }
+	    --editable '.[test]' 'tensorflow-cpu==2.16.*' 'numpy==1.26.*' 'pyarrow==15.*' && touch .venv-oldest/.installed; }
 	.venv-oldest/bin/python -m pytest --numprocesses 2 -m 'not full'
 
 clean:
