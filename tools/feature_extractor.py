@@ -274,32 +274,30 @@ class FeatureExtractor:
             preprocessed = preprocess(pictures, self.preprocessing, self.image_size)
         return v1.Session(graph=graph), pictures, preprocessed
 
-    def batches(
-        self, pictures: Inputs | Iterable[str | Path], rows: range | None = None, batch_size: int | None = None
-    ) -> Iterator[FeatureBatch]:
+    def batches(self, pictures: Inputs | Iterable[str | Path], rows: range | None = None) -> Iterator[FeatureBatch]:
         """Computes the features of pictures, a batch at a time, in their order.
 
-        All batches are computed at one size, the last one filled up with zeros, so that a row does not depend on how
-        many come after it. The pictures of the next batches are decoded while one is computed.
+        All batches are computed at one size (``batch_size``, or the number of pictures where there are fewer, whichever
+        rows are asked for), the last one filled up with zeros, so that a row does not depend on what comes after it.
+        The pictures of the next batches are decoded while one is computed.
 
         Args:
           pictures: inputs, as ``tools.inputs.opening.open_inputs`` gives them, or paths of image files.
           rows: which of them; None for all.
-          batch_size: None for the extractor's, or the number of pictures where there are fewer.
         """
         if self._channels != 3:
             raise ValueError(f"Files are decoded to 3 channels, and {self.net} takes {self._channels}: give arrays.")
         inputs = pictures if isinstance(pictures, Inputs) else PictureFiles([str(path) for path in pictures])
         rows = range(len(inputs)) if rows is None else rows
         self._freeze_for(len(inputs))
-        size = min(self.batch_size, len(rows)) if batch_size is None else batch_size
+        size = min(self.batch_size, len(inputs))
         with self._memory_suffices():
             for statuses, fetched in self._pipeline.batches(self._session, self._features, inputs, rows, size):
                 failed = [row for row, status in enumerate(statuses) if status.error is not None]
-                rows = {name: array[: len(statuses)] for name, array in fetched.items()}
-                for array in rows.values():
+                features = {name: array[: len(statuses)] for name, array in fetched.items()}
+                for array in features.values():
                     array[failed] = np.nan
-                yield FeatureBatch(statuses, rows)
+                yield FeatureBatch(statuses, features)
 
     def _compute(self, feeds: dict[tf.Tensor, np.ndarray]) -> dict[str, np.ndarray]:
         with self._memory_suffices():

@@ -27,6 +27,7 @@ from tools.feature_records import (
     is_complete,
     is_done,
     is_ours,
+    is_temporary,
     layout_of,
     read_counts,
     read_record,
@@ -40,7 +41,7 @@ from tools.inputs import InputError, Inputs
 from tools.locks import lock
 from tools.pipeline import ImageStatus
 
-__all__ = ["FeatureJob", "check_end_points", "claimed", "is_temporary", "writing"]
+__all__ = ["FeatureJob", "check_end_points", "claimed", "writing"]
 
 
 class FeatureJob:
@@ -114,11 +115,9 @@ class FeatureJob:
                 else:
                     write_shard(folder, counts)
 
-    def finish(self, resumed_from: int) -> bool:
-        """Writes ``run.json`` if all shards are done; whether they are."""
-        if not all(map(self.is_done, range(self.shards))):
-            return False
-        if self.shards > 1:
+    def finish(self, resumed_from: int) -> None:
+        """Writes ``run.json`` if all of several shards are done."""
+        if self.shards > 1 and all(map(self.is_done, range(self.shards))):
             with writing(self.output):
                 if not is_complete(self.output):
                     write_run(self.output, self.record, self.counts(range(self.shards)), resumed_from)
@@ -129,16 +128,13 @@ class FeatureJob:
                             pass
                     else:
                         shutil.rmtree(left, ignore_errors=True)
-        return True
 
     def _write(self, folder: Path, rows: range, extractor: FeatureExtractor, advance: Callable[[int], None]) -> Counts:
         start = time.perf_counter()
         reasons: Counter[str] = Counter()
         row = rows.start  # of the next picture
         with self._format.Writer(folder, self._layout, len(rows)) as writer:
-            # Fewer images than a batch are computed at their own number: they are soon done.
-            size = min(extractor.batch_size, len(self._inputs))
-            for batch in extractor.batches(self._inputs, rows, size):
+            for batch in extractor.batches(self._inputs, rows):
                 index = [_index_row(row + i, status) for i, status in enumerate(batch.statuses)]
                 row += len(index)
                 # What is in brackets is about the one picture.
@@ -199,18 +195,13 @@ def claimed(target: Path) -> Iterator[bool]:
         yield ours
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether a file or folder is one that a process is still at, or was killed at."""
-    return path.name.startswith(".") and path.suffix in (".incomplete", ".lock")
-
-
 def _empty(output: Path) -> None:
     """Takes features out of a folder; what says that they are there first."""
     for name in (RUN, MANIFEST):
         (output / name).unlink(missing_ok=True)
     if output.exists():
         for path in output.iterdir():
-            if is_ours(path.name):
+            if is_ours(path.name) or is_temporary(path):
                 _remove(path)
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "is_complete",
     "is_done",
     "is_ours",
+    "is_temporary",
     "layout_of",
     "read_counts",
     "read_record",
@@ -50,10 +51,7 @@ _IMAGES = 8192
 # What every record has.
 _NEEDED = {"inputs", "checkpoint", "end_points", "batch_size", "format", "dtype", "shards"}
 
-_OURS = re.compile(
-    r"run\.json|manifest\.json|index\.csv|.*\.npy|features\.(parquet|tfrecord)|shard-\d{5}-of-\d{5}"
-    r"|\..*\.(incomplete|lock)"
-)
+_OURS = re.compile(r"run\.json|manifest\.json|index\.csv|.*\.npy|features\.(parquet|tfrecord)|shard-\d{5}-of-\d{5}")
 
 # What is in a record and makes no difference to the features.
 _OTHER = {"counts", "seconds", "resumed_from", "warnings", "images_per_second"}
@@ -195,6 +193,11 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 def is_ours(name: str) -> bool:
     """Whether a file or folder of that name is one that features have."""
     return bool(_OURS.fullmatch(name))
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file or folder is one that a process is still at, or was killed at."""
+    return path.name.startswith(".") and path.suffix in (".incomplete", ".lock")
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

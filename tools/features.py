@@ -12,13 +12,14 @@ import numpy as np
 from tools.feature_extractor import FeatureExtractor
 from tools.feature_files import IndexRow, Rows, get_format
 from tools.feature_files.lazy import LazyArray, LazyIndex
-from tools.feature_jobs import FeatureJob, check_end_points, is_temporary
+from tools.feature_jobs import FeatureJob, check_end_points
 from tools.feature_records import (
     RUN,
     describe_run,
     is_complete,
     is_done,
     is_ours,
+    is_temporary,
     layout_of,
     read_record,
     shard_bounds,
@@ -56,7 +57,6 @@ class Summary(NamedTuple):
     resumed_from: images that were there before.
     made: images that this run has done itself, and the seconds that it took.
     waiting: shards that another process is at.
-    complete: whether all shards of the job are there.
     """
 
     done: int
@@ -67,7 +67,6 @@ class Summary(NamedTuple):
     made: int
     seconds: float
     waiting: tuple[int, ...]
-    complete: bool
 
 
 def extract(
@@ -151,12 +150,10 @@ def make_shards(job: FeatureJob, shard_index: int | None, make: Callable[[Sequen
 
             make(missing, count)
     seconds = time.perf_counter() - start
-    complete = job.finish(before.images)
+    job.finish(before.images)
     counts = job.counts(chosen)
     waiting = tuple(shard for shard in chosen if not job.is_done(shard))
-    return Summary(
-        counts.done, counts.failed, job.output, counts.reasons, before.images, made, seconds, waiting, complete
-    )
+    return Summary(counts.done, counts.failed, job.output, counts.reasons, before.images, made, seconds, waiting)
 
 
 def make_here(job: FeatureJob, extractor: FeatureExtractor, shards: Sequence[int], advance: Advance) -> None:

@@ -2,14 +2,13 @@
 
 import functools
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from tools.benchmarks.command import run_slimnets
 from tools.benchmarks.figures import Figure, in_turns
 
 __all__ = ["bulk", "distribution"]
@@ -18,18 +17,6 @@ _IMAGES, _FEW = 200_000, 20_000
 
 # The smallest network and its own images: what is measured is not the network.
 _COMMAND = ["--checkpoint", "resnet_v2_tiny_digits", "--end-points", "global_pool", "--image-size", "32"]
-
-# A command of slimnets, and then its peak memory and its seconds without the imports, which any program has.
-_MEASURED = """
-import sys, time
-from tools.startup import import_tensorflow
-import_tensorflow()
-start = time.perf_counter()
-from tools import cli, machine
-status = cli.main(sys.argv[1:])
-print(machine.process_peak(), time.perf_counter() - start)
-sys.exit(status)
-"""
 
 # Pairs of whole runs, which take minutes each.
 _ROUNDS = 3
@@ -92,7 +79,4 @@ def _save_tiny(folder: Path, count: int) -> Path:
 
 def _run(images: Path, output: Path, *options: str) -> tuple[float, float]:
     """Peak megabytes, and seconds beyond the imports."""
-    command = [sys.executable, "-c", _MEASURED, "features", str(images), *_COMMAND, "--output", str(output), *options]
-    printed = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-    peak, seconds = printed.splitlines()[-1].split()
-    return int(peak) / 1e6, float(seconds)
+    return run_slimnets("features", images, *_COMMAND, "--output", output, *options)

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from tools.benchmarks.command import run_slimnets
 from tools.benchmarks.figures import Figure, in_turns
 from tools.benchmarks.replicas import save_images, save_resnet_50
 from tools.feature_extractor import FeatureExtractor
@@ -28,15 +29,6 @@ _LARGEST_STEP = 64
 
 # Files of one turn.
 _TURN = 10 * _BATCH_SIZE
-
-# A command of slimnets, and then what memory it took.
-_WITH_PEAK = """
-import sys
-from tools import cli, machine
-status = cli.main(sys.argv[1:])
-print(machine.process_peak())
-sys.exit(status)
-"""
 
 # Of folders of 500 files to 4,000.
 _FOLDER_TURNS = 2
@@ -189,7 +181,5 @@ def memory(rounds: int) -> list[Figure]:
 
 
 def _peak_megabytes(checkpoint: str, images: Path, end_point: str, output: Path) -> float:
-    command = [sys.executable, "-c", _WITH_PEAK, "features", str(images), "--checkpoint", checkpoint]
-    command += ["--end-points", end_point, "--output", str(output), "--image-size", "224"]
-    printed = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-    return int(printed.splitlines()[-1]) / 1e6
+    options = ["--checkpoint", checkpoint, "--end-points", end_point, "--output", output, "--image-size", _SIZE]
+    return run_slimnets("features", images, *options)[0]

@@ -78,7 +78,7 @@ class LazyArray:
             return self._slice(numbers[-1], numbers[0] + 1, -step)[::-1] if numbers else self._slice(0, 0, 1)
         pieces, position = [], start
         while position < stop:
-            number, offset = self._at(position)
+            number, offset = _part_of(position, self._ends)
             begin = position - offset
             end = min(stop, self._ends[number]) - offset
             pieces.append(self._part(number)[begin:end:step])
@@ -92,15 +92,10 @@ class LazyArray:
         values = np.empty((len(rows), *self.shape[1:]), self.dtype)
         # Part after part, whatever order the rows are asked for in.
         for place in np.argsort(rows, kind="stable"):
-            number, offset = self._at(int(rows[place]))
+            number, offset = _part_of(int(rows[place]), self._ends)
             begin = int(rows[place]) - offset
             values[place] = self._part(number)[begin : begin + 1][0]
         return values
-
-    def _at(self, row: int) -> tuple[int, int]:
-        """The part that holds a row, and the row that it begins with."""
-        number = bisect_right(self._ends, row)
-        return number, self._ends[number - 1] if number else 0
 
 
 class LazyIndex(Sequence[IndexRow]):
@@ -135,5 +130,11 @@ class LazyIndex(Sequence[IndexRow]):
         if not -len(self) <= row < len(self):
             raise IndexError(f"Rows are from 0 to {len(self) - 1}, and {row} was asked for.")
         row %= len(self)
-        number = bisect_right(self._ends, row)
-        return self._rows(number)[row - (self._ends[number - 1] if number else 0)]
+        number, offset = _part_of(row, self._ends)
+        return self._rows(number)[row - offset]
+
+
+def _part_of(row: int, ends: Sequence[int]) -> tuple[int, int]:
+    """The part that holds a row, and the row that it begins with."""
+    number = bisect_right(ends, row)
+    return number, ends[number - 1] if number else 0

@@ -5,7 +5,6 @@ float32 is a ``float_list``; float16, which Examples do not have, bytes, little 
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -18,16 +17,13 @@ __all__ = ["Writer", "open_arrays", "read_index"]
 _FILE = "features.tfrecord"
 
 
-class Writer:
+class Writer(RecordWriter):
     """Writes the rows of a folder; see ``tools.feature_files.Writer``."""
 
     def __init__(self, folder: Path, layout: Layout, count: int) -> None:
         del count
-        self._path, self._layout = folder / _FILE, layout
-
-    def __enter__(self) -> Self:
-        self._writer = RecordWriter(self._path).__enter__()
-        return self
+        super().__init__(folder / _FILE)
+        self._layout = layout
 
     def append(self, index: Sequence[IndexRow], features: Mapping[str, np.ndarray]) -> None:
         for number, row in enumerate(index):
@@ -44,10 +40,7 @@ class Writer:
                     feature[alias].float_list.value.extend(values)
                 else:
                     feature[alias].bytes_list.value.append(values.astype("<f2").tobytes())
-            self._writer.write(example.SerializeToString(deterministic=True))
-
-    def __exit__(self, *error: object) -> None:
-        self._writer.__exit__(*error)
+            self.write(example.SerializeToString(deterministic=True))
 
 
 def open_arrays(folder: Path, layout: Layout, count: int) -> dict[str, "_Feature"]:

@@ -19,9 +19,6 @@ _PICTURE, _TAR, _TFRECORD = "picture", "tar", "tfrecord"
 _TFRECORD_NAME = re.compile(r"\.tfrecords?$|-\d{5}-of-\d{5}$")
 _COMPRESSED_TAR = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz)$")
 
-# Bytes of a TFRecord's length with its checksum.
-_HEADER = 12
-
 
 def open_inputs(inputs: Iterable[str | Path]) -> Inputs:
     """The pictures that inputs stand for, in the order of the inputs; those of a folder sorted by path.
@@ -86,11 +83,11 @@ def _kind(address: str) -> str:
     """What a file holds, by its first bytes where the name does not tell."""
     kind = _kind_by_name(address)
     if kind == _PICTURE and storage.suffix(address) not in IMAGE_SUFFIXES:
-        from tools.inputs.records import is_record_header
+        from tools.inputs.records import is_record_file
 
         # A file that cannot be read is a picture that failed.
         with contextlib.suppress(OSError):
-            if is_record_header(storage.read_bytes(address, 0, _HEADER)):
+            if is_record_file(address):
                 return _TFRECORD
     return kind
 

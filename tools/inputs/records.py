@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from tools.images import ImageError
 from tools.inputs import InputError, Picture, storage
 
-__all__ = ["RecordFile", "RecordWriter", "TFRecordFile", "is_record_header"]
+__all__ = ["RecordFile", "RecordWriter", "TFRecordFile", "is_record_file"]
 
 # Length and its checksum; and the checksum of the data.
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
@@ -35,8 +35,12 @@ def _checksum(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def is_record_header(start: bytes) -> bool:
-    """Whether a file that starts so is a TFRecord file."""
+def is_record_file(address: str) -> bool:
+    """Whether a file begins as a TFRecord file does; raises OSError if it cannot be read."""
+    return _is_header(storage.read_bytes(address, 0, _HEADER.size))
+
+
+def _is_header(start: bytes) -> bool:
     return len(start) >= _HEADER.size and _HEADER.unpack_from(start)[1] == _checksum(start[:8])
 
 
@@ -77,7 +81,7 @@ class RecordFile:
             while position < self.size:
                 stream.seek(position)
                 header = stream.read(_HEADER.size)
-                if not is_record_header(header):
+                if not _is_header(header):
                     raise InputError(self._unreadable(header, position, len(starts)))
                 starts.append(position + _HEADER.size)
                 position += _HEADER.size + _HEADER.unpack(header)[0] + _FOOTER.size
