@@ -88,6 +88,17 @@ def test_two_nodes_are_as_one_process(command, tmp_path, local, address):
     assert merged(tmp_path / "out") == local
 
 
+def test_one_machine_by_itself(command, tmp_path, local, monkeypatch):
+    """Whatever cluster there is, or was: without an address none is joined."""
+    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    process = start(command(tmp_path / "out", "--distributor", "ray", "--workers", 2))
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 1, stderr
+    assert stdout == f"199 images done, 1 failed: {tmp_path / 'out'}\n"
+    assert merged(tmp_path / "out") == local
+
+
 def test_a_worker_is_killed(command, tmp_path, local, address):
     """Its shards are made by others, each once."""
     output = tmp_path / "out"

@@ -44,20 +44,21 @@ def make_with_ray(
         _check_address(address)
     stop = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
+        # Not None, by which Ray would join whatever cluster it has heard of last, and wait for minutes if that is gone.
+        ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())
         raise InputError(f"There is no Ray cluster at {address} ({said}): start one with `ray start`.") from None
-    try:
-        signal.signal(signal.SIGTERM, stop)  # Ray has put its own in its place
-        # What Ray says of lost workers is no result.
-        with contextlib.redirect_stdout(sys.stderr):
+    # What Ray says of lost workers is no result; a thread of its own says it, until it is shut down.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            signal.signal(signal.SIGTERM, stop)  # Ray has put its own in its place
             _make(work, shards, workers, threads, advance)
-    except ray.exceptions.RayError as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"Ray has given up ({said[-300:]}): the same command goes on with what is done.") from None
-    finally:
-        ray.shutdown()
+        except ray.exceptions.RayError as error:
+            said = " ".join(str(error).split())
+            raise InputError(f"Ray has given up ({said[-300:]}): the same command goes on with what is done.") from None
+        finally:
+            ray.shutdown()
 
 
 def _make(work: Work, shards: Sequence[int], workers: int, threads: int, advance: Advance) -> None:
