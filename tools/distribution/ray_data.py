@@ -4,6 +4,7 @@ What a lost actor or node was at, Ray has another one do again.
 """
 
 import contextlib
+import logging
 import signal
 import socket
 import sys
@@ -42,6 +43,7 @@ def make_with_ray(
         raise InputError(f"--distributor ray needs {error.name}: pip install 'slimnets[ray]'.") from None
     if address is not None:
         _check_address(address)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # of each execution it tells the plan
     stop = signal.getsignal(signal.SIGTERM)
     try:
         # Not None, by which Ray would join whatever cluster it has heard of last, and wait for minutes if that is gone.
