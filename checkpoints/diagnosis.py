@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from checkpoints.background import class_conversion
 from checkpoints.damage import Problem, shortened, value_problems
 from checkpoints.files import CheckpointError
 from checkpoints.naming import joined
+from checkpoints.notes import Notes
 from checkpoints.reader import CheckpointReader, open_checkpoint
 from checkpoints.structure import Contents, Structure, sort_names, structures_in
 from nets.nets_factory import NETWORKS, Network, get_network
 
-__all__ = ["Diagnosis", "conversion", "diagnose", "expected_input"]
+__all__ = ["Diagnosis", "default_pool1_padding", "diagnose", "expected_input"]
 
 # The published v2 weights have a background class, and were trained and evaluated with inception preprocessing at
 # 299, although slim's factory says vgg at 224 (tensorflow/models, issues 1497, 2217 and 2855).
@@ -37,6 +39,7 @@ class Diagnosis:
     structures: the residual networks in it.
     structure: the one that the rest is about; None where there is none, or several to choose from.
     problems: why it cannot be used as it is, each with what to do.
+    notes: what `slimnets convert` noted of the structure's weights, beside the file.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class Diagnosis:
     structures: tuple[Structure, ...]
     structure: Structure | None
     problems: tuple[Problem, ...]
+    notes: Notes | None = None
 
     @property
     def network(self) -> Network | None:
@@ -70,12 +74,17 @@ class Diagnosis:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Further arguments of the network's builder, which the variables tell."""
-        return self.structure.options if self.structure else {}
+        """Further arguments of the network's builder, which the variables tell, or the notes."""
+        options = self.structure.options if self.structure else {}
+        if self.notes and self.notes.pool1_padding != default_pool1_padding(self.network):
+            options = options | {"pool1_padding": self.notes.pool1_padding}
+        return options
 
     @property
     def preprocessing(self) -> str | None:
         """The preprocessing that goes with the weights; of one channel the one that makes such images."""
+        if self.notes:
+            return self.notes.preprocessing
         if self.network and self.structure.channels == 1:
             return "grayscale"
         return expected_input(self.network, self.num_classes)[0] if self.network else None
@@ -83,6 +92,8 @@ class Diagnosis:
     @property
     def image_size(self) -> int | None:
         """Height and width of the images that go with the weights."""
+        if self.notes:
+            return self.notes.image_size
         return expected_input(self.network, self.num_classes)[1] if self.network else None
 
     @property
@@ -108,18 +119,16 @@ class Diagnosis:
         return self.network
 
 
+def default_pool1_padding(network: Network) -> str:
+    """How the network's builder pads its first pooling without being told."""
+    return "PAD1" if network.family == "resnet_basic" else "SAME"
+
+
 def expected_input(network: Network, num_classes: int) -> tuple[str, int]:
     """(preprocessing, image size) of the weights of a network with so many classes."""
     if network.family == "resnet_v2" and network.num_classes == num_classes == _PUBLISHED_V2_CLASSES:
         return _PUBLISHED_V2_INPUT
     return network.preprocessing, network.image_size
-
-
-def conversion(stored: int, wanted: int) -> str | None:
-    """What restoring logits of so many classes as so many others does; None where it cannot be done."""
-    return {(1001, 1000): "drops the background", (1000, 1001): "adds a background that never wins"}.get(
-        (stored, wanted)
-    )
 
 
 def diagnose(
@@ -171,7 +180,14 @@ def diagnose(
         structures,
         structure,
         tuple(problems),
+        _notes_on(reader, structure),
     )
+
+
+def _notes_on(reader: CheckpointReader, structure: Structure | None) -> Notes | None:
+    if structure is None or structure.network is None or reader.notes is None:
+        return None
+    return reader.notes if reader.notes.network == structure.network.name else None
 
 
 def _no_single_structure(
@@ -252,8 +268,8 @@ def _classes(structure: Structure, num_classes: int) -> str:
     here = structure.num_classes
     if not here:
         return f"has no logits, and not {num_classes} classes: build the network with num_classes=None"
-    if effect := conversion(here, num_classes):
-        return f"has {here} classes and not {num_classes}: restoring it with num_classes={num_classes} {effect}"
+    if found := class_conversion(here, num_classes):
+        return f"has {here} classes and not {num_classes}: restoring it with num_classes={num_classes} {found.effect}"
     logits = joined(structure.scope, "logits/*")
     return (
         f"has {here} classes and not {num_classes}: build with num_classes={here}, or give exclude='{logits}' and "

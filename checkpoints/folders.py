@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["new_folder", "write_once", "write_whole"]
+__all__ = ["new_files", "new_folder", "write_once", "write_whole"]
 
 
 @contextmanager
@@ -84,3 +84,30 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def new_files(folder: str | Path, last: str) -> Iterator[Path]:
+    """A temporary folder in ``folder`` whose files move there once the block is through, and else vanish.
+
+    Files of their names are replaced; the file called ``last``, without which the others are nothing, moves last.
+
+    Yields:
+      The temporary folder, ``.LAST.*.incomplete``. Only a process that is killed leaves it behind.
+
+    Raises:
+      OSError: if it cannot be made, or a file cannot be written.
+    """
+    folder = Path(folder)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{last}.", suffix=".incomplete", dir=folder))
+    try:
+        yield temporary
+        files = sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name))
+        for file in files:
+            file.chmod(0o644)
+            _flush(file)
+        for file in files:
+            file.replace(folder / file.name)
+        _flush(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -25,15 +25,21 @@ class FileFormat(NamedTuple):
     name: of the format, with its article.
     kind: 'archive', 'other format', 'error page', 'text', 'empty' or 'truncated'.
     advice: what to do, a clause in the imperative.
+    weights: what ``conversion`` calls such a file of weights; None for what it does not read.
     """
 
     name: str
     kind: str
     advice: str
+    weights: str | None = None
 
 
 def _other(name: str, advice: str) -> FileFormat:
     return FileFormat(name, "other format", advice)
+
+
+def _weights(name: str, weights: str) -> FileFormat:
+    return FileFormat(name, "other format", _CONVERT, weights)
 
 
 def _archive(name: str, command: str) -> FileFormat:
@@ -41,17 +47,18 @@ def _archive(name: str, command: str) -> FileFormat:
 
 
 _SAVE_WEIGHTS = "no weights of slim's names are inside: take the checkpoint it was made from"
-_PYTORCH = "convert the weights to a TensorFlow checkpoint first, or take slim's own"
-_KERAS = "load it with Keras, or take slim's own checkpoint"
 _FETCH_AGAIN = "fetch or copy it again"
+
+# `slimnets convert`, which knows which of such files it can.
+_CONVERT = "make a checkpoint of it by `slimnets convert`"
 
 _GZIP = b"\x1f\x8b"
 
 # Of binary formats that begin with something of their own.
 _MAGIC = (
-    (b"\x89HDF\r\n\x1a\n", _other("an HDF5 file (Keras weights or model)", _KERAS)),
+    (b"\x89HDF\r\n\x1a\n", _weights("an HDF5 file (Keras weights or model)", "keras")),
     (b"\x93NUMPY", _other("a NumPy array (.npy)", "save the variables by tf.compat.v1.train.Saver instead")),
-    (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", _other("a PyTorch file", _PYTORCH)),
+    (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", _weights("a PyTorch file", "torch")),
     (b"\x89PNG\r\n\x1a\n", _other("a PNG picture", "give the checkpoint as the checkpoint, and pictures as inputs")),
     (b"\xff\xd8\xff", _other("a JPEG picture", "give the checkpoint as the checkpoint, and pictures as inputs")),
     (b"\x00\x05\x16\x07", _other("macOS's notes on a file (AppleDouble)", "give the file of that name without ._")),
@@ -95,13 +102,13 @@ def identify_folder(folder: Path) -> FileFormat | None:
         return FileFormat(
             f"a folder that holds no checkpoint, but the archive {archives[0]}", "archive", "unpack that first"
         )
-    for suffixes, name, advice in (
-        ((".h5", ".keras"), "Keras", _KERAS),
-        ((".pth", ".pt", ".bin"), "PyTorch", _PYTORCH),
-        ((".safetensors",), "safetensors", _PYTORCH),
+    for suffixes, name in (
+        ((".h5", ".keras"), "Keras"),
+        ((".pth", ".pt", ".bin"), "PyTorch"),
+        ((".safetensors",), "safetensors"),
     ):
         if found := sorted(file for file in names if file.endswith(suffixes)):
-            return _other(f"a folder that holds no checkpoint, but the {name} file {found[0]}", advice)
+            return _other(f"a folder that holds no checkpoint, but the {name} file {found[0]}", _CONVERT)
     for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
         if any(file.suffix in (".index", ".ckpt") or file.name.startswith("saved_model.") for file in inner.iterdir()):
             return _other("a folder that holds no checkpoint itself", f"give {inner}, which is in it")
@@ -137,11 +144,11 @@ def _zip(file: Path, head: bytes, size: int) -> FileFormat | None:
     except (zipfile.BadZipFile, OSError):
         return FileFormat("a zip archive cut short or damaged", "truncated", _FETCH_AGAIN)
     if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
-        return _other("a Keras model (.keras)", _KERAS)
+        return _weights("a Keras model (.keras)", "keras")
     if any(name.endswith("/data.pkl") for name in names):
-        return _other("a PyTorch file", _PYTORCH)
+        return _weights("a PyTorch file", "torch")
     if names and all(name.endswith(".npy") for name in names):
-        return _other("a NumPy archive (.npz)", "save the variables by tf.compat.v1.train.Saver instead")
+        return _weights("a NumPy archive (.npz)", "npz")
     return _archive("a zip archive", f"unzip {shlex.quote(file.name)}")
 
 
@@ -149,7 +156,7 @@ def _safetensors(file: Path, head: bytes, size: int) -> FileFormat | None:
     # The length of a JSON header, then the header.
     if len(head) < 10 or not 2 <= struct.unpack("<Q", head[:8])[0] <= 100_000_000 or not head[8:].startswith(b'{"'):
         return None
-    return _other("a safetensors file", _PYTORCH)
+    return _weights("a safetensors file", "safetensors")
 
 
 def _pickle(file: Path, head: bytes, size: int) -> FileFormat | None:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from checkpoints.background import class_conversion
 from checkpoints.damage import shortened
-from checkpoints.diagnosis import conversion, diagnose
+from checkpoints.diagnosis import diagnose
 from checkpoints.files import CheckpointError
 from checkpoints.naming import SHADOW, block_of, is_logits, joined
 from checkpoints.reader import CheckpointReader
@@ -147,8 +148,8 @@ class Mismatch(NamedTuple):
         if len({shapes[1][-1] for shapes in self.mismatched.values()}) > 1 or len(here) != len(there):
             return None  # faults of the file's own
         logits = f"exclude='{name.rpartition('/')[0]}/*'"
-        if effect := conversion(there[-1], here[-1]):
-            repair = f", or give num_classes={here[-1]}, which {effect}"
+        if found := class_conversion(there[-1], here[-1]):
+            repair = f", or give num_classes={here[-1]}, which {found.effect}"
         else:
             repair = f", or give {logits} to train logits of your own"
         return (

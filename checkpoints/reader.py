@@ -3,6 +3,7 @@
 V1 is the single file of the published slim weights; V2 is a bundle, ``.index`` and ``.data-?????-of-?????``.
 """
 
+import functools
 import hashlib
 import math
 import shutil
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 from checkpoints.files import CheckpointError, data_files, find_checkpoint, shards
 from checkpoints.formats import identify
+from checkpoints.notes import Notes, read_notes
 
 __all__ = ["CheckpointReader", "open_checkpoint"]
 
@@ -118,6 +120,11 @@ class CheckpointReader:
         if self.format == "V1":
             return shards(self.prefix) or [self.prefix]
         return [Path(f"{self.prefix}.index"), *data_files(self.prefix)]
+
+    @functools.cached_property
+    def notes(self) -> Notes | None:
+        """What `slimnets convert` noted beside the file of these weights."""
+        return read_notes(self.prefix, self.files()[0])
 
     def sha256(self) -> dict[str, str]:
         """From the names of the files to their sha256, in hexadecimal."""

@@ -3,6 +3,7 @@
 import dataclasses
 import fnmatch
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_slim as slim
 
+from checkpoints.background import class_conversion
 from checkpoints.damage import shortened, untrained_statistics, value_kind
 from checkpoints.files import CheckpointError
 from checkpoints.mismatch import CheckpointMismatch, Mismatch
@@ -23,10 +25,6 @@ from nets.guards import InferenceWarning
 __all__ = ["RestoreReport", "restore"]
 
 v1 = tf.compat.v1
-
-# The logit of a background class that is added to weights without one: below any that a network computes, and a number
-# in half precision.
-_NEVER = -3e4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +136,8 @@ def restore(
         values[name] = conversions[name](value) if name in conversions else value
     converted = [(piece.variable, _value(reader, piece, values[piece.name])) for piece in wanted]
     _assign(session, converted)
-    found = [sentence for sentence in (_not_finite(converted), untrained_statistics(values)) if sentence]
+    doubts = (_not_finite(converted), untrained_statistics(values), _other_pooling(session.graph, reader, renamed))
+    found = [sentence for sentence in doubts if sentence]
     for sentence in found:
         warnings.warn(f"{reader.path}: {sentence}", InferenceWarning, stacklevel=2)
     return RestoreReport(
@@ -160,6 +159,26 @@ def _not_finite(values: Iterable[tuple[tf.Variable, np.ndarray]]) -> str | None:
     return (
         f"{len(names)} variables were restored to NaN or infinite values ({shortened(names)}), and so will be the "
         "results: take another checkpoint; `slimnets inspect --check` looks a file through."
+    )
+
+
+def _other_pooling(graph: tf.Graph, reader: CheckpointReader, renamed: Mapping[str, str]) -> str | None:
+    """A sentence, where the graph pads the first pooling otherwise than the file's weights are known to want."""
+    wanted = reader.notes.pool1_padding if reader.notes else None
+    kernels = [name for name in renamed if name.endswith("conv1/weights") and block_of(name) is None]
+    if wanted is None or not kernels:
+        return None
+    # The network's name scope: its variable scope's, with a number where that was entered before.
+    scope = re.escape(kernels[0].removesuffix("/conv1/weights"))
+    pool = next((op for op in graph.get_operations() if re.fullmatch(rf"{scope}(_\d+)?/pool1/MaxPool", op.name)), None)
+    if pool is None:
+        return None
+    here = "SAME" if pool.get_attr("padding") == b"SAME" else "PAD1"
+    if here == wanted:
+        return None
+    return (
+        f"these weights were converted from a network with pool1_padding={wanted!r}, and the graph has {here!r}: "
+        f"results will be off; build it with pool1_padding={wanted!r}."
     )
 
 
@@ -228,24 +247,13 @@ def _conversions(
     stored = {reader.shapes[sources[name]][-1] for name in logits if sources[name] in reader.shapes}
     if stored == {num_classes}:
         return {}
-    if stored == {1001} and num_classes == 1000:
-        return dict.fromkeys(logits, _without_background)
-    if stored == {1000} and num_classes == 1001:
-        return dict.fromkeys(logits, _with_background)
+    if len(stored) == 1 and (found := class_conversion(*stored, num_classes)):
+        return dict.fromkeys(logits, found.apply)
     there = f"{min(stored)} classes" if stored else "no logits"
     raise ValueError(
         f"num_classes={num_classes} cannot be had from {reader.path}, which has {there}: 1001 can be made 1000, and "
         "1000 made 1001; otherwise build the network with the file's number, or exclude the logits."
     )
-
-
-def _without_background(value: np.ndarray) -> np.ndarray:
-    return value[..., 1:]
-
-
-def _with_background(value: np.ndarray) -> np.ndarray:
-    initial = _NEVER if value.ndim == 1 else 0
-    return np.concatenate([np.full_like(value[..., :1], initial), value], axis=-1)
 
 
 def _superfluous_in_blocks(reader: CheckpointReader, names: set[str]) -> list[str]:
@@ -321,7 +329,7 @@ def _value(reader: CheckpointReader, piece: _Piece, stored: np.ndarray) -> np.nd
     if not same_kind or not (here.is_floating or here.is_integer or here == there):
         raise CheckpointError(_other_dtype(reader, piece, there, here), "dtype")
     with np.errstate(over="ignore"):
-        converted = stored[piece.where].astype(here.as_numpy_dtype)
+        converted = stored[piece.where].astype(here.as_numpy_dtype, copy=False)
     if here.is_integer and not np.array_equal(converted, stored[piece.where]):
         raise CheckpointError(_other_dtype(reader, piece, there, here), "dtype")
     return converted

@@ -7,11 +7,13 @@ vgg        shorter side to round(256 * size / 224), central crop of size x size,
 inception  to [0, 1], central crop of 87.5 %, resized to size x size whatever the aspect, then to [-1, 1]. For
            slim's published v2 weights, at 299.
 cifar      central crop, or padding with zeros, to size x size, then zero mean and unit variance a picture.
+torchvision  shorter side to round(256 * size / 224), antialiased, central crop of size x size, to [0, 1], minus the
+           mean colour, over its deviation. For weights from torchvision or timm, at 224.
 grayscale  to grey levels in [0, 1], [batch, size, size, 1], resized whatever the aspect. For scanned digits.
 none       the values as they are, as float32.
 
-Resizing is bilinear with legacy pixel centres (``align_corners=False`` of TensorFlow 1), which those weights saw in
-training; ``tf.image.resize`` places pixels otherwise.
+Resizing is bilinear with legacy pixel centres (``align_corners=False`` of TensorFlow 1), which slim's weights saw in
+training; ``tf.image.resize``, which torchvision's go with, places pixels otherwise.
 """
 
 import functools
@@ -26,6 +28,8 @@ v1 = tf.compat.v1
 # RGB means of the ImageNet training set, as slim's vgg_preprocessing has them.
 _VGG_MEANS = (123.68, 116.78, 103.94)
 _VGG_RESIZE_SIDE, _VGG_CROP_SIDE = 256, 224
+# RGB, of pixels in [0, 1], as torchvision's documentation of its weights has them.
+_TORCHVISION_MEANS, _TORCHVISION_DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _INCEPTION_CENTRAL_FRACTION = 0.875
 
 
@@ -52,6 +56,19 @@ def _inception(images: tf.Tensor, size: int) -> tf.Tensor:
     return (images - 0.5) * 2.0
 
 
+def _torchvision(images: tf.Tensor, size: int) -> tf.Tensor:
+    shorter_side = round(_VGG_RESIZE_SIDE * size / _VGG_CROP_SIDE)
+    height, width = tf.unstack(tf.shape(images)[1:3])
+    shorter = tf.minimum(height, width)
+    resized = tf.stack([shorter_side * height // shorter, shorter_side * width // shorter])
+    # As Pillow does it: antialiased, the width and then the height, each time in whole levels.
+    for shape in ([height, resized[1]], resized):
+        images = tf.floor(tf.clip_by_value(tf.image.resize(images, shape, antialias=True), 0.0, 255.0) + 0.5)
+    top, left = tf.unstack(tf.cast(tf.math.rint(tf.cast(resized - size, tf.float32) / 2), tf.int32))
+    images = tf.image.crop_to_bounding_box(images, top, left, size, size)
+    return (images / 255.0 - tf.constant(_TORCHVISION_MEANS)) / tf.constant(_TORCHVISION_DEVIATIONS)
+
+
 def _cifar(images: tf.Tensor, size: int) -> tf.Tensor:
     images = tf.image.resize_with_crop_or_pad(tf.cast(images, tf.float32), size, size)
     return tf.image.per_image_standardization(images)
@@ -67,6 +84,7 @@ PREPROCESSINGS: dict[str, Callable[[tf.Tensor, int], tf.Tensor] | None] = {
     "grayscale": _grayscale,
     "inception": _inception,
     "none": None,
+    "torchvision": _torchvision,
     "vgg": _vgg,
 }
 
@@ -84,7 +102,7 @@ def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
 
     Args:
       images: [batch, height, width, 3], uint8, RGB; for 'none' of any numeric dtype and any number of channels.
-      name: 'vgg', 'inception', 'cifar', 'grayscale' or 'none'.
+      name: 'vgg', 'inception', 'cifar', 'grayscale', 'torchvision' or 'none'.
       size: height and width of the result; with 'none' the images must have it already.
 
     Returns:
@@ -112,9 +130,9 @@ def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
 def scaled_size(name: str, size: int, height: int, width: int) -> tuple[int, int]:
     """(height, width) of the largest picture on the way from one of ``height`` x ``width`` to the network's input.
 
-    For whoever decides what fits in memory: 'vgg' scales the shorter side, and crops only then.
+    For whoever decides what fits in memory: 'vgg' and 'torchvision' scale the shorter side, and crop only then.
     """
-    if name != "vgg":
+    if name not in ("vgg", "torchvision"):
         return max(height, size), max(width, size)
     scale = round(_VGG_RESIZE_SIDE * size / _VGG_CROP_SIDE) / min(height, width)
     return round(height * scale), round(width * scale)

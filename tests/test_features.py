@@ -244,6 +244,7 @@ def test_run_record(cli, tmp_path, checkpoint, pictures):
         },
         "net": SCOPE,
         "num_classes": 10,
+        "options": {},
         "end_points": {
             "block3": {"name": f"{SCOPE}/block3", "shape": [2, 2, 256]},
             "logits": {"name": f"{SCOPE}/logits", "shape": [10]},
@@ -531,7 +532,7 @@ def test_checkpoint_of_something_else(refusal, tmp_path):
         ({"end_points": ""}, ["Unknown end point ''"]),
         ({"end_points": "block3,global_pool, block3"}, ["'block3' more than once"]),
         ({"end_points": f"block3,{SCOPE}/block3"}, [f"The end points block3 and {SCOPE}/block3 are the same"]),
-        ({"preprocessing": "imagenet"}, ["'imagenet'", "cifar, grayscale, inception, none, vgg"]),
+        ({"preprocessing": "imagenet"}, ["'imagenet'", "cifar, grayscale, inception, none, torchvision, vgg"]),
     ],
 )
 def test_option_that_cannot_be_honoured(refusal, options, words):

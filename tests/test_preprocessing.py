@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 import tensorflow as tf
+from PIL import Image
 
 from nets.preprocessing import PREPROCESSINGS, get_preprocessing, preprocess
 
@@ -185,10 +186,26 @@ def test_resizing_is_not_that_of_tensorflow_2(name):
     assert np.abs(legacy - modern).max() > 0.1 * np.ptp(legacy)
 
 
+@pytest.mark.parametrize("size", [224, 97])
+@pytest.mark.parametrize("cut", [(512, 512), (400, 500), (333, 257), (120, 90)])
+def test_torchvision_is_pillow_and_its_documented_figures(cut, size):
+    """The shorter side by Pillow, as torchvision resizes pictures, to 256 for 224; a level is off where rounding is."""
+    picture = skimage.data.astronaut()[: cut[0], : cut[1]]
+    shorter = round(256 * size / 224)
+    height, width = (int(shorter * side / min(cut)) for side in cut)
+    resized = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    pixels = graph_result(picture[np.newaxis], "torchvision", size)[0]
+    levels = (pixels * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
+    differences = np.abs(levels - resized[top : top + size, left : left + size])
+    assert differences.max() < 1.01
+    assert np.mean(differences > 0.01) < 0.05
+
+
 def test_unknown_name():
     with (
         tf.Graph().as_default(),
-        pytest.raises(ValueError, match=r"'imagenet'.*cifar, grayscale, inception, none, vgg"),
+        pytest.raises(ValueError, match=r"'imagenet'.*cifar, grayscale, inception, none, torchvision, vgg"),
     ):
         preprocess(v1.placeholder(tf.uint8, [None, None, None, 3]), "imagenet", 224)
 

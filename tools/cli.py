@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_weights,
         _add_download,
         _add_inspect,
+        _add_convert,
         _add_features,
         _add_merge,
         _add_classify,
@@ -128,6 +129,46 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
     options = vars(arguments)
     del options["run"]
     return inspect(**options)
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("convert", help="weights to and from Keras, PyTorch, safetensors and NumPy")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a checkpoint, .npz, .safetensors, .h5, .weights.h5, .keras or .pth"
+    )
+    parser.add_argument(
+        "target", metavar="TARGET", help="name.npz, .safetensors, .keras or .pth; any other is a checkpoint's"
+    )
+    parser.add_argument("--net", metavar="NAME", help="network; otherwise told from the file")
+    parser.add_argument("--scope", metavar="SCOPE", help="variable scope of the network in the file")
+    parser.add_argument("--to-scope", metavar="SCOPE", help="another scope for the network's variables")
+    parser.add_argument(
+        "--num-classes", type=int, metavar="N", help="1000 drops the background of 1001, 1001 adds one to 1000"
+    )
+    parser.add_argument("--image-size", type=_positive, metavar="N", help="that goes with the weights")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="PATTERN", help="variables to take, with * and ?"
+    )
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="PATTERN", help="variables to leave out, with * and ?"
+    )
+    parser.add_argument(
+        "--model-only", action="store_true", help="leave out slots, moving averages and the global step"
+    )
+    parser.add_argument("--ema", action="store_true", help="take the moving averages of the variables")
+    parser.add_argument("--format", choices=("V1", "V2"), help="of a checkpoint (default V2)")
+    parser.add_argument("--names", choices=("slim", "torchvision"), help="of a .safetensors file (default slim)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a target that exists")
+    parser.add_argument("--report", metavar="FILE", help="write what was done as JSON")
+    parser.set_defaults(run=_run_convert)
+
+
+def _run_convert(arguments: argparse.Namespace) -> int:
+    from tools.convert_command import run
+
+    options = vars(arguments)
+    del options["run"]
+    return run(**options)
 
 
 def _add_weights(commands: argparse._SubParsersAction) -> None:
@@ -191,7 +232,7 @@ def _add_restoration(parser: argparse.ArgumentParser) -> None:
         help="classes; otherwise told from the checkpoint (1000 drops the background of 1001, 1001 adds one to 1000)",
     )
     parser.add_argument("--image-size", type=_positive, metavar="N", help="height and width of the network's input")
-    parser.add_argument("--preprocessing", metavar="NAME", help="vgg, inception, cifar, grayscale or none")
+    parser.add_argument("--preprocessing", metavar="NAME", help="vgg, inception, torchvision, cifar, grayscale or none")
     parser.add_argument("--scope", metavar="SCOPE", help="variable scope of the network in the file")
     parser.add_argument(
         "--exclude", action="append", default=[], metavar="PATTERN", help="variables to leave alone, with * and ?"

@@ -61,7 +61,8 @@ class FeatureExtractor:
         ``images -> (net, end_points)`` that builds one for inference, and needs ``image_size`` and ``preprocessing``.
       num_classes: of the network's logits; of 1001 classes 1000 drops the background, of 1000 1001 adds one.
       image_size: height and width of the network's input.
-      preprocessing: 'vgg', 'inception', 'cifar', 'grayscale', or 'none' for float input that is taken as it is.
+      preprocessing: 'vgg', 'inception', 'torchvision', 'cifar', 'grayscale', or 'none' for float input that is taken as
+        it is.
       precision: 'float32'; 'bfloat16' for convolutions in bfloat16 where the processor has AVX-512; 'float16' on a GPU.
         The results are float32 in any case.
       batch_size: images computed at a time.
@@ -122,6 +123,7 @@ class FeatureExtractor:
         check_preprocessing(choice.preprocessing, choice.image_size)
         self.net, self.num_classes, self.scope = choice.name, choice.num_classes, choice.scope
         self.image_size, self.preprocessing = choice.image_size, choice.preprocessing
+        self.options = dict(choice.options)
         # What decodes pictures makes colours of three channels; arrays without preprocessing are taken as they are.
         self._channels = choice.channels if self.preprocessing == "none" else 3
         self._freezes_for_many = freeze is None

@@ -65,6 +65,7 @@ def record(found: Diagnosis, checked: bool, variables: bool) -> dict[str, Any]:
         "preprocessing": found.preprocessing,
         "image_size": found.image_size,
         "options": found.options,
+        "converted_from": found.notes.source if found.notes else None,
         "networks": {each.scope: each.network.name if each.network else each.family for each in found.structures},
         "parameters": _parameters(found),
         "extras": {label: len(names) for label, names in found.contents.extras.items()},
@@ -125,6 +126,8 @@ def _facts(found: Diagnosis) -> list[tuple[str, str]]:
             colours = "" if structure.channels in (None, 3) else f", images of {structure.channels} channels"
             facts.append(("input", f"preprocessing {found.preprocessing} at {found.image_size}{colours}"))
         facts.append(("parameters", f"{_parameters(found):,}, moving statistics included"))
+    if found.notes:
+        facts.append(("converted", f"from {found.notes.source['file']} ({found.notes.source['kind']})"))
     if extras := [f"{label} ({len(names)})" for label, names in found.contents.extras.items()]:
         facts.append(("besides", ", ".join(extras)))
     if found.contents.shadows:

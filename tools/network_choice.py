@@ -1,7 +1,8 @@
 """Which network a checkpoint is restored into, and what it is fed: as asked for, and else as the file says."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -26,6 +27,7 @@ class NetworkChoice(NamedTuple):
     expected_input: (preprocessing, image size) that go with the weights; None where they are not known.
     convert_to: the number of classes that the file's are to be converted to.
     channels: of the images that the weights are for.
+    options: further arguments of the network's builder that the file calls for.
     """
 
     name: str
@@ -37,6 +39,7 @@ class NetworkChoice(NamedTuple):
     expected_input: tuple[str, int] | None = None
     convert_to: int | None = None
     channels: int = 3
+    options: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def doubt(self) -> str | None:
@@ -87,4 +90,5 @@ def choose_network(
         expected_input=expected,
         convert_to=classes if {in_file, classes} == {1000, 1001} else None,
         channels=(known and found.structure.channels) or network.channels,
+        options=found.options if known else {},
     )

@@ -7,6 +7,9 @@ __all__ = ["as_options"]
 # What the library's own sentences offer, and the command has as an option.
 _OPTIONS = (
     (r"ema=True", "--ema"),
+    (r"overwrite=True", "--overwrite"),
+    (r"(format|names)='([^']*)'", r"--\1 \2"),
+    (r"to_scope='([^']*)'", r"--to-scope \1"),
     (r"num_classes=None", "--num-classes 0"),
     (r"(scope|preprocessing|net)='([^']*)'", r"--\1 \2"),
     (r"exclude=\[?('[^']*')\]?", r"--exclude \1"),

@@ -28,6 +28,7 @@ _BENCHMARKS = {
     "stopwatch": "stopwatch",
     "bulk": "bulk",
     "distribution": "bulk",
+    "conversion": "converting",
 }
 
 

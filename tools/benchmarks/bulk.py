@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tools.benchmarks.command import run_slimnets
+from tools.benchmarks.command import Cost, run_slimnets
 from tools.benchmarks.figures import Figure, in_turns
 
 __all__ = ["bulk", "distribution"]
@@ -31,12 +31,12 @@ def bulk(rounds: int) -> list[Figure]:
         folder = Path(name)
         many, few = _save_tiny(folder / "many", _IMAGES), _save_tiny(folder / "few", _FEW)
         measured = {
-            name: lambda options=options: _IMAGES / _run(many, folder / "out", "--overwrite", *options)[1]
+            name: lambda options=options: _IMAGES / _run(many, folder / "out", "--overwrite", *options).seconds
             for name, options in {"at once": ["--shards", "1"], "in shards": []}.items()
         }
         rates = in_turns(measured, min(rounds, _ROUNDS), warm_up=0)
-        peaks = [_run(images, folder / f"out-{i}")[0] for i, images in enumerate((many, few))]
-        _, seconds = _run(many, folder / "out-0")
+        peaks = [_run(images, folder / f"out-{i}").peak for i, images in enumerate((many, few))]
+        seconds = _run(many, folder / "out-0").seconds
     return [
         Figure("bulk: in shards / at once", "images/s", rates["in shards"], rates["at once"], "at least 0.97"),
         Figure(f"bulk: memory of {_IMAGES:,} / {_FEW:,} images", "MB", [peaks[0]], [peaks[1]], "at most 1.05"),
@@ -77,6 +77,5 @@ def _save_tiny(folder: Path, count: int) -> Path:
     return folder
 
 
-def _run(images: Path, output: Path, *options: str) -> tuple[float, float]:
-    """Peak megabytes, and seconds beyond the imports."""
+def _run(images: Path, output: Path, *options: str) -> Cost:
     return run_slimnets("features", images, *_COMMAND, "--output", output, *options)

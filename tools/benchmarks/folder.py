@@ -182,4 +182,4 @@ def memory(rounds: int) -> list[Figure]:
 
 def _peak_megabytes(checkpoint: str, images: Path, end_point: str, output: Path) -> float:
     options = ["--checkpoint", checkpoint, "--end-points", end_point, "--output", output, "--image-size", _SIZE]
-    return run_slimnets("features", images, *options)[0]
+    return run_slimnets("features", images, *options).peak

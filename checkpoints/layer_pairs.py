@@ -1,0 +1,42 @@
+"""One layer under two names: ours, which are slim's, and another framework's."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from nets.nets_factory import Network
+
+__all__ = ["LayerPair", "unit_names"]
+
+
+class LayerPair(NamedTuple):
+    """A convolution or matrix product with the normalization behind it, or one of the two alone.
+
+    ours: scope of the layer, relative to the network's.
+    theirs: name of the convolution or matrix product there; None for a normalization alone.
+    norm: name of the normalization there; None where there is none.
+    """
+
+    ours: str
+    theirs: str | None
+    norm: str | None
+
+    @property
+    def our_norm(self) -> str:
+        """Scope of the normalization: inside of its convolution's, as slim has it."""
+        return f"{self.ours}/BatchNorm" if self.theirs else self.ours
+
+    def our_names(self, biases: Iterable[str] = ("biases",)) -> Iterator[str]:
+        """The variables here; ``biases`` where there is no normalization in their place."""
+        if self.theirs:
+            yield f"{self.ours}/weights"
+        if self.norm:
+            yield from (f"{self.our_norm}/{leaf}" for leaf in ("gamma", "beta", "moving_mean", "moving_variance"))
+        elif self.theirs:
+            yield from (f"{self.ours}/{leaf}" for leaf in biases)
+
+
+def unit_names(network: Network) -> Iterator[tuple[int, int, str]]:
+    """(block, unit, scope) of each unit of the network, numbers from 1, the scope relative to the network's."""
+    for block, units in enumerate(network.variant.units, start=1):
+        for unit in range(1, units + 1):
+            yield block, unit, f"block{block}/unit_{unit}/{network.unit_scope}"

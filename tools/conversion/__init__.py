@@ -1,0 +1,237 @@
+"""Weights from one framework's file to another's, proved by running both networks on the same pictures."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from checkpoints.conversion import Weights, read_weights
+from checkpoints.files import data_files
+from checkpoints.folders import new_files
+from checkpoints.keras_weights import APPLICATIONS
+from checkpoints.notes import notes_file, write_notes
+from checkpoints.tensor_files import write_npz, write_safetensors, write_torch
+from checkpoints.torch_weights import SHORTCUTS, to_torch
+from checkpoints.writer import FORMATS, checkpoint_files, write_checkpoint
+from tools.conversion.proof import TOLERANCE, prove
+
+__all__ = ["Conversion", "convert"]
+
+# From the endings of files to their kinds; anything else is a checkpoint's.
+_KINDS = {".npz": "npz", ".safetensors": "safetensors", ".keras": "keras", ".pth": "torch", ".pt": "torch"}
+_NAMES = ("slim", "torchvision")
+
+
+class Conversion(NamedTuple):
+    """What became of a file.
+
+    source, target: paths.
+    source_kind, target_kind: of ``checkpoints.conversion.KINDS``.
+    sha256: of the source.
+    network: name of the network; None for variables that make up none.
+    num_classes: of its logits in the target.
+    scope: of its variables, where they have slim's names.
+    variables: how many values were written, by slim's names.
+    folded: names of the values that another of the source's went into.
+    options: further arguments of the network's builder.
+    pool1_padding, preprocessing, image_size: that go with the weights.
+    notes: file beside the target that says so; None where the weights tell it themselves.
+    differences: from end points to the largest difference between the two frameworks, relative to the largest value;
+      empty where the framework is the same.
+    tolerance: that they are within.
+    """
+
+    source: str
+    target: str
+    source_kind: str
+    target_kind: str
+    sha256: str
+    network: str | None
+    num_classes: int
+    scope: str
+    variables: int
+    folded: tuple[str, ...]
+    options: dict[str, Any]
+    pool1_padding: str | None
+    preprocessing: str | None
+    image_size: int | None
+    notes: str | None
+    differences: dict[str, float]
+    tolerance: float
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    net: str | None = None,
+    scope: str | None = None,
+    to_scope: str | None = None,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    model_only: bool = False,
+    ema: bool = False,
+    format: str | None = None,
+    names: str | None = None,
+    overwrite: bool = False,
+) -> Conversion:
+    """Writes the weights of one file as another.
+
+    Where the framework changes, both networks are run on the same pictures before the target takes its place.
+
+    Args:
+      source: as for ``read_weights``.
+      target: a ``.npz``, ``.safetensors``, ``.keras`` or ``.pth`` file, or else a checkpoint.
+      net, scope: as for ``read_weights``.
+      to_scope: the scope that the network is to have under slim's names.
+      num_classes: of the logits: of 1001 classes 1000 drops the background, of 1000 1001 adds one.
+      image_size: that goes with the weights, where the file does not say and it is not the usual one.
+      only, exclude: patterns of slim's names to write, or not to.
+      model_only: leave out what training left: slots, moving averages, a global step.
+      ema: take the moving averages in the place of the variables, which are left out.
+      format: of a checkpoint, 'V1' or 'V2'; None for V2.
+      names: of a safetensors file, 'slim' or 'torchvision'; None for slim's.
+      overwrite: whether the target may exist.
+
+    Raises:
+      CheckpointError: if the source cannot be read, or its network's function is none that the target can hold.
+      OSError: if the target exists, or cannot be written.
+      ValueError: for arguments that cannot be honoured, or networks that do not agree.
+    """
+    source, target = Path(source), Path(target)
+    kind = _target_kind(target, format, names)
+    files = checkpoint_files(target, format or "V2") if kind == "slim" else [target]
+    _check_target(target, files, overwrite)
+    weights = read_weights(source, net=net, scope=scope)
+    crosses = bool({"keras", "torch"} & {weights.kind, kind})
+    if ema:
+        weights = weights.averaged()
+    if model_only:
+        weights = weights.of_model()
+    if crosses:
+        if only or exclude:
+            raise ValueError("only and exclude leave a part of a network, which another framework's cannot be.")
+        weights = weights.of_network()
+    else:
+        weights = weights.matching(only, exclude) if only or exclude else weights
+    if num_classes is not None:
+        weights = weights.with_classes(num_classes)
+    if to_scope is not None:
+        if kind in ("keras", "torch"):
+            raise ValueError(f"to_scope={to_scope!r} is of slim's names, which {target} will not have: leave it out.")
+        weights = weights.under(to_scope)
+    if image_size is not None:
+        if weights.network is None:
+            raise ValueError(f"image_size={image_size} is of a network, and {source} does not hold one: leave it out.")
+        weights = dataclasses.replace(weights, image_size=image_size)
+    _check_function(weights, kind, target)
+    noted = weights.network is not None and (crosses or not weights.tells_itself)
+    with new_files(target.absolute().parent, files[-1].name) as folder:
+        written = folder / target.name
+        _write(weights, written, kind, format or "V2")
+        if noted:
+            write_notes(written, weights.notes, folder / files[0].name if kind != "slim" else folder / files[-1].name)
+        count = len(weights.values)
+        weights = dataclasses.replace(weights, values={})  # before two networks are built
+        differences = prove(source, weights, written, kind) if crosses else {}
+    if overwrite:
+        _remove_older(target, files, noted)
+    return Conversion(
+        str(source),
+        str(target),
+        weights.kind,
+        kind,
+        weights.sha256,
+        weights.network.name if weights.network else None,
+        weights.num_classes,
+        weights.scope,
+        count,
+        weights.folded,
+        weights.options,
+        weights.pool1_padding,
+        weights.preprocessing,
+        weights.image_size,
+        str(notes_file(target)) if noted else None,
+        differences,
+        TOLERANCE,
+    )
+
+
+def _target_kind(target: Path, format: str | None, names: str | None) -> str:
+    suffix = target.suffix.lower()
+    if suffix in (".h5", ".hdf5"):
+        raise ValueError(f"{target} would be a file as Keras had it until 2023: call it {target.stem}.keras.")
+    if suffix in (".index", ".meta") or ".data-" in target.name:
+        raise ValueError(f"{target} is the name of one of a checkpoint's files: give what they have in common.")
+    kind = _KINDS.get(suffix, "slim")
+    if format is not None and kind != "slim":
+        raise ValueError(f"format={format!r} is of a checkpoint, and {target} is none by its ending: leave it out.")
+    if format not in (None, *FORMATS):
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, and is {format!r}.")
+    if names not in (None, *_NAMES):
+        raise ValueError(f"names must be one of {', '.join(_NAMES)}, and is {names!r}.")
+    if names is not None and kind != "safetensors":
+        raise ValueError(f"names={names!r} is of a .safetensors file, and {target} is none: leave it out.")
+    return "torch" if names == "torchvision" else kind
+
+
+def _check_target(target: Path, files: Sequence[Path], overwrite: bool) -> None:
+    if not target.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {target.absolute().parent} for {target.name}: make it.")
+    if target.is_dir():
+        raise FileExistsError(f"{target} is a folder: give the name of a file in it.")
+    there = [file for file in (*files, notes_file(target)) if file.exists()]
+    if there and not overwrite:
+        raise FileExistsError(f"{there[0]} exists: give another name, or overwrite=True.")
+
+
+def _check_function(weights: Weights, kind: str, target: Path) -> None:
+    """Raises ValueError where the target's framework has no network of this function."""
+    if kind not in ("keras", "torch"):
+        return
+    network, name = weights.network, weights.network.name
+    if kind == "keras":
+        if name not in APPLICATIONS or weights.options:
+            options = "".join(f", {key}={value!r}" for key, value in weights.options.items())
+            raise ValueError(
+                f"{target} would hold {name}{options}, which keras.applications does not have: it has "
+                f"{', '.join(APPLICATIONS)}."
+            )
+    elif network.family != "resnet_basic" or weights.options.get("shortcut") not in SHORTCUTS:
+        option = f" with shortcut={weights.options['shortcut']!r}" if "shortcut" in weights.options else ""
+        raise ValueError(
+            f"{target} would hold {name}{option}, which torchvision has not: its ResNet-18 and 34 are resnet_basic_18 "
+            "and 34 with projections, and its deeper ones have their stride in the 3x3 convolution, unlike slim's."
+        )
+    elif weights.pool1_padding != "PAD1":
+        raise ValueError(f"{target} would pool with pool1_padding='PAD1', and these weights go with 'SAME'.")
+    first = weights.value("conv1/weights")
+    if first.shape[2] != 3:
+        raise ValueError(
+            f"{target} would hold a network for images of {first.shape[2]} channels, and 3 can be converted."
+        )
+
+
+def _write(weights: Weights, path: Path, kind: str, format: str) -> None:
+    if kind == "slim":
+        write_checkpoint(path, weights.values, format)
+    elif kind == "keras":
+        from tools.conversion.keras_side import write_model
+
+        write_model(path, weights)
+    elif kind == "torch":
+        state = to_torch(weights.value, weights.network, weights.options["shortcut"], bool(weights.num_classes))
+        (write_safetensors if path.suffix == ".safetensors" else write_torch)(path, state)
+    else:
+        (write_npz if kind == "npz" else write_safetensors)(path, weights.values)
+
+
+def _remove_older(target: Path, files: Sequence[Path], noted: bool) -> None:
+    """What is left of an overwritten target: data files of one that was saved in more parts, and notes."""
+    for file in data_files(target):
+        if file.name not in [new.name for new in files]:
+            file.unlink()
+    if not noted:
+        notes_file(target).unlink(missing_ok=True)

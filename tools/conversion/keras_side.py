@@ -1,0 +1,260 @@
+"""Keras' half of a conversion: its own networks, with the weights of a file or of ours."""
+
+import functools
+import gc
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from checkpoints.conversion import Weights
+from checkpoints.files import CheckpointError
+from checkpoints.keras_files import KerasFile, open_keras
+from checkpoints.keras_weights import (
+    APPLICATIONS,
+    SLIM_EPSILON,
+    epsilons_of,
+    keras_pool1_padding,
+    layer_pairs,
+    to_keras,
+    top_of,
+)
+from checkpoints.layer_pairs import unit_names
+from nets.nets_factory import Network
+from tools.conversion.pictures import NORMALIZED
+from tools.startup import import_tensorflow
+
+import_tensorflow()
+
+import keras  # noqa: E402
+
+__all__ = ["end_point_names", "outputs", "write_model"]
+
+# The preprocessing that goes with slim's networks and is the same as Keras' own of them.
+_OWN = {"resnet_v1": "vgg", "resnet_v2": "inception"}
+
+# Of Keras' own networks, where the top is left out and they ask for it all the same.
+_CLASSES = 1000
+
+# What has to be as in Keras' own network; what is not here does not change what an inference computes.
+_ARGUMENTS = (
+    "activation",
+    "axis",
+    "data_format",
+    "dilation_rate",
+    "filters",
+    "groups",
+    "kernel_size",
+    "padding",
+    "pool_size",
+    "strides",
+    "units",
+)
+# How a model whose first pooling is slim's differs from Keras' own.
+_SLIM_POOLING = {"pool1_pad": {"padding": ((0, 0), (0, 0))}, "pool1_pool": {"padding": "same"}}
+
+
+def write_model(path: Path, weights: Weights) -> None:
+    """Writes weights as a Keras model, which pools as they want it.
+
+    Raises:
+      ValueError: for images that Keras' networks are too deep for.
+    """
+    network = weights.network
+    changes = {} if weights.pool1_padding == "PAD1" else _SLIM_POOLING
+    epsilons = {pair.norm: SLIM_EPSILON for pair in layer_pairs(network) if pair.norm}
+    model = _model(network, weights.num_classes, weights.image_size, changes, epsilons)
+    for name, variables in to_keras(weights.value, network, bool(weights.num_classes), _takes_bgr(weights)):
+        _set_weights(model.get_layer(name), variables.__getitem__)
+    # Not the archive itself, which Keras makes up in memory, of three times the weights.
+    unpacked = path.with_name(f"{path.name}.d")
+    keras.saving.save_model(model, unpacked, zipped=False)
+    del model
+    _forget()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(unpacked.iterdir()):
+            archive.write(file, file.name)
+    shutil.rmtree(unpacked)
+
+
+def end_point_names(weights: Weights) -> list[str]:
+    """Aliases of the end points that both have, in the order of the graph."""
+    return list(_layers_by_alias(weights))
+
+
+def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """The end points of Keras' own network with the weights of a file, by our aliases.
+
+    Args:
+      path: Keras' file.
+      weights: what is known of them.
+      pixels: uint8 [N, size, size, 3], RGB.
+
+    Raises:
+      CheckpointError: if the file's configuration is of another network than its names.
+    """
+    names = _layers_by_alias(weights)
+    model = _model_of(path, weights.network)
+    fetched = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names.values()])
+    computed = fetched(_input(weights, pixels), training=False)
+    results = dict(zip(names, map(np.array, computed), strict=True))
+    del model, fetched, computed
+    _forget()
+    return results
+
+
+def _model_of(path: Path, network: Network) -> keras.Model:
+    """Keras' own network with the weights of a file, once its configuration was seen to be that network's."""
+    with open_keras(path) as file:
+        top = top_of(file)
+        changes = _SLIM_POOLING if keras_pool1_padding(file) == "SAME" else {}
+        # Of a network without a top a file of weights does not tell how it ended; nor does it matter to the rest.
+        num_classes = file.variables[top]["bias"].size if top else 0
+        model = _model(network, num_classes, None, changes, epsilons_of(file))
+        if file.config is not None:
+            _check_configuration(file, model.get_config(), network)
+        for name in file.variables:
+            layer = model.get_layer("predictions" if name == top else name)
+            _set_weights(layer, functools.partial(file.read, name))
+    return model
+
+
+def _model(
+    network: Network,
+    num_classes: int,
+    size: int | None,
+    changes: Mapping[str, dict[str, Any]],
+    epsilons: Mapping[str, float],
+) -> keras.Model:
+    """Keras' own network, with other arguments of some layers.
+
+    Args:
+      network: one of ``APPLICATIONS``.
+      num_classes: 0 for no top.
+      size: of its images; None for any.
+      changes: from layers' names to what their arguments are changed to.
+      epsilons: of the batch norms, likewise.
+    """
+    keras.backend.clear_session()
+    application = getattr(keras.applications, APPLICATIONS[network.name])
+    images = keras.Input((size, size, 3))
+    model = application(
+        weights=None, include_top=bool(num_classes), input_tensor=images, classes=num_classes or _CLASSES
+    )
+    # A layer reads its arguments when it is called or saved; making it anew from a configuration would be a second one.
+    for name, arguments in ({name: {"epsilon": value} for name, value in epsilons.items()} | dict(changes)).items():
+        for argument, value in arguments.items():
+            setattr(model.get_layer(name), argument, value)
+    return model
+
+
+def _forget() -> None:
+    """Frees the models that nobody has a name for any more: they refer to themselves in circles."""
+    keras.backend.clear_session()
+    gc.collect()
+
+
+def _set_weights(layer: keras.Layer, read: Callable[[str], np.ndarray]) -> None:
+    for variable in layer.weights:
+        variable.assign(read(variable.name))
+
+
+def _layers_by_alias(weights: Weights) -> dict[str, str]:
+    """From our end points to Keras' layers whose outputs they are."""
+    network = weights.network
+    preactivation = network.family == "resnet_v2"
+    # Of a unit, what follows its convolutions before the next thing happens.
+    suffixes = {"conv1": "1_relu", "conv2": "2_relu", "conv3": "3_conv" if preactivation else "3_bn"}
+    shortcut = "0_conv" if preactivation else "0_bn"
+    names = {"conv1": "conv1_conv" if preactivation else "conv1_relu", "pool1": "pool1_pool"}
+    for block, unit, _ in unit_names(network):
+        ours, theirs = f"block{block}/unit_{unit}", f"conv{block + 1}_block{unit}"
+        if unit == 1:
+            names[f"{ours}/shortcut"] = f"{theirs}_{shortcut}"
+        names |= {f"{ours}/{layer}": f"{theirs}_{suffix}" for layer, suffix in suffixes.items()}
+        names[ours] = f"{theirs}_out"
+    if preactivation:
+        names["postnorm"] = "post_relu"
+    if weights.num_classes:
+        names |= {"global_pool": "avg_pool", "predictions": "predictions"}
+    return names
+
+
+def _takes_bgr(weights: Weights) -> bool:
+    """Whether the model takes its images as ``keras.applications.resnet.preprocess_input`` makes them."""
+    return weights.network.family == "resnet_v1" and weights.preprocessing == _OWN["resnet_v1"]
+
+
+def _input(weights: Weights, pixels: np.ndarray) -> np.ndarray:
+    family = weights.network.family
+    if weights.preprocessing != _OWN[family]:
+        return NORMALIZED[weights.preprocessing](pixels.astype(np.float32))
+    own = keras.applications.resnet if family == "resnet_v1" else keras.applications.resnet_v2
+    return own.preprocess_input(pixels.astype(np.float32))
+
+
+def _check_configuration(file: KerasFile, own: Mapping[str, Any], network: Network) -> None:
+    """Compares the configuration in a file with that of Keras' own network.
+
+    Raises:
+      CheckpointError: if the model has a layer, an argument or a connection that Keras' own network does not have. It
+        is read and compared, and never made: what it would run is not run.
+    """
+    theirs, ours = _described(file.config), _described(own)
+    if without_weights := [name for name in ("avg_pool", "max_pool") if name in theirs and name not in ours]:
+        for name in without_weights:
+            del theirs[name]
+    application = APPLICATIONS[network.name]
+    for name, layer in theirs.items():
+        if name not in ours:
+            raise _unlike(file, f"has a layer {name!r} ({layer.kind}), which {application} has not")
+        if layer != ours[name]:
+            raise _unlike(file, f"has a layer {name!r} ({layer.kind}) that is not as {application} has it")
+    if lacking := [name for name in ours if name not in theirs]:
+        raise _unlike(file, f"has no layer {lacking[0]!r}, which {application} has")
+
+
+class _Described(NamedTuple):
+    """A layer of a configuration: its class, what it is connected to, and the arguments that matter."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    arguments: tuple[tuple[str, str], ...]
+
+
+def _described(config: Mapping[str, Any]) -> dict[str, _Described]:
+    """The layers of a model's configuration, of Keras 2 or 3, by name; the input's is of no consequence."""
+    layers = config.get("config", config).get("layers", [])
+    inputs = {layer["config"]["name"] for layer in layers if layer["class_name"] == "InputLayer"}
+    return {
+        "input" if layer["config"]["name"] in inputs else layer["config"]["name"]: _Described(
+            layer["class_name"],
+            tuple(sorted("input" if name in inputs else name for name in _connections(layer.get("inbound_nodes", [])))),
+            tuple((key, json.dumps(layer["config"][key])) for key in _ARGUMENTS if key in layer["config"]),
+        )
+        for layer in layers
+    }
+
+
+def _connections(node: Any) -> Iterator[str]:
+    """The names in ['conv1_pad', 0, 0], which is how Keras writes one of a layer's inputs, wherever that stands."""
+    if isinstance(node, Mapping):
+        node = list(node.values())
+    if not isinstance(node, list | tuple):
+        return
+    if len(node) >= 3 and isinstance(node[0], str) and isinstance(node[1], int) and isinstance(node[2], int):
+        yield node[0]
+        return
+    for inner in node:
+        yield from _connections(inner)
+
+
+def _unlike(file: KerasFile, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{file.path} {what}: what can be converted are Keras' own networks; nothing of this one was run.",
+        "unknown network",
+    )

@@ -1,0 +1,101 @@
+"""Two networks of the same weights, each in its framework and on the same pictures: how far are they apart?
+
+From pixels on, through the preprocessing of each side.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from checkpoints.conversion import Weights, kind_of, read_weights
+from checkpoints.notes import write_notes
+from checkpoints.writer import write_checkpoint
+from nets.guards import InferenceWarning
+from tools.conversion.pictures import cropped, pictures_for
+from tools.feature_extractor import FeatureExtractor
+
+__all__ = ["TOLERANCE", "prove"]
+
+# Of the largest difference to the largest value of an end point.
+TOLERANCE = 1e-4
+
+# Small, as all activations are kept; even until the last block, where padding that differs shows.
+_SIZE = 64
+
+
+def prove(source: Path, weights: Weights, written: Path, kind: str) -> dict[str, float]:
+    """Runs both networks.
+
+    Args:
+      source: the file that was converted.
+      weights: what is known of it, without the values.
+      written: the file that it was converted to, of the kind ``kind``; one of the two is Keras' or PyTorch's.
+
+    Returns:
+      From the end points that both sides have to the largest difference, relative to the largest value.
+
+    Raises:
+      ValueError: if one is above ``TOLERANCE``, or no number.
+    """
+    foreign = "keras" if "keras" in (weights.kind, kind) else "torch"
+    ours, theirs = (written, source) if kind != foreign else (source, written)
+    if foreign == "keras":
+        from tools.conversion.keras_side import end_point_names, outputs
+    else:
+        from tools.conversion.torch_side import end_point_names, outputs
+    aliases = end_point_names(weights)
+    pictures = pictures_for(weights.preprocessing, _SIZE)
+    expected = outputs(theirs, weights, cropped(pictures, weights.preprocessing, _SIZE))
+    classes = expected[aliases[-1]].shape[-1] if weights.num_classes else None
+    results = _our_outputs(ours, weights, aliases, pictures, classes)
+    differences = {alias: _difference(alias, results[alias], expected[alias]) for alias in aliases}
+    worst = max(differences, key=differences.__getitem__)
+    if not differences[worst] <= TOLERANCE:
+        raise ValueError(
+            f"The networks of {source} and of what was made of it differ by {differences[worst]:.2g} of the largest "
+            f"value in {worst}, more than {TOLERANCE:g}: nothing is written; is it the network that its names say?"
+        )
+    return differences
+
+
+def _our_outputs(
+    path: Path, weights: Weights, aliases: list[str], pictures: np.ndarray, classes: int | None
+) -> Mapping[str, np.ndarray]:
+    """The end points of our network, by the way that any checkpoint of its goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        if kind_of(path) != "slim":
+            path = _checkpoint_of(path, Path(folder))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InferenceWarning)  # of the size, which is ours
+            extractor = FeatureExtractor(
+                path,
+                aliases,
+                net=weights.network.name,
+                num_classes=classes,
+                image_size=_SIZE,
+                batch_size=len(pictures),
+                freeze=False,
+            )
+        with extractor:
+            return extractor(pictures)
+
+
+def _checkpoint_of(path: Path, folder: Path) -> Path:
+    """A checkpoint of weights in another kind of file."""
+    weights = read_weights(path)
+    checkpoint = folder / "checkpoint.ckpt"
+    *_, index = write_checkpoint(checkpoint, weights.values)
+    write_notes(checkpoint, weights.notes, index)
+    return checkpoint
+
+
+def _difference(alias: str, result: np.ndarray, expected: np.ndarray) -> float:
+    # Slim's version 1 strides in the last unit of a block, Keras' in the first one of the next.
+    if result.ndim == 4 and expected[:, ::2, ::2].shape == result.shape:
+        expected = expected[:, ::2, ::2]
+    if result.shape != expected.shape:
+        raise ValueError(f"The networks' {alias} differ in shape, {list(result.shape)} and {list(expected.shape)}.")
+    return float(np.max(np.abs(result - expected)) / max(np.max(np.abs(expected)), np.finfo(np.float32).tiny))

@@ -1,0 +1,59 @@
+"""``slimnets convert``: weights from one file to another, and what became of them."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from checkpoints.folders import write_whole
+from tools.conversion import Conversion, convert
+from tools.tables import print_table
+
+__all__ = ["run"]
+
+
+def run(source: str, target: str, *, report: str | None = None, **options: Any) -> int:
+    """The command: converts, prints what was done, and returns 0.
+
+    Args:
+      source, target: as for ``tools.conversion.convert``.
+      report: JSON file to write the same to.
+      **options: of ``convert``.
+
+    Raises:
+      CheckpointError, ImportError, OSError, ValueError: as ``convert`` does.
+    """
+    if report is not None and not Path(report).absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {Path(report).absolute().parent} for the report: make it.")
+    print(f"{source} to {target} ...", file=sys.stderr)
+    done = convert(source, target, **options)
+    if report is not None:
+        write_whole(Path(report), json.dumps(done._asdict(), indent=2) + "\n")
+    _print(done)
+    return 0
+
+
+def _print(done: Conversion) -> None:
+    if done.differences:
+        print_table(
+            ("end point", "largest difference"), [(name, f"{value:.1e}") for name, value in done.differences.items()]
+        )
+        print()
+    for label, value in _facts(done):
+        print(f"{label:<14}{value}")
+
+
+def _facts(done: Conversion) -> list[tuple[str, str]]:
+    facts = [("source", f"{done.source} ({done.source_kind})"), ("target", f"{done.target} ({done.target_kind})")]
+    if done.network:
+        options = "".join(f", {name}={value!r}" for name, value in done.options.items())
+        facts.append(("network", f"{done.network}{options}, {done.num_classes or 'no'} classes"))
+        facts.append(("pooling", f"pool1_padding={done.pool1_padding!r}"))
+        facts.append(("input", f"preprocessing {done.preprocessing} at {done.image_size}"))
+    facts.append(("variables", f"{done.variables:,}, {len(done.folded):,} of them with another one folded in"))
+    if done.notes:
+        facts.append(("noted in", done.notes))
+    if done.differences:
+        worst = max(done.differences, key=done.differences.__getitem__)
+        facts.append(("agreement", f"within {done.differences[worst]:.1e} ({worst}); {done.tolerance:g} is allowed"))
+    return facts
