@@ -22,6 +22,7 @@ from tools.startup import import_tensorflow
 
 import_tensorflow()
 
+import h5py  # noqa: E402
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import torch  # noqa: E402
@@ -95,7 +96,6 @@ def save(model, path, ending=".keras"):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that .h5 is the old way
         if ending == "weights only.h5":
-            import h5py
             from keras.src.legacy.saving import legacy_h5_format
 
             with h5py.File(file, "w") as stream:
@@ -184,23 +184,28 @@ def test_keras_to_slim(tmp_path, name, application):
         assert relative_difference(result, expected) < 1e-5
 
 
-@pytest.mark.parametrize(("name", "application"), SIX)
-def test_slim_to_keras(tmp_path, name, application):
+@pytest.mark.parametrize(
+    ("name", "application", "size"),
+    [
+        ("resnet_v1_50", "ResNet50", 96),
+        ("resnet_v2_50", "ResNet50V2", 97),
+        *(full(*getattr(each, "values", each), size) for each in SIX for size in (96, 97)),
+    ],
+)
+def test_slim_to_keras(tmp_path, name, application, size):
     """With slim's own pooling, in a model that Keras loads by itself."""
     slim_checkpoint(tmp_path / "slim.ckpt", name, 1000)
-    done = convert(tmp_path / "slim.ckpt", tmp_path / "model.keras", image_size=96)
+    done = convert(tmp_path / "slim.ckpt", tmp_path / "model.keras", image_size=size)
     assert done.pool1_padding == "SAME"
     model = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    assert model.input_shape == (None, 96, 96, 3)
-    vgg = name.startswith("resnet_v1")
-    ours, theirs = in_both("ResNet50" if vgg else "ResNet50V2", 96)
-    # 1000 classes of version 2 go with vgg, as in slim's factory; Keras has no such preprocessing of that.
-    if not vgg:
-        ours, theirs = in_both("ResNet50", 96)
+    assert model.input_shape == (None, size, size, 3)
+    ours, theirs = in_both("ResNet50", size)
+    if application.endswith("V2"):
+        # 1000 classes of version 2 go with vgg, as in slim's factory; Keras' preprocessing of it is another.
         inputs = theirs.astype(np.float32) - np.array((123.68, 116.78, 103.94), np.float32)
     else:
         inputs = preprocess_input(application, theirs)
-    expected = features(tmp_path / "slim.ckpt", ["predictions"], ours, 96)["predictions"]
+    expected = features(tmp_path / "slim.ckpt", ["predictions"], ours, size)["predictions"]
     assert relative_difference(model(inputs, training=False).numpy(), expected) < 1e-5
 
 
@@ -237,6 +242,52 @@ def test_kinds_of_keras_files(tmp_path, application, ending, top):
     layer = model.get_layer("conv5_block3_out").output
     expected = keras.Model(model.inputs[0], layer)(preprocess_input(application, theirs), training=False).numpy()
     assert relative_difference(features(tmp_path / "slim.ckpt", [end_point], ours, size)[end_point], expected) < 1e-5
+
+
+def test_a_file_as_keras_hosts_it(tmp_path):
+    """Written by TensorFlow's Keras of before 2023: names in bytes that end in ':0', the top called 'probs'."""
+    model = keras_model("ResNet50V2")
+    with h5py.File(tmp_path / "hosted.h5", "w") as file:
+        names = {layer.name: "probs" if layer.name == "predictions" else layer.name for layer in model.layers}
+        file.attrs["layer_names"] = [name.encode() for name in names.values()]
+        for layer in model.layers:
+            name = names[layer.name]
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [f"{name}/{variable.name}:0".encode() for variable in layer.weights]
+            for variable in layer.weights:
+                group[f"{name}/{variable.name}:0"] = variable.numpy()
+    done = convert(tmp_path / "hosted.h5", tmp_path / "slim.ckpt")
+    assert (done.network, done.num_classes, done.image_size) == ("resnet_v2_50", 1000, 299)
+
+
+def test_a_model_whose_groups_have_no_names(tmp_path, capsys, v2_50):
+    """As Keras 2.15 wrote .keras files: the layers are told by their classes, counted in the configuration's order."""
+    path = tmp_path / "unnamed.keras"
+    with zipfile.ZipFile(v2_50[0]) as archive:
+        archive.extractall(tmp_path)
+    with h5py.File(tmp_path / "model.weights.h5", "r+") as file:
+        file.move("layers", "_layer_checkpoint_dependencies")
+        for group in file["_layer_checkpoint_dependencies"].values():
+            if "vars" in group:
+                group["vars"].attrs.pop("name", None)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("config.json", "model.weights.h5"):
+            archive.write(tmp_path / name, name)
+    convert(path, tmp_path / "slim.ckpt")
+    convert(v2_50[0], tmp_path / "named.ckpt")
+    values, expected = stored(tmp_path / "slim.ckpt"), stored(tmp_path / "named.ckpt")
+    assert values.keys() == expected.keys()
+    for name, value in values.items():
+        np.testing.assert_array_equal(value, expected[name])
+    # Without a configuration nothing tells them apart.
+    assert main(["convert", str(tmp_path / "model.weights.h5"), str(tmp_path / "none.ckpt")]) == 1
+    assert "does not say which layer its" in capsys.readouterr().err
+
+
+def test_a_key_of_the_catalog(tmp_path):
+    convert("resnet_v2_tiny_digits", tmp_path / "digits.npz")
+    with np.load(tmp_path / "digits.npz") as arrays:
+        assert len(arrays) == 78
 
 
 @pytest.mark.parametrize("application", ["ResNet50", "ResNet50V2"])

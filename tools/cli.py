@@ -134,7 +134,9 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
 def _add_convert(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("convert", help="weights to and from Keras, PyTorch, safetensors and NumPy")
     parser.add_argument(
-        "source", metavar="SOURCE", help="a checkpoint, .npz, .safetensors, .h5, .weights.h5, .keras or .pth"
+        "source",
+        metavar="SOURCE",
+        help="a checkpoint, a key of `slimnets weights`, or a file of Keras, PyTorch, safetensors or NumPy",
     )
     parser.add_argument(
         "target", metavar="TARGET", help="name.npz, .safetensors, .keras or .pth; any other is a checkpoint's"
@@ -160,6 +162,7 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--names", choices=("slim", "torchvision"), help="of a .safetensors file (default slim)")
     parser.add_argument("--overwrite", action="store_true", help="replace a target that exists")
     parser.add_argument("--report", metavar="FILE", help="write what was done as JSON")
+    _add_checkpoint_dir(parser)
     parser.set_defaults(run=_run_convert)
 
 

@@ -10,6 +10,7 @@ from checkpoints.files import data_files
 from checkpoints.folders import new_files
 from checkpoints.keras_weights import APPLICATIONS
 from checkpoints.notes import notes_file, write_notes
+from checkpoints.store import resolve
 from checkpoints.tensor_files import write_npz, write_safetensors, write_torch
 from checkpoints.torch_weights import SHORTCUTS, to_torch
 from checkpoints.writer import FORMATS, checkpoint_files, write_checkpoint
@@ -76,13 +77,14 @@ def convert(
     format: str | None = None,
     names: str | None = None,
     overwrite: bool = False,
+    checkpoint_dir: str | Path | None = None,
 ) -> Conversion:
     """Writes the weights of one file as another.
 
     Where the framework changes, both networks are run on the same pictures before the target takes its place.
 
     Args:
-      source: as for ``read_weights``.
+      source: as for ``read_weights``, or a key of the catalog of published weights.
       target: a ``.npz``, ``.safetensors``, ``.keras`` or ``.pth`` file, or else a checkpoint.
       net, scope: as for ``read_weights``.
       to_scope: the scope that the network is to have under slim's names.
@@ -94,13 +96,14 @@ def convert(
       format: of a checkpoint, 'V1' or 'V2'; None for V2.
       names: of a safetensors file, 'slim' or 'torchvision'; None for slim's.
       overwrite: whether the target may exist.
+      checkpoint_dir: folder of the downloaded checkpoints; see ``checkpoints.store.store_folder``.
 
     Raises:
       CheckpointError: if the source cannot be read, or its network's function is none that the target can hold.
       OSError: if the target exists, or cannot be written.
       ValueError: for arguments that cannot be honoured, or networks that do not agree.
     """
-    source, target = Path(source), Path(target)
+    source, target = Path(resolve(source, checkpoint_dir)), Path(target)
     kind = _target_kind(target, format, names)
     files = checkpoint_files(target, format or "V2") if kind == "slim" else [target]
     _check_target(target, files, overwrite)
