@@ -18,7 +18,7 @@ from checkpoints.diagnosis import default_pool1_padding, expected_input
 from checkpoints.files import CheckpointError
 from checkpoints.formats import identify
 from checkpoints.keras_files import open_keras
-from checkpoints.keras_weights import from_keras, keras_pool1_padding
+from checkpoints.keras_weights import PREPROCESSING, from_keras, keras_pool1_padding
 from checkpoints.naming import is_logits, joined
 from checkpoints.notes import Notes, read_notes, sha256_of
 from checkpoints.reader import CheckpointReader, open_checkpoint
@@ -33,14 +33,8 @@ __all__ = ["KINDS", "Weights", "kind_of", "read_weights"]
 KINDS = ("slim", "npz", "safetensors", "keras", "torch")
 
 # Of the weights that Keras publishes: those of version 2 are slim's own, without the background class, which slim
-# evaluates at 299. Other weights of Keras' networks were trained at their default size, as far as anyone knows.
-_PUBLISHED_CLASSES = 1000
-_KERAS_INPUT = {
-    ("resnet_v1", True): ("vgg", 224),
-    ("resnet_v1", False): ("vgg", 224),
-    ("resnet_v2", True): ("inception", 299),
-    ("resnet_v2", False): ("inception", 224),
-}
+# evaluates at 299. Others were trained at the networks' default size, as far as anyone knows.
+_PUBLISHED_V2_CLASSES, _PUBLISHED_V2_SIZE = 1000, 299
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +170,18 @@ class Weights:
         logits = [name for name in self.values if name.startswith(prefix) and is_logits(name)]
         values = _View(self.values, {name: name for name in self.values}, dict.fromkeys(logits, convert.apply))
         return dataclasses.replace(self, values=values, num_classes=num_classes)
+
+    def for_size(self, image_size: int) -> "Weights":
+        """For images of another size than is known of the weights.
+
+        Raises:
+          ValueError: without a network.
+        """
+        if self.network is None:
+            raise ValueError(
+                f"image_size={image_size} is of a network, and {self.path} does not hold one: leave it out."
+            )
+        return dataclasses.replace(self, image_size=image_size)
 
     def _renamed(self, names: Mapping[str, str]) -> "Weights":
         """With other names, from which to those of now; what has none is left out."""
@@ -349,7 +355,7 @@ def _from_memory(weights: Weights) -> _Read:
 def _read_keras(path: Path) -> _Read:
     with open_keras(path) as file:
         got, pool1_padding = from_keras(file), keras_pool1_padding(file)
-    preprocessing, image_size = _KERAS_INPUT[got.network.family, got.num_classes == _PUBLISHED_CLASSES]
+    published_v2 = got.network.family == "resnet_v2" and got.num_classes == _PUBLISHED_V2_CLASSES
     weights = Weights(
         path,
         "keras",
@@ -359,8 +365,8 @@ def _read_keras(path: Path) -> _Read:
         got.num_classes,
         options={},
         pool1_padding=pool1_padding,
-        preprocessing=preprocessing,
-        image_size=image_size,
+        preprocessing=PREPROCESSING[got.network.family],
+        image_size=_PUBLISHED_V2_SIZE if published_v2 else got.network.image_size,
         folded=tuple(joined(got.network.name, name) for name in got.folded),
         sha256=sha256_of([path]),
     )

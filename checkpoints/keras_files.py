@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ import numpy as np
 
 from checkpoints.files import CheckpointError
 
-__all__ = ["KerasFile", "open_keras"]
+__all__ = ["KerasFile", "layers_of", "open_keras"]
 
 # What layers call their variables, in the order in which Keras 3 numbers them.
 _VARIABLES = {
@@ -43,12 +43,13 @@ class KerasFile(NamedTuple):
 
     path: of the file.
     variables: from layers' names to their variables' names, in the layer's order, and where to read them.
-    config: the model's, as it was read and no further; None for a file of weights alone.
+    layers: of a model, its configuration of each, with 'class_name' and 'config', as it was read and no further; None
+      for a file of weights alone.
     """
 
     path: Path
     variables: dict[str, dict[str, h5py.Dataset]]
-    config: dict[str, Any] | None
+    layers: list[dict[str, Any]] | None
 
     def read(self, layer: str, variable: str) -> np.ndarray:
         """The value of a variable that there is.
@@ -76,12 +77,12 @@ def open_keras(path: str | Path) -> Iterator[KerasFile]:
         return
     # HDF5 goes back and forth in a file, which takes minutes inside of an archive.
     with tempfile.TemporaryDirectory() as folder:
-        config = _unpacked(path, folder)
+        layers = layers_of(_unpacked(path, folder), path)
         with _opened(path, Path(folder, _WEIGHTS)) as file:
-            yield KerasFile(path, _numbered(path, file, config), config)
+            yield KerasFile(path, _numbered(path, file, layers), layers)
 
 
-def _unpacked(path: Path, folder: str) -> dict[str, Any]:
+def _unpacked(path: Path, folder: str) -> Any:
     """Puts a model's weights in a folder, and returns its configuration."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -111,32 +112,59 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _parsed(path: Path, text: bytes | str) -> dict[str, Any]:
+def _parsed(path: Path, text: bytes | str) -> Any:
     try:
-        config = json.loads(text)
-    except ValueError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
-    if not isinstance(config, dict):
-        raise _damaged(path, ValueError("the model's configuration is none"))
-    return config
+
+
+def layers_of(config: Any, path: Path) -> list[dict[str, Any]]:
+    """The layers of a model's configuration.
+
+    Raises:
+      CheckpointError: if it is none of a model of layers.
+    """
+    config = config.get("config") if isinstance(config, dict) else None
+    layers = config.get("layers") if isinstance(config, dict) else None
+    for layer in layers if isinstance(layers, list) else [None]:
+        arguments = layer.get("config") if isinstance(layer, dict) else None
+        names = (layer.get("class_name"), arguments.get("name")) if isinstance(arguments, dict) else (None,)
+        if not all(isinstance(name, str) for name in names):
+            raise CheckpointError(f"{path} is no model of layers with names: take a file that Keras wrote.")
+    return layers
 
 
 def _from_hdf5(path: Path, file: h5py.File) -> KerasFile:
-    config = _parsed(path, file.attrs["model_config"]) if "model_config" in file.attrs else None
-    weights = file.get("model_weights", file)
+    layers = None
+    if "model_config" in file.attrs:
+        layers = layers_of(_parsed(path, file.attrs["model_config"]), path)
+    weights = _inside(path, file, "model_weights") if "model_weights" in file else file
     if "layer_names" in weights.attrs or "layer_names0" in weights.attrs:
-        return KerasFile(path, dict(_by_name(path, weights)), config)
-    return KerasFile(path, _numbered(path, file, config), config)
+        return KerasFile(path, dict(_by_name(path, weights)), layers)
+    return KerasFile(path, _numbered(path, file, layers), layers)
+
+
+def _inside(path: Path, group: h5py.Group, name: str) -> Any:
+    """What has that name in a group, in the same file: HDF5 can have links to others."""
+    for part in name.strip("/").split("/"):
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise _damaged(path, KeyError(f"nothing of its own is called {name}"))
+        group = group[part]
+    if isinstance(group, h5py.Dataset) and (group.external or group.is_virtual):
+        raise CheckpointError(f"{path} has its {name} in another file, which is not opened: save it with the weights.")
+    return group
 
 
 def _by_name(path: Path, weights: h5py.Group) -> Iterator[tuple[str, dict[str, h5py.Dataset]]]:
     """The layers of the older layout: a group each, which says what its weights are called."""
     try:
         for layer in _names(weights, "layer_names"):
-            if names := _names(weights[layer], "weight_names"):
+            group = _inside(path, weights, layer)
+            if names := _names(group, "weight_names"):
                 # The last part of 'conv1_conv/kernel:0'.
-                yield layer, {name.rpartition("/")[2].removesuffix(":0"): weights[layer][name] for name in names}
-    except (KeyError, OSError, RuntimeError) as error:
+                yield layer, {name.rpartition("/")[2].removesuffix(":0"): _inside(path, group, name) for name in names}
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError) as error:
         raise _damaged(path, error) from error
 
 
@@ -152,52 +180,52 @@ def _numbers_of(key: str) -> Iterator[str]:
     return (f"{key}{i}" for i in itertools.count())
 
 
-def _numbered(path: Path, file: h5py.File, config: Mapping[str, Any] | None) -> dict[str, dict[str, h5py.Dataset]]:
+def _numbered(
+    path: Path, file: h5py.File, configured: Iterable[Mapping[str, Any]] | None
+) -> dict[str, dict[str, h5py.Dataset]]:
     """The layers of Keras 3's layout: groups called after the layers' classes, with the variables by number."""
     groups: dict[str, h5py.Group] = {}
     file.visititems(_collect_into(groups))
-    names = _names_by_group(config)
+    names = _names_by_group(configured or ())
     layers = {}
     for place, group in groups.items():
-        name = group.attrs.get("name") or names.get(place.rpartition("/")[2])
-        if not name:
+        leaf = place.rpartition("/")[2]
+        name = group.attrs.get("name") or names.get(leaf)
+        if not isinstance(name, str):
             raise CheckpointError(
                 f"{path} does not say which layer its {place} is of, as Keras wrote it before it kept their names: "
                 "save the model as .keras, or its weights with Keras of today.",
                 "unknown network",
             )
-        kind = next((each for each in _VARIABLES if re.fullmatch(rf"{_snake(each)}(_\d+)?", _leaf(place))), None)
-        if kind is None:
+        kind = next((each for each in _VARIABLES if re.fullmatch(rf"{_snake(each)}(_\d+)?", leaf)), None)
+        numbers = [str(number) for number in range(len(group))]
+        if kind is None or set(group) != set(numbers) or len(group) > len(_VARIABLES[kind]):
             raise CheckpointError(
                 f"{path} has weights in a layer {name!r} ({place}) that no ResNet of keras.applications has: "
                 "take the weights of one that does.",
                 "unknown network",
             )
-        order = sorted(group, key=int)
-        layers[str(name)] = {variable: group[number] for variable, number in zip(_VARIABLES[kind], order, strict=False)}
+        variables = zip(_VARIABLES[kind], numbers, strict=False)  # not every convolution has a bias
+        layers[name] = {variable: _inside(path, group, number) for variable, number in variables}
     return layers
 
 
 def _collect_into(groups: dict[str, h5py.Group]) -> Callable[[str, Any], None]:
     def visit(place: str, item: Any) -> None:
         # Not an optimizer's, which has the same layout.
-        if place.endswith("/vars") and len(item) and not place.startswith("optimizer"):
+        if place.endswith("/vars") and isinstance(item, h5py.Group) and len(item) and not place.startswith("optimizer"):
             groups[place.removesuffix("/vars")] = item
 
     return visit
 
 
-def _leaf(place: str) -> str:
-    return place.rpartition("/")[2]
-
-
-def _names_by_group(config: Mapping[str, Any] | None) -> dict[str, str]:
+def _names_by_group(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """From the groups that Keras makes of the layers' classes, counting each, to the layers' names."""
     counts: Counter[str] = Counter()
     names = {}
-    for layer in (config or {}).get("config", {}).get("layers", []):
-        kind = _snake(str(layer.get("class_name")))
-        names[f"{kind}_{counts[kind]}" if counts[kind] else kind] = layer.get("config", {}).get("name")
+    for layer in layers:
+        kind = _snake(layer["class_name"])
+        names[f"{kind}_{counts[kind]}" if counts[kind] else kind] = layer["config"]["name"]
         counts[kind] += 1
     return names
 

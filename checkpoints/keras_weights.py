@@ -18,6 +18,7 @@ from nets.nets_factory import NETWORKS, Network
 
 __all__ = [
     "APPLICATIONS",
+    "PREPROCESSING",
     "SLIM_EPSILON",
     "FromKeras",
     "epsilons_of",
@@ -33,6 +34,9 @@ APPLICATIONS = {
     **{f"resnet_v1_{depth}": f"ResNet{depth}" for depth in (50, 101, 152)},
     **{f"resnet_v2_{depth}": f"ResNet{depth}V2" for depth in (50, 101, 152)},
 }
+
+# From our families to the preprocessing of slim's that is the same as Keras' own.
+PREPROCESSING = {"resnet_v1": "vgg", "resnet_v2": "inception"}
 
 SLIM_EPSILON = 1e-5
 _KERAS_EPSILON = 1.001e-5
@@ -199,10 +203,12 @@ def _plus(variance: np.ndarray, more: float) -> np.ndarray:
 
 def epsilons_of(file: KerasFile) -> dict[str, float]:
     """From batch norms to what a model's configuration says of their epsilons; none of weights alone."""
-    return {name: float(value) for name, value in _configured(file, "epsilon").items()}
+    found = _configured(file, "epsilon")
+    if strange := [name for name, value in found.items() if not isinstance(value, int | float)]:
+        raise _another(file, f"has no number for the epsilon of its layer {strange[0]!r}")
+    return {name: float(value) for name, value in found.items()}
 
 
 def _configured(file: KerasFile, key: str) -> dict[str, Any]:
     """From layers' names to what the model's configuration says of one of their arguments."""
-    layers = (file.config or {}).get("config", {}).get("layers", [])
-    return {layer["config"]["name"]: layer["config"][key] for layer in layers if key in layer.get("config", {})}
+    return {layer["config"]["name"]: layer["config"][key] for layer in file.layers or () if key in layer["config"]}

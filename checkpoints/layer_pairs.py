@@ -1,6 +1,6 @@
 """One layer under two names: ours, which are slim's, and another framework's."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from nets.nets_factory import Network
@@ -24,15 +24,6 @@ class LayerPair(NamedTuple):
     def our_norm(self) -> str:
         """Scope of the normalization: inside of its convolution's, as slim has it."""
         return f"{self.ours}/BatchNorm" if self.theirs else self.ours
-
-    def our_names(self, biases: Iterable[str] = ("biases",)) -> Iterator[str]:
-        """The variables here; ``biases`` where there is no normalization in their place."""
-        if self.theirs:
-            yield f"{self.ours}/weights"
-        if self.norm:
-            yield from (f"{self.our_norm}/{leaf}" for leaf in ("gamma", "beta", "moving_mean", "moving_variance"))
-        elif self.theirs:
-            yield from (f"{self.ours}/{leaf}" for leaf in biases)
 
 
 def unit_names(network: Network) -> Iterator[tuple[int, int, str]]:

@@ -21,6 +21,8 @@ __all__ = ["Conversion", "convert"]
 # From the endings of files to their kinds; anything else is a checkpoint's.
 _KINDS = {".npz": "npz", ".safetensors": "safetensors", ".keras": "keras", ".pth": "torch", ".pt": "torch"}
 _NAMES = ("slim", "torchvision")
+# Whose networks are not ours.
+_FRAMEWORKS = {"keras", "torch"}
 
 
 class Conversion(NamedTuple):
@@ -108,34 +110,32 @@ def convert(
     files = checkpoint_files(target, format or "V2") if kind == "slim" else [target]
     _check_target(target, files, overwrite)
     weights = read_weights(source, net=net, scope=scope)
-    crosses = bool({"keras", "torch"} & {weights.kind, kind})
+    crosses = bool(_FRAMEWORKS & {weights.kind, kind})
     if ema:
         weights = weights.averaged()
     if model_only:
         weights = weights.of_model()
-    if crosses:
-        if only or exclude:
+    if only or exclude:
+        if crosses:
             raise ValueError("only and exclude leave a part of a network, which another framework's cannot be.")
+        weights = weights.matching(only, exclude)
+    if crosses:
         weights = weights.of_network()
-    else:
-        weights = weights.matching(only, exclude) if only or exclude else weights
     if num_classes is not None:
         weights = weights.with_classes(num_classes)
     if to_scope is not None:
-        if kind in ("keras", "torch"):
+        if kind in _FRAMEWORKS:
             raise ValueError(f"to_scope={to_scope!r} is of slim's names, which {target} will not have: leave it out.")
         weights = weights.under(to_scope)
     if image_size is not None:
-        if weights.network is None:
-            raise ValueError(f"image_size={image_size} is of a network, and {source} does not hold one: leave it out.")
-        weights = dataclasses.replace(weights, image_size=image_size)
+        weights = weights.for_size(image_size)
     _check_function(weights, kind, target)
     noted = weights.network is not None and (crosses or not weights.tells_itself)
     with new_files(target.absolute().parent, files[-1].name) as folder:
         written = folder / target.name
         _write(weights, written, kind, format or "V2")
         if noted:
-            write_notes(written, weights.notes, folder / files[0].name if kind != "slim" else folder / files[-1].name)
+            write_notes(written, weights.notes, folder / files[-1].name)
         count = len(weights.values)
         weights = dataclasses.replace(weights, values={})  # before two networks are built
         differences = prove(source, weights, written, kind) if crosses else {}
@@ -192,7 +192,7 @@ def _check_target(target: Path, files: Sequence[Path], overwrite: bool) -> None:
 
 def _check_function(weights: Weights, kind: str, target: Path) -> None:
     """Raises ValueError where the target's framework has no network of this function."""
-    if kind not in ("keras", "torch"):
+    if kind not in _FRAMEWORKS:
         return
     network, name = weights.network, weights.network.name
     if kind == "keras":

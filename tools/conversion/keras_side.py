@@ -5,7 +5,7 @@ import gc
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from checkpoints.files import CheckpointError
 from checkpoints.keras_files import KerasFile, open_keras
 from checkpoints.keras_weights import (
     APPLICATIONS,
+    PREPROCESSING,
     SLIM_EPSILON,
     epsilons_of,
     keras_pool1_padding,
@@ -34,9 +35,6 @@ import keras  # noqa: E402
 
 __all__ = ["end_point_names", "outputs", "write_model"]
 
-# The preprocessing that goes with slim's networks and is the same as Keras' own of them.
-_OWN = {"resnet_v1": "vgg", "resnet_v2": "inception"}
-
 # Of Keras' own networks, where the top is left out and they ask for it all the same.
 _CLASSES = 1000
 
@@ -54,6 +52,8 @@ _ARGUMENTS = (
     "strides",
     "units",
 )
+# What a network without a top may end in.
+_ENDS = {"avg_pool": "GlobalAveragePooling2D", "max_pool": "GlobalMaxPooling2D"}
 # How a model whose first pooling is slim's differs from Keras' own.
 _SLIM_POOLING = {"pool1_pad": {"padding": ((0, 0), (0, 0))}, "pool1_pool": {"padding": "same"}}
 
@@ -115,8 +115,8 @@ def _model_of(path: Path, network: Network) -> keras.Model:
         # Of a network without a top a file of weights does not tell how it ended; nor does it matter to the rest.
         num_classes = file.variables[top]["bias"].size if top else 0
         model = _model(network, num_classes, None, changes, epsilons_of(file))
-        if file.config is not None:
-            _check_configuration(file, model.get_config(), network)
+        if file.layers is not None:
+            _check_layers(file, model.get_config()["layers"], network)
         for name in file.variables:
             layer = model.get_layer("predictions" if name == top else name)
             _set_weights(layer, functools.partial(file.read, name))
@@ -186,27 +186,29 @@ def _layers_by_alias(weights: Weights) -> dict[str, str]:
 
 def _takes_bgr(weights: Weights) -> bool:
     """Whether the model takes its images as ``keras.applications.resnet.preprocess_input`` makes them."""
-    return weights.network.family == "resnet_v1" and weights.preprocessing == _OWN["resnet_v1"]
+    return weights.network.family == "resnet_v1" and weights.preprocessing == PREPROCESSING["resnet_v1"]
 
 
 def _input(weights: Weights, pixels: np.ndarray) -> np.ndarray:
     family = weights.network.family
-    if weights.preprocessing != _OWN[family]:
+    if weights.preprocessing != PREPROCESSING[family]:
         return NORMALIZED[weights.preprocessing](pixels.astype(np.float32))
     own = keras.applications.resnet if family == "resnet_v1" else keras.applications.resnet_v2
     return own.preprocess_input(pixels.astype(np.float32))
 
 
-def _check_configuration(file: KerasFile, own: Mapping[str, Any], network: Network) -> None:
-    """Compares the configuration in a file with that of Keras' own network.
+def _check_layers(file: KerasFile, own: Sequence[Mapping[str, Any]], network: Network) -> None:
+    """Compares the layers of a file's model with those of Keras' own network.
 
     Raises:
       CheckpointError: if the model has a layer, an argument or a connection that Keras' own network does not have. It
         is read and compared, and never made: what it would run is not run.
     """
-    theirs, ours = _described(file.config), _described(own)
-    if without_weights := [name for name in ("avg_pool", "max_pool") if name in theirs and name not in ours]:
-        for name in without_weights:
+    theirs, ours = _described(file.layers), _described(own)
+    if len(theirs) != len(file.layers):
+        raise _unlike(file, "has several layers of one name, or several inputs")
+    for name, kind in _ENDS.items():
+        if name in theirs and name not in ours and theirs[name].kind == kind:
             del theirs[name]
     application = APPLICATIONS[network.name]
     for name, layer in theirs.items():
@@ -226,9 +228,8 @@ class _Described(NamedTuple):
     arguments: tuple[tuple[str, str], ...]
 
 
-def _described(config: Mapping[str, Any]) -> dict[str, _Described]:
-    """The layers of a model's configuration, of Keras 2 or 3, by name; the input's is of no consequence."""
-    layers = config.get("config", config).get("layers", [])
+def _described(layers: Sequence[Mapping[str, Any]]) -> dict[str, _Described]:
+    """Layers as Keras 2 or 3 has them in a configuration, by name; the input's is of no consequence."""
     inputs = {layer["config"]["name"] for layer in layers if layer["class_name"] == "InputLayer"}
     return {
         "input" if layer["config"]["name"] in inputs else layer["config"]["name"]: _Described(
