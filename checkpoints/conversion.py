@@ -7,6 +7,7 @@ its content.
 
 import dataclasses
 import fnmatch
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from checkpoints.files import CheckpointError
 from checkpoints.formats import identify
 from checkpoints.keras_files import open_keras
 from checkpoints.keras_weights import PREPROCESSING, from_keras, keras_pool1_padding
-from checkpoints.naming import is_logits, joined
+from checkpoints.naming import STATISTICS, is_logits, joined
 from checkpoints.notes import Notes, read_notes, sha256_of
 from checkpoints.reader import CheckpointReader, open_checkpoint
 from checkpoints.structure import Shapes, sort_names, structures_in
@@ -97,6 +98,12 @@ class Weights:
         shadows = sort_names(self.values).shadows
         if not shadows:
             raise ValueError(f"{self.path} holds no moving averages: leave ema=True out.")
+        model = sort_names(self.values).variables
+        if without := [name for name in model if name not in shadows and not name.endswith(STATISTICS)]:
+            raise ValueError(
+                f"{self.path} holds moving averages of some variables alone, and none of {without[0]} and "
+                f"{len(without) - 1} more: leave ema=True out, or those, exclude=[...]."
+            )
         others = {name: name for name in self.values if name not in shadows.values()}
         return self._renamed(others | shadows)
 
@@ -133,7 +140,18 @@ class Weights:
         ]
         if not kept:
             raise ValueError(f"The patterns leave nothing of {self.path}.")
-        return self._renamed({name: name for name in kept})
+        part = self._renamed({name: name for name in kept})
+        if self.network is None:
+            return part
+        prefix = joined(self.scope, "")
+        lost = [
+            name for name in sort_names(self.values).variables if name.startswith(prefix) and name not in part.values
+        ]
+        if all(map(is_logits, lost)):
+            return dataclasses.replace(part, num_classes=0) if lost else part
+        return dataclasses.replace(
+            part, network=None, num_classes=0, options={}, pool1_padding=None, preprocessing=None, image_size=None
+        )
 
     def under(self, scope: str) -> "Weights":
         """The network, and what belongs to its variables, under another scope.
@@ -143,14 +161,16 @@ class Weights:
         """
         if self.network is None:
             raise ValueError(f"{self.path} does not hold one network whose scope could be another: choose it by scope.")
-        prefix, other = joined(self.scope, ""), joined(scope.strip("/"), "")
+        if scope and (not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", scope) or {"", ".."} & {*scope.split("/")}):
+            raise ValueError(f"The scope {scope!r} is none to TensorFlow: take letters, digits and underscores.")
+        prefix, other = joined(self.scope, ""), joined(scope, "")
         names = {}
         for name in self.values:
             renamed = other + name.removeprefix(prefix) if name.startswith(prefix) else name
             if renamed in names:
                 raise ValueError(f"Under the scope {scope!r} two variables would be called {renamed}: take another.")
             names[renamed] = name
-        return dataclasses.replace(self._renamed(names), scope=scope.strip("/"))
+        return dataclasses.replace(self._renamed(names), scope=scope)
 
     def with_classes(self, num_classes: int) -> "Weights":
         """With logits of another number of classes: 1000 of 1001 drops the background, 1001 of 1000 adds one.
@@ -158,6 +178,8 @@ class Weights:
         Raises:
           ValueError: for other numbers.
         """
+        if self.network is None:
+            raise ValueError(f"num_classes={num_classes} is of a network, and {self.path} does not hold one.")
         if num_classes == self.num_classes:
             return self
         convert = class_conversion(self.num_classes, num_classes)
@@ -285,6 +307,9 @@ def _with_structure(weights: Weights, shapes: Shapes, wanted: Network | None, sc
     if len(chosen) != 1 or chosen[0].network is None or chosen[0].faults:
         return weights
     found = chosen[0]
+    prefix = joined(found.scope, "")
+    if len(structures) > 1:
+        weights = weights._renamed({name: name for name in weights.values if name.startswith(prefix)})
     preprocessing, image_size = expected_input(found.network, found.num_classes)
     return dataclasses.replace(
         weights,

@@ -99,7 +99,10 @@ def new_files(folder: str | Path, last: str) -> Iterator[Path]:
       OSError: if it cannot be made, or a file cannot be written.
     """
     folder = Path(folder)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{last}.", suffix=".incomplete", dir=folder))
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{last}.", suffix=".incomplete", dir=folder))
+    except OSError as error:
+        raise OSError(f"{folder / last} cannot be written ({error.strerror}): give another place or name.") from error
     try:
         yield temporary
         files = sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name))

@@ -115,7 +115,7 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 def _parsed(path: Path, text: bytes | str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, TypeError) as error:
         raise _damaged(path, error) from error
 
 
@@ -164,7 +164,9 @@ def _by_name(path: Path, weights: h5py.Group) -> Iterator[tuple[str, dict[str, h
             if names := _names(group, "weight_names"):
                 # The last part of 'conv1_conv/kernel:0'.
                 yield layer, {name.rpartition("/")[2].removesuffix(":0"): _inside(path, group, name) for name in names}
-    except (AttributeError, KeyError, OSError, RuntimeError, TypeError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # of whatever an attribute is in the place of names
         raise _damaged(path, error) from error
 
 

@@ -186,7 +186,10 @@ def _another(file: KerasFile, what: str) -> CheckpointError:
 def _value(file: KerasFile, layer: str, name: str) -> np.ndarray:
     if name not in file.variables[layer]:
         raise _another(file, f"has no {name} in its layer {layer!r}")
-    return file.read(layer, name)
+    value = file.read(layer, name)
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        raise _another(file, f"has no numbers in the {name} of its layer {layer!r}")
+    return value
 
 
 def _our_kernel(pair: LayerPair, network: Network, kernel: np.ndarray) -> np.ndarray:
@@ -204,8 +207,8 @@ def _plus(variance: np.ndarray, more: float) -> np.ndarray:
 def epsilons_of(file: KerasFile) -> dict[str, float]:
     """From batch norms to what a model's configuration says of their epsilons; none of weights alone."""
     found = _configured(file, "epsilon")
-    if strange := [name for name, value in found.items() if not isinstance(value, int | float)]:
-        raise _another(file, f"has no number for the epsilon of its layer {strange[0]!r}")
+    if strange := [name for name, value in found.items() if not (isinstance(value, float) and 0 < value < 1)]:
+        raise _another(file, f"has {found[strange[0]]!r} for the epsilon of its layer {strange[0]!r}")
     return {name: float(value) for name, value in found.items()}
 
 

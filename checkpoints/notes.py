@@ -17,6 +17,7 @@ __all__ = ["Notes", "notes_file", "read_notes", "sha256_of", "write_notes"]
 
 _SUFFIX = ".slimnets.json"
 _PADDINGS = ("SAME", "PAD1")
+_LARGEST = 100_000
 
 
 class Notes(NamedTuple):
@@ -67,7 +68,7 @@ def read_notes(path: str | Path, described: Path) -> Notes | None:
         notes = Notes(**{field: record[field] for field in Notes._fields})
         _check(notes)
         digest = record["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{file}, which says what input and pooling the weights beside it want, is not as `slimnets convert` "
             f"writes it ({error}): convert them again, or remove it."
@@ -80,7 +81,7 @@ def _check(notes: Notes) -> None:
         ("network", notes.network, notes.network in NETWORKS),
         ("pool1_padding", notes.pool1_padding, notes.pool1_padding in _PADDINGS),
         ("preprocessing", notes.preprocessing, notes.preprocessing in PREPROCESSINGS),
-        ("image_size", notes.image_size, isinstance(notes.image_size, int) and notes.image_size > 0),
+        ("image_size", notes.image_size, type(notes.image_size) is int and 0 < notes.image_size <= _LARGEST),
     )
     for name, value, is_known in known:
         if not is_known:

@@ -97,7 +97,7 @@ def sort_names(names: Collection[str]) -> Contents:
         # rest; a moving average of another name has of both.
         of_statistics = {owner.endswith(STATISTICS) for owner in owned}
         if of_statistics == {True, False}:
-            shadows |= owned
+            shadows = owned | shadows
             del extras[f"slots {leaf}"]
     return Contents(tuple(variables), shadows, {label: tuple(found) for label, found in extras.items()})
 

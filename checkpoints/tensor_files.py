@@ -2,8 +2,10 @@
 
 import importlib
 import pickle
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,9 +18,11 @@ __all__ = ["read_npz", "read_safetensors", "read_torch", "write_npz", "write_saf
 
 Arrays = Mapping[str, np.ndarray]
 
-# Where others than torchvision put a state dict, and what their training puts before its names.
+# Where others than torchvision put a state dict.
 _STATE_DICTS = ("state_dict", "model", "model_state_dict", "net")
-_PARALLEL = "module."
+
+# What safetensors calls its own.
+_METADATA = "__metadata__"
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
@@ -27,23 +31,32 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
       CheckpointError: if it is damaged, or holds pickled objects, which are not opened.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if "allow_pickle" in str(error):
+    with _reading(path):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values = {name: file[name] for name in file.files}
+        except ValueError as error:
+            if not str(error).startswith("Object arrays cannot be loaded"):
+                raise
             raise CheckpointError(
                 f"{path} holds pickled objects, which could run anything and are not opened: save arrays alone.",
                 "unsafe",
             ) from error
-        raise _damaged(path, error) from error
+        if strange := [name for name, value in values.items() if not isinstance(value, np.ndarray)]:
+            raise ValueError(f"{strange[0]!r} is no array")
+        return values
 
 
 def write_npz(path: Path, arrays: Arrays) -> None:
-    """Writes NumPy's archive of arrays, uncompressed."""
+    """Writes NumPy's archive of arrays, uncompressed.
+
+    Raises:
+      ValueError: for values that are none of NumPy's numbers.
+    """
     # Not np.savez, which takes the names for keywords, among them its own, 'file'.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, array in arrays.items():
+            _check_numbers(name, array, "biufc", "NumPy's archives")
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
@@ -56,10 +69,8 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
       ImportError: without the package safetensors.
     """
     safetensors = _imported("safetensors.numpy")
-    try:
+    with _reading(path):
         return safetensors.load_file(path)
-    except (OSError, ValueError, KeyError, importlib.import_module("safetensors").SafetensorError) as error:
-        raise _damaged(path, error) from error
 
 
 def write_safetensors(path: Path, arrays: Arrays) -> None:
@@ -67,15 +78,24 @@ def write_safetensors(path: Path, arrays: Arrays) -> None:
 
     Raises:
       ImportError: without the package safetensors.
+      OSError: if it cannot be written.
+      ValueError: for values that the format has no type for.
     """
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    _imported("safetensors.numpy").save_file(whole, path)
+    safetensors = _imported("safetensors.numpy")
+    whole = {}
+    for name, array in arrays.items():
+        if name == _METADATA:
+            raise ValueError(f"A variable called {name} is none to safetensors, which has its own of that name.")
+        _check_numbers(name, array, "biuf" if np.dtype(array.dtype).itemsize <= 8 else "", "safetensors")
+        whole[name] = np.asarray(array, order="C")
+    with _writing(path):
+        safetensors.save_file(whole, path)
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     """Reads a state dict of PyTorch's, as tensors only: nothing that the file might run is run.
 
-    Of what training scripts save the state dict is taken out, and the prefix 'module.' of parallel training off.
+    Of what training scripts save the state dict is taken out.
 
     Raises:
       CheckpointError: if it is damaged, would run code, or holds no state dict.
@@ -83,15 +103,19 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     """
     torch = _imported("torch")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's of TorchScript archives, which it then refuses
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "weights_only" not in str(error):
+            raise _damaged(path, error) from error
         # PyTorch's message advises to trust the file, which is not for us to advise.
         raise CheckpointError(
             f"{path} holds more than tensors, which could run anything when opened, and is not opened: save its state "
             "dict alone, torch.save(model.state_dict(), ...).",
             "unsafe",
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # of whatever module of PyTorch's finds the damage
         raise _damaged(path, error) from error
     state = _state_dict(loaded)
     if not state:
@@ -99,10 +123,11 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
             f"{path} holds no state dict of tensors: save one by torch.save(model.state_dict(), ...).",
             "unknown network",
         )
-    if all(name.startswith(_PARALLEL) for name in state):
-        state = {name.removeprefix(_PARALLEL): value for name, value in state.items()}
-    # NumPy has no bfloat16 of PyTorch's.
-    return {name: (value.float() if value.dtype == torch.bfloat16 else value).numpy() for name, value in state.items()}
+    with _reading(path):
+        # NumPy has no bfloat16 of PyTorch's.
+        return {
+            name: (value.float() if value.dtype == torch.bfloat16 else value).numpy() for name, value in state.items()
+        }
 
 
 def write_torch(path: Path, arrays: Arrays) -> None:
@@ -110,9 +135,41 @@ def write_torch(path: Path, arrays: Arrays) -> None:
 
     Raises:
       ImportError: without the package torch.
+      OSError: if it cannot be written.
     """
     torch = _imported("torch")
-    torch.save({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, path)
+    state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    with _writing(path):
+        torch.save(state, path)
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    """Whatever a package raises of a file that it cannot read is the file's fault."""
+    try:
+        yield
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Packages written in other languages have errors of their own where the disk is full."""
+    try:
+        yield
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise OSError(f"{path.name} cannot be written: {_said(error)}: is there space?") from error
+
+
+def _check_numbers(name: str, array: np.ndarray, kinds: str, where: str) -> None:
+    dtype = np.dtype(array.dtype)
+    known = dtype.kind in kinds or (where == "safetensors" and dtype.name == "bfloat16")
+    if not known:
+        raise ValueError(f"{where} cannot hold {name}, which is {dtype.name}: leave it out, exclude=[{name!r}].")
 
 
 def _state_dict(loaded: Any) -> dict[str, Any]:
@@ -132,6 +189,9 @@ def _imported(name: str) -> ModuleType:
         ) from error
 
 
+def _said(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _damaged(path: str | Path, error: Exception) -> CheckpointError:
-    said = next(iter(str(error).splitlines()), type(error).__name__)
-    return CheckpointError(f"{path} is damaged or cut short ({said}): fetch or copy it again.")
+    return CheckpointError(f"{path} is damaged or cut short ({_said(error)}): fetch or copy it again.")

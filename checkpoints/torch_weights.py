@@ -15,7 +15,7 @@ from checkpoints.layer_pairs import LayerPair, unit_names
 from checkpoints.naming import SHORTCUT_OF_PROJECTIONS
 from nets.nets_factory import NETWORKS, Network
 
-__all__ = ["SHORTCUTS", "FromTorch", "from_torch", "is_projected", "is_torch", "layer_pairs", "to_torch"]
+__all__ = ["SHORTCUTS", "FromTorch", "from_torch", "is_projected", "is_torch", "layer_pairs", "tidied", "to_torch"]
 
 # The shortcuts that projections alone make: 'A' has none, and torchvision no layer for it.
 SHORTCUTS = ("B", "C", "first_unit")
@@ -24,6 +24,12 @@ SHORTCUTS = ("B", "C", "first_unit")
 _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 # How many batches training saw: PyTorch's networks have it, and slim's have not.
 _COUNT = "num_batches_tracked"
+
+# What parallel training puts before the names.
+_PARALLEL = "module."
+
+# Height and width of the kernels.
+_KERNELS = {"root": 7, "conv1": 3, "conv2": 3, "shortcut": 1}
 
 _UNIT = re.compile(r"layer(?P<block>\d+)\.(?P<unit>\d+)\.(?P<rest>.+)")
 
@@ -45,7 +51,8 @@ class FromTorch(NamedTuple):
 
 def is_torch(names: Mapping[str, object]) -> bool:
     """Whether names of arrays are those of a state dict such as torchvision's."""
-    return "conv1.weight" in names or any(_UNIT.match(name) for name in names)
+    plain = [name.removeprefix(_PARALLEL) for name in names]
+    return "conv1.weight" in plain or any(_UNIT.match(name) for name in plain)
 
 
 def layer_pairs(network: Network, shortcut: str, with_top: bool) -> Iterator[LayerPair]:
@@ -66,12 +73,26 @@ def is_projected(shortcut: str, block: int, unit: int) -> bool:
     return shortcut == "C" or (unit == 1 and (block > 1 or shortcut == "first_unit"))
 
 
+def tidied(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A state dict without the prefix of parallel training, and in float32 where NumPy has no such numbers."""
+    parallel = all(name.startswith(_PARALLEL) for name in state)
+    return {
+        name.removeprefix(_PARALLEL) if parallel else name: value.astype(np.float32)
+        if value.dtype.kind == "V"
+        else value
+        for name, value in state.items()
+    }
+
+
 def from_torch(path: object, state: Mapping[str, np.ndarray]) -> FromTorch:
     """Weights of a ResNet-18 or 34 of torchvision's names, as slim's.
 
     Raises:
       CheckpointError: if it holds another network.
     """
+    state = tidied(state)
+    if strange := [name for name, value in state.items() if value.dtype.kind != "f" and not name.endswith(_COUNT)]:
+        raise _another(path, f"has {strange[0]} as {state[strange[0]].dtype.name}")
     network, shortcut = _network(path, state)
     with_top = "fc.weight" in state
     pairs = list(layer_pairs(network, shortcut, with_top))
@@ -83,14 +104,18 @@ def from_torch(path: object, state: Mapping[str, np.ndarray]) -> FromTorch:
     values = {}
     for pair in pairs:
         kernel = state[f"{pair.theirs}.weight"]
-        if kernel.ndim != (2 if pair.ours == "logits" else 4):
+        if pair.ours == "logits":
+            size = ()
+        else:
+            size = (_KERNELS[pair.ours.rpartition("/")[2] if "/" in pair.ours else "root"],) * 2
+        if kernel.ndim != 2 + len(size) or kernel.shape[2:] != size:
             raise _another(path, f"has a {pair.theirs}.weight of shape {list(kernel.shape)}")
         values[f"{pair.ours}/weights"] = kernel.T[None, None] if pair.ours == "logits" else kernel.transpose(2, 3, 1, 0)
         if pair.norm:
             values |= {f"{pair.our_norm}/{leaf}": state[f"{pair.norm}.{theirs}"] for theirs, leaf in _NORM.items()}
         else:
             values[f"{pair.ours}/biases"] = state[f"{pair.theirs}.bias"]
-    num_classes = len(state["fc.bias"]) if with_top else 0
+    num_classes = state["fc.bias"].size if with_top else 0
     return FromTorch(network, num_classes, shortcut, values)
 
 

@@ -10,6 +10,12 @@ __all__ = ["FORMATS", "checkpoint_files", "write_checkpoint"]
 
 FORMATS = ("V1", "V2")
 
+# What the older format can hold.
+_OF_V1 = (
+    *(tf.float32, tf.float64, tf.float16, tf.complex64, tf.complex128, tf.bool),
+    *(tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint16),
+)
+
 v1 = tf.compat.v1
 
 
@@ -33,9 +39,11 @@ def write_checkpoint(prefix: str | Path, values: Mapping[str, np.ndarray], forma
     if not values:
         raise ValueError("A checkpoint needs at least one variable.")
     names = list(values)
+    if "" in names:
+        raise ValueError("A checkpoint cannot hold a variable without a name: leave it out, exclude=[''].")
     on_cpu = v1.ConfigProto(device_count={"GPU": 0})
     with tf.Graph().as_default(), v1.Session(config=on_cpu) as session:
-        feeds = {v1.placeholder(value.dtype, value.shape): value for value in values.values()}
+        feeds = {_placeholder(name, value, format): value for name, value in values.items()}
         if format == "V1":
             save = tf.raw_ops.Save(filename=str(prefix), tensor_names=names, data=list(feeds))
         else:
@@ -47,8 +55,28 @@ def write_checkpoint(prefix: str | Path, values: Mapping[str, np.ndarray], forma
             session.run(save, feeds)
             session.run(tf.no_op())  # TensorFlow holds on to what was fed until the next run
         except tf.errors.OpError as error:
-            raise OSError(f"{prefix} cannot be written: {error.message.splitlines()[0]}") from error
+            raise OSError(f"{Path(prefix).name} cannot be written ({_reason(error)}): is there space?") from error
     return checkpoint_files(prefix, format)
+
+
+def _placeholder(name: str, value: np.ndarray, format: str) -> tf.Tensor:
+    try:
+        dtype = tf.as_dtype(value.dtype)
+    except TypeError:
+        dtype = None
+    if dtype is None or (format == "V1" and dtype not in _OF_V1):
+        raise ValueError(
+            f"A checkpoint of format {format} cannot hold {name}, which is {value.dtype.name}: leave it out, "
+            f"exclude=[{name!r}]{', or take V2' if dtype else ''}."
+        )
+    return v1.placeholder(dtype, value.shape)
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """What went wrong, without TensorFlow's account of where in the graph."""
+    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Graph execution", "Detected at", "File ", "[[", "Node:"))]
+    return told[-1] if told else type(error).__name__
 
 
 def checkpoint_files(prefix: str | Path, format: str) -> list[Path]:

@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -709,6 +711,142 @@ def a_damaged_npz(folder, v2, basic):
     return folder / "damaged.npz"
 
 
+def a_nan_in_the_middle(folder, v2, basic):
+    _, state = torch_state((2, 2, 2, 2), "B", 9)
+    state["layer3.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(state, folder / "nan.pth")
+    return folder / "nan.pth"
+
+
+def a_negative_epsilon(folder, v2, basic):
+    return with_configuration(folder, v2, lambda layers: layers["conv4_block1_1_bn"]["config"].update(epsilon=-5.0))
+
+
+def no_epsilon(folder, v2, basic):
+    return with_configuration(folder, v2, lambda layers: layers["conv4_block1_1_bn"]["config"].update(epsilon=None))
+
+
+def a_layer_without_a_class(folder, v2, basic):
+    return with_configuration(folder, v2, lambda layers: layers["conv4_block1_1_bn"].pop("class_name"))
+
+
+def with_configuration(folder, v2, change):
+    with zipfile.ZipFile(v2[0]) as archive:
+        config = json.loads(archive.read("config.json"))
+        weights = archive.read("model.weights.h5")
+    change({layer["config"]["name"]: layer for layer in config["config"]["layers"]})
+    return zipped(folder, json.dumps(config), weights)
+
+
+def zipped(folder, config, weights):
+    with zipfile.ZipFile(folder / "changed.keras", "w") as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", weights)
+    return folder / "changed.keras"
+
+
+def no_configuration(folder, v2, basic):
+    with zipfile.ZipFile(v2[0]) as archive:
+        return zipped(folder, "[1, 2]", archive.read("model.weights.h5"))
+
+
+def hdf5(folder, v2, change):
+    """Keras' weights of today, with one of the groups changed."""
+    path = save(v2[1], folder / "weights", ".weights.h5")
+    with h5py.File(path, "r+") as file:
+        change(file["layers/conv2d_1/vars"])
+    return path
+
+
+def weights_of_another_file(folder, v2, basic):
+    with h5py.File(folder / "secret.h5", "w") as file:
+        file["secret"] = np.zeros((1, 1, 64, 64), np.float32)
+
+    def change(group):
+        del group["0"]
+        group["0"] = h5py.ExternalLink(str(folder / "secret.h5"), "/secret")
+
+    return hdf5(folder, v2, change)
+
+
+def weights_of_any_file(folder, v2, basic):
+    (folder / "secret").write_bytes(bytes(4 * 64 * 64))
+
+    def change(group):
+        shape = group["0"].shape
+        del group["0"]
+        size = 4 * int(np.prod(shape))
+        (folder / "secret").write_bytes(bytes(size))
+        group.create_dataset("0", shape, np.float32, external=[(str(folder / "secret"), 0, size)])
+
+    return hdf5(folder, v2, change)
+
+
+def a_virtual_dataset(folder, v2, basic):
+    with h5py.File(folder / "secret.h5", "w") as file:
+        file["secret"] = np.zeros(4096, np.float32)
+
+    def change(group):
+        shape = group["0"].shape
+        del group["0"]
+        layout = h5py.VirtualLayout(shape, np.float32)
+        layout[...] = h5py.VirtualSource(str(folder / "secret.h5"), "secret", shape)
+        group.create_virtual_dataset("0", layout)
+
+    return hdf5(folder, v2, change)
+
+
+def other_numbers(folder, v2, basic):
+    return hdf5(folder, v2, lambda group: group.move("0", "7"))
+
+
+def another_shape(folder, v2, basic):
+    def change(group):
+        del group["0"]
+        group["0"] = np.zeros((3, 3), np.float32)
+
+    return hdf5(folder, v2, change)
+
+
+def text_for_weights(folder, v2, basic):
+    def change(group):
+        del group["0"]
+        group["0"] = "text"
+
+    return hdf5(folder, v2, change)
+
+
+def names_that_are_none(folder, v2, basic):
+    path = save(v2[1], folder / "names", "weights only.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["layer_names"] = 3
+    return path
+
+
+def sparse_tensors(folder, v2, basic):
+    _, state = torch_state((2, 2, 2, 2), "B", 9)
+    torch.save({**state, "fc.weight": state["fc.weight"].to_sparse()}, folder / "sparse.pth")
+    return folder / "sparse.pth"
+
+
+def whole_numbers(folder, v2, basic):
+    _, state = torch_state((2, 2, 2, 2), "B", 9)
+    torch.save({**state, "fc.weight": state["fc.weight"].int()}, folder / "int.pth")
+    return folder / "int.pth"
+
+
+def another_kernel(folder, v2, basic):
+    _, state = torch_state((2, 2, 2, 2), "B", 9)
+    torch.save({**state, "conv1.weight": torch.zeros(64, 3, 0, 7)}, folder / "kernel.pth")
+    return folder / "kernel.pth"
+
+
+def a_strange_npz(folder, v2, basic):
+    with zipfile.ZipFile(folder / "strange.npz", "w") as archive:
+        archive.writestr("a.npy", b"no array")
+    return folder / "strange.npz"
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -734,6 +872,22 @@ def a_damaged_npz(folder, v2, basic):
         (half_of_safetensors, "is damaged or cut short"),
         (half_of_npz, "cut short or damaged"),
         (a_damaged_npz, "is damaged or cut short"),
+        (a_nan_in_the_middle, "differ by nan of the largest value in block3"),
+        (a_negative_epsilon, "has -5.0 for the epsilon of its layer 'conv4_block1_1_bn'"),
+        (no_epsilon, "has None for the epsilon of its layer"),
+        (a_layer_without_a_class, "is no model of layers with names"),
+        (no_configuration, "is no model of layers with names"),
+        (weights_of_another_file, "nothing of its own is called 0"),
+        (weights_of_any_file, "has its 0 in another file, which is not opened"),
+        (a_virtual_dataset, "has its 0 in another file, which is not opened"),
+        (other_numbers, "that no ResNet of keras.applications has"),
+        (another_shape, "in other shapes"),
+        (text_for_weights, "has no numbers in the kernel of its layer"),
+        (names_that_are_none, "is damaged or cut short"),
+        (sparse_tensors, "is damaged or cut short"),
+        (whole_numbers, "has fc.weight as int32"),
+        (another_kernel, "has a conv1.weight of shape [64, 3, 0, 7]"),
+        (a_strange_npz, "is damaged or cut short"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
@@ -750,6 +904,7 @@ def test_refused(tmp_path, capsys, v2_50, basic, make, words):
     assert error.startswith("slimnets: error: ")
     assert str(source) in error
     assert words in error
+    assert len(error) < 600
     assert not (folder / "ran").exists()
     assert not list(output.iterdir())
 
@@ -801,3 +956,123 @@ def test_overwritten(tmp_path, tiny_checkpoint, basic):
     convert(tiny_checkpoint, tmp_path / "a.ckpt", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt.data-00000-of-00001", "a.ckpt.index"]
     assert stored(tmp_path / "a.ckpt").keys() == stored(tiny_checkpoint).keys()
+
+
+def test_the_other_format_of_the_same_name(tmp_path, capsys, tiny_checkpoint):
+    """A V1 file beside a V2 index of its name would not be found, nor the reverse."""
+    values = stored(tiny_checkpoint)
+    for first, second in (("V1", "V2"), ("V2", "V1")):
+        target = tmp_path / f"{first}.ckpt"
+        convert(tiny_checkpoint, target, format=first)
+        with pytest.raises(FileExistsError, match="give another name, or overwrite=True"):
+            convert(tiny_checkpoint, target, format=second)
+        # Of itself, as well.
+        convert(target, target, format=second, overwrite=True)
+        assert open_checkpoint(target).format == second
+        assert stored(target).keys() == values.keys()
+        np.testing.assert_array_equal(
+            stored(target)["resnet_v2_tiny/conv1/weights"], values["resnet_v2_tiny/conv1/weights"]
+        )
+
+
+def test_links_are_not_replaced(tmp_path, tiny_checkpoint):
+    (tmp_path / "real.npz").write_bytes(b"kept")
+    (tmp_path / "link.npz").symlink_to(tmp_path / "real.npz")
+    (tmp_path / "dangling.npz").symlink_to(tmp_path / "nowhere")
+    for name in ("link.npz", "dangling.npz"):
+        with pytest.raises(FileExistsError, match="is no plain file, and is not replaced"):
+            convert(tiny_checkpoint, tmp_path / name, overwrite=True)
+        assert (tmp_path / name).is_symlink()
+    assert (tmp_path / "real.npz").read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("report", ["source.npz", "target.npz", "target.npz.slimnets.json", "there.json", "folder"])
+def test_report_takes_nothings_place(tmp_path, capsys, monkeypatch, tiny_checkpoint, report):
+    monkeypatch.chdir(tmp_path)
+    convert(tiny_checkpoint, "source.npz")
+    (tmp_path / "there.json").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    before = (tmp_path / "source.npz").read_bytes()
+    assert main(["convert", "source.npz", "target.npz", "--report", report]) == 1
+    assert f"The report {report}" in capsys.readouterr().err.splitlines()[-1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "source.npz", "there.json"]
+    assert (tmp_path / "source.npz").read_bytes() == before
+
+
+def test_numbers_of_every_kind(tmp_path):
+    """Scalars, empty arrays, flags, half precision: to the bit, or refused by name where there is no such type."""
+    values = {
+        "scalar": np.int64(3),
+        "empty": np.zeros((0, 3), np.float32),
+        "half": np.arange(6, dtype=np.float16).reshape(2, 3),
+        "flags": np.array([True, False]),
+        "transposed": np.arange(6, dtype=np.float64).reshape(2, 3).T,
+    }
+    np.savez(tmp_path / "a.npz", **values)
+    for source, target in itertools.pairwise(["a.npz", "b.safetensors", "c.ckpt", "d.npz"]):
+        convert(tmp_path / source, tmp_path / target)
+    with np.load(tmp_path / "d.npz") as arrays:
+        for name, value in values.items():
+            assert arrays[name].dtype == value.dtype
+            assert arrays[name].shape == value.shape
+            np.testing.assert_array_equal(arrays[name], value)
+    bfloat16 = tf.bfloat16.as_numpy_dtype
+    save_file({"weights": np.ones(3, bfloat16)}, tmp_path / "e.safetensors")
+    convert(tmp_path / "e.safetensors", tmp_path / "f.ckpt")
+    np.testing.assert_array_equal(stored(tmp_path / "f.ckpt")["weights"], np.ones(3, bfloat16))
+    with pytest.raises(ValueError, match="NumPy's archives cannot hold weights, which is bfloat16"):
+        convert(tmp_path / "f.ckpt", tmp_path / "g.npz")
+    with pytest.raises(ValueError, match="format V1 cannot hold weights, which is bfloat16"):
+        convert(tmp_path / "e.safetensors", tmp_path / "h.ckpt", format="V1")
+    np.savez(tmp_path / "text.npz", name=np.array(["text"]), complex=np.ones(2, np.complex64))
+    with pytest.raises(ValueError, match="safetensors cannot hold name"):
+        convert(tmp_path / "text.npz", tmp_path / "i.safetensors")
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive, zipfile.ZipFile(tmp_path / "nameless.npz", "w") as nameless:
+        nameless.writestr(".npy", archive.read("scalar.npy"))
+    with pytest.raises(ValueError, match="cannot hold a variable without a name"):
+        convert(tmp_path / "nameless.npz", tmp_path / "i.ckpt")
+    assert not (tmp_path / "g.npz").exists() and not list(tmp_path.glob("[hi].*"))
+
+
+def test_one_of_several_networks(tmp_path, basic, tiny_checkpoint):
+    """The one that is chosen, and nothing of the other."""
+    both = {**basic[1], **stored(tiny_checkpoint)}
+    np.savez(tmp_path / "both.npz", **both)
+    convert(tmp_path / "both.npz", tmp_path / "one.ckpt", scope="resnet_v2_tiny")
+    assert stored(tmp_path / "one.ckpt").keys() == stored(tiny_checkpoint).keys()
+    convert(tmp_path / "both.npz", tmp_path / "other.ckpt", net="resnet_basic_18")
+    assert stored(tmp_path / "other.ckpt").keys() == basic[1].keys()
+
+
+def test_averages_of_some(tmp_path, basic):
+    name = "resnet_basic_18/conv1/weights"
+    np.savez(tmp_path / "some.npz", **basic[1], **{f"{name}/ExponentialMovingAverage": basic[1][name]})
+    with pytest.raises(ValueError, match="holds moving averages of some variables alone"):
+        convert(tmp_path / "some.npz", tmp_path / "a.npz", ema=True)
+
+
+def test_a_part_is_no_network(tmp_path, v2_50):
+    """Without its logits it is; notes and report do not speak of what is not there."""
+    convert(v2_50[0], tmp_path / "slim.ckpt")
+    bare = convert(tmp_path / "slim.ckpt", tmp_path / "bare.ckpt", exclude=["*/logits/*"])
+    assert (bare.network, bare.num_classes, bare.pool1_padding) == ("resnet_v2_50", 0, "PAD1")
+    assert diagnose(tmp_path / "bare.ckpt").options == {"pool1_padding": "PAD1"}
+    part = convert(tmp_path / "slim.ckpt", tmp_path / "part.npz", only=["*/block1/*"])
+    assert (part.network, part.notes) == (None, None)
+
+
+def test_disk_full(tmp_path, tiny_checkpoint, basic):
+    """Every format, by a limit on the size of files: one sentence, and nothing left."""
+    convert(basic[0], tmp_path / "given.pth")
+    given = set(tmp_path.iterdir())
+    for name in ("a.npz", "b.safetensors", "c.ckpt", "d.pth", "--format V1 e.ckpt"):
+        source = basic[0] if name.endswith(".pth") else tiny_checkpoint
+        *options, target = name.split()
+        command = (
+            f"ulimit -f 1000; exec {sys.executable} -m tools convert {source} {tmp_path / target} {' '.join(options)}"
+        )
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("slimnets: error: ")
+        assert any(word in done.stderr.splitlines()[-1] for word in ("File too large", "cannot be written"))
+        assert set(tmp_path.iterdir()) == given

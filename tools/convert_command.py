@@ -1,12 +1,15 @@
 """``slimnets convert``: weights from one file to another, and what became of them."""
 
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from checkpoints.folders import write_whole
 from tools.conversion import Conversion, convert
+from tools.stopping import stoppable
 from tools.tables import print_table
 
 __all__ = ["run"]
@@ -23,14 +26,28 @@ def run(source: str, target: str, *, report: str | None = None, **options: Any) 
     Raises:
       CheckpointError, ImportError, OSError, ValueError: as ``convert`` does.
     """
-    if report is not None and not Path(report).absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {Path(report).absolute().parent} for the report: make it.")
+    if report is not None:
+        _check_report(Path(report), (source, target), overwrite=options.get("overwrite", False))
     print(f"{source} to {target} ...", file=sys.stderr)
-    done = convert(source, target, **options)
+    with stoppable():
+        done = convert(source, target, **options)
     if report is not None:
         write_whole(Path(report), json.dumps(done._asdict(), indent=2) + "\n")
     _print(done)
     return 0
+
+
+def _check_report(report: Path, others: Sequence[str], overwrite: bool) -> None:
+    """Refuses what would take the place of something, or could not be written once all else is done."""
+    folder = report.absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} for the report: make it.")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"The folder {folder}, where the report is to be, cannot be written in: give another.")
+    if any(report.resolve().name.startswith(Path(other).resolve().name) for other in others):
+        raise ValueError(f"The report {report} is called like the source or the target: give another name.")
+    if os.path.lexists(report) and (not overwrite or report.is_symlink() or not report.is_file()):
+        raise FileExistsError(f"The report {report} exists: give another name, or overwrite=True.")
 
 
 def _print(done: Conversion) -> None:

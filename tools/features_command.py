@@ -1,10 +1,8 @@
 """``slimnets features``: named features of pictures, from a checkpoint, in a folder; by one process or many."""
 
 import functools
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from tools.inputs import InputError
 from tools.inputs.opening import open_inputs
 from tools.machine import cores
 from tools.progress import Advance
+from tools.stopping import stoppable
 
 __all__ = ["run"]
 
@@ -62,7 +61,7 @@ def run(
     if threads is None and distributed:
         threads = max(1, cores() // workers)
     options |= {"threads": threads, "freeze": freeze_for(len(pictures))}
-    with FeatureExtractor(**{**options, "freeze": False} if distributed else options) as extractor, _stoppable():
+    with FeatureExtractor(**{**options, "freeze": False} if distributed else options) as extractor, stoppable():
         stored = {"format": format, "dtype": dtype, "shards": shards, "overwrite": overwrite}
         job = begin(pictures, output, extractor, **stored, at_least=workers)
         print(extractor.report, file=sys.stderr)
@@ -112,20 +111,6 @@ def _distributed(
     from tools.distribution.processes import make_with_processes
 
     return lambda shards, advance: make_with_processes(work, shards, workers, advance)
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Ends on SIGTERM, which schedulers send, as on Ctrl-C."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _say_where(job: FeatureJob) -> None:

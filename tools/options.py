@@ -13,6 +13,7 @@ _OPTIONS = (
     (r"num_classes=None", "--num-classes 0"),
     (r"(scope|preprocessing|net)='([^']*)'", r"--\1 \2"),
     (r"exclude=\[?('[^']*')\]?", r"--exclude \1"),
+    (r"exclude=\[\.\.\.\]", "--exclude"),
     (r"num_classes=(\d+)", r"--num-classes \1"),
     (r"image_size=(\d+)", r"--image-size \1"),
 )

@@ -1,6 +1,7 @@
 """Weights from one framework's file to another's, proved by running both networks on the same pictures."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ __all__ = ["Conversion", "convert"]
 
 # From the endings of files to their kinds; anything else is a checkpoint's.
 _KINDS = {".npz": "npz", ".safetensors": "safetensors", ".keras": "keras", ".pth": "torch", ".pt": "torch"}
+# What no checkpoint is called.
+_OTHERS = {".bin", ".csv", ".gz", ".json", ".npy", ".onnx", ".pb", ".pbtxt", ".pkl", ".tar", ".tflite", ".txt", ".zip"}
 _NAMES = ("slim", "torchvision")
 # Whose networks are not ours.
 _FRAMEWORKS = {"keras", "torch"}
@@ -164,6 +167,11 @@ def convert(
 
 def _target_kind(target: Path, format: str | None, names: str | None) -> str:
     suffix = target.suffix.lower()
+    if suffix in _OTHERS or target.name == "checkpoint":
+        raise ValueError(
+            f"{target} is what another kind of file is called: {', '.join(_KINDS)} can be written, and a checkpoint, "
+            "whose name ends in .ckpt or nothing."
+        )
     if suffix in (".h5", ".hdf5"):
         raise ValueError(f"{target} would be a file as Keras had it until 2023: call it {target.stem}.keras.")
     if suffix in (".index", ".meta") or ".data-" in target.name:
@@ -185,9 +193,13 @@ def _check_target(target: Path, files: Sequence[Path], overwrite: bool) -> None:
         raise FileNotFoundError(f"There is no folder {target.absolute().parent} for {target.name}: make it.")
     if target.is_dir():
         raise FileExistsError(f"{target} is a folder: give the name of a file in it.")
-    there = [file for file in (*files, notes_file(target)) if file.exists()]
+    # A checkpoint of the other format would be taken for this one, or the reverse.
+    others = {file for format in FORMATS for file in checkpoint_files(target, format)} | {*data_files(target)}
+    there = [file for file in (*files, notes_file(target), *sorted(others - {*files})) if os.path.lexists(file)]
     if there and not overwrite:
         raise FileExistsError(f"{there[0]} exists: give another name, or overwrite=True.")
+    if strange := [file for file in there if file.is_symlink() or not file.is_file()]:
+        raise FileExistsError(f"{strange[0]} is no plain file, and is not replaced: give another name.")
 
 
 def _check_function(weights: Weights, kind: str, target: Path) -> None:
@@ -232,9 +244,9 @@ def _write(weights: Weights, path: Path, kind: str, format: str) -> None:
 
 
 def _remove_older(target: Path, files: Sequence[Path], noted: bool) -> None:
-    """What is left of an overwritten target: data files of one that was saved in more parts, and notes."""
-    for file in data_files(target):
-        if file.name not in [new.name for new in files]:
-            file.unlink()
+    """What is left of an overwritten target: files of a checkpoint of the other format or of more parts, and notes."""
+    older = {*data_files(target), *checkpoint_files(target, "V1"), *checkpoint_files(target, "V2")}
+    for file in older - {*files}:
+        file.unlink(missing_ok=True)
     if not noted:
         notes_file(target).unlink(missing_ok=True)

@@ -119,6 +119,10 @@ def _model_of(path: Path, network: Network) -> keras.Model:
             _check_layers(file, model.get_config()["layers"], network)
         for name in file.variables:
             layer = model.get_layer("predictions" if name == top else name)
+            for variable in layer.weights:
+                shape = file.variables[name][variable.name].shape if variable.name in file.variables[name] else None
+                if shape != variable.shape:
+                    raise _unlike(file, f"has {variable.name} of {name!r} in another shape, {shape}")
             _set_weights(layer, functools.partial(file.read, name))
     return model
 

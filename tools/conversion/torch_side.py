@@ -10,7 +10,7 @@ from torch.nn import functional
 from checkpoints.conversion import Weights, kind_of
 from checkpoints.layer_pairs import unit_names
 from checkpoints.tensor_files import read_safetensors, read_torch
-from checkpoints.torch_weights import is_projected
+from checkpoints.torch_weights import is_projected, tidied
 from tools.conversion.pictures import NORMALIZED
 
 __all__ = ["end_point_names", "outputs"]
@@ -35,7 +35,7 @@ def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.nd
       weights: what is known of them.
       pixels: uint8 [N, size, size, 3], RGB.
     """
-    state = read_safetensors(path) if kind_of(path) == "safetensors" else read_torch(path)
+    state = tidied(read_safetensors(path) if kind_of(path) == "safetensors" else read_torch(path))
     classes = len(state["fc.bias"]) if "fc.bias" in state else 0
     network = _ResNet(weights.network.variant.units, weights.options["shortcut"], classes)
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
