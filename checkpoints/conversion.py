@@ -175,6 +175,8 @@ class Weights:
     def with_classes(self, num_classes: int) -> "Weights":
         """With logits of another number of classes: 1000 of 1001 drops the background, 1001 of 1000 adds one.
 
+        Their moving averages are converted too; what an optimizer kept of them is left out.
+
         Raises:
           ValueError: for other numbers.
         """
@@ -189,8 +191,12 @@ class Weights:
                 "can be made 1000, and 1000 made 1001."
             )
         prefix = joined(self.scope, "")
-        logits = [name for name in self.values if name.startswith(prefix) and is_logits(name)]
-        values = _View(self.values, {name: name for name in self.values}, dict.fromkeys(logits, convert.apply))
+        contents = sort_names(self.values)
+        logits = [name for name in contents.variables if name.startswith(prefix) and is_logits(name)]
+        converted = {*logits, *(contents.shadows[name] for name in logits if name in contents.shadows)}
+        left_out = {name for name in self.values for logit in logits if name.startswith(f"{logit}/")} - converted
+        names = {name: name for name in self.values if name not in left_out}
+        values = _View(self.values, names, dict.fromkeys(converted, convert.apply))
         return dataclasses.replace(self, values=values, num_classes=num_classes)
 
     def for_size(self, image_size: int) -> "Weights":

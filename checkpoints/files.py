@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from checkpoints.formats import identify, identify_folder, read_varint
 
-__all__ = ["CheckpointError", "data_files", "find_checkpoint", "shards"]
+__all__ = ["CheckpointError", "damaged", "data_files", "find_checkpoint", "shards"]
 
 # Both formats are sorted string tables (LevelDB's), which end in the places of two blocks, each a pair of integers of
 # variable length, padded to 40 bytes, and this magic number. The second block, the index, ends where the footer begins.
@@ -36,6 +36,12 @@ class CheckpointError(ValueError):
         super().__init__(message)
         self.kind = kind
         self.format = format
+
+
+def damaged(path: str | Path, error: Exception) -> CheckpointError:
+    """What to raise where a package could not read a file, and raised something of its own."""
+    said = next(iter(str(error).splitlines()), type(error).__name__)
+    return CheckpointError(f"{path} is damaged or cut short ({said}): fetch or copy it again.")
 
 
 def find_checkpoint(path: str | Path) -> tuple[Path, str]:

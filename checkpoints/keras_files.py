@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from checkpoints.files import CheckpointError
+from checkpoints.files import CheckpointError, damaged
 
 __all__ = ["KerasFile", "layers_of", "open_keras"]
 
@@ -60,7 +60,7 @@ class KerasFile(NamedTuple):
         try:
             return self.variables[layer][variable][()]
         except (OSError, RuntimeError) as error:
-            raise _damaged(self.path, error) from error
+            raise damaged(self.path, error) from error
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def _unpacked(path: Path, folder: str) -> Any:
             archive.extract(_WEIGHTS, folder)
             return _parsed(path, archive.read(_CONFIG))
     except (KeyError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 @contextmanager
@@ -101,22 +101,16 @@ def _opened(path: Path, source: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(source, "r")
     except (OSError, RuntimeError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     with file:
         yield file
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path} is damaged or cut short ({str(error).splitlines()[0]}): fetch or copy it again.", "damaged"
-    )
 
 
 def _parsed(path: Path, text: bytes | str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError, TypeError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def layers_of(config: Any, path: Path) -> list[dict[str, Any]]:
@@ -149,7 +143,7 @@ def _inside(path: Path, group: h5py.Group, name: str) -> Any:
     """What has that name in a group, in the same file: HDF5 can have links to others."""
     for part in name.strip("/").split("/"):
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise _damaged(path, KeyError(f"nothing of its own is called {name}"))
+            raise damaged(path, KeyError(f"nothing of its own is called {name}"))
         group = group[part]
     if isinstance(group, h5py.Dataset) and (group.external or group.is_virtual):
         raise CheckpointError(f"{path} has its {name} in another file, which is not opened: save it with the weights.")
@@ -167,7 +161,7 @@ def _by_name(path: Path, weights: h5py.Group) -> Iterator[tuple[str, dict[str, h
     except CheckpointError:
         raise
     except Exception as error:  # of whatever an attribute is in the place of names
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def _names(group: h5py.Group, key: str) -> list[str]:

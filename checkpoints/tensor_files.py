@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from checkpoints.files import CheckpointError
+from checkpoints.files import CheckpointError, damaged
 
 __all__ = ["read_npz", "read_safetensors", "read_torch", "write_npz", "write_safetensors", "write_torch"]
 
@@ -108,7 +108,7 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "weights_only" not in str(error):
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         # PyTorch's message advises to trust the file, which is not for us to advise.
         raise CheckpointError(
             f"{path} holds more than tensors, which could run anything when opened, and is not opened: save its state "
@@ -116,7 +116,7 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
             "unsafe",
         ) from error
     except Exception as error:  # of whatever module of PyTorch's finds the damage
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     state = _state_dict(loaded)
     if not state:
         raise CheckpointError(
@@ -151,7 +151,7 @@ def _reading(path: str | Path) -> Iterator[None]:
     except (CheckpointError, MemoryError):
         raise
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 @contextmanager
@@ -162,7 +162,8 @@ def _writing(path: Path) -> Iterator[None]:
     except (MemoryError, OSError):
         raise
     except Exception as error:
-        raise OSError(f"{path.name} cannot be written: {_said(error)}: is there space?") from error
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise OSError(f"{path.name} cannot be written ({said}): is there space?") from error
 
 
 def _check_numbers(name: str, array: np.ndarray, kinds: str, where: str) -> None:
@@ -187,11 +188,3 @@ def _imported(name: str) -> ModuleType:
         raise ImportError(
             f"This needs the package {name.partition('.')[0]} ({error}): pip install 'slimnets[convert]'."
         ) from error
-
-
-def _said(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _damaged(path: str | Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged or cut short ({_said(error)}): fetch or copy it again.")

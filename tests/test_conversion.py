@@ -404,6 +404,9 @@ def test_what_training_scripts_save(tmp_path, basic):
     done = convert(tmp_path / "training.pth", tmp_path / "slim.ckpt")
     assert done.num_classes == 0
     assert not any("logits" in name for name in stored(tmp_path / "slim.ckpt"))
+    save_file({name: value.numpy() for name, value in bare.items()}, tmp_path / "parallel.safetensors")
+    assert convert(tmp_path / "parallel.safetensors", tmp_path / "same.ckpt").network == "resnet_basic_18"
+    assert stored(tmp_path / "same.ckpt").keys() == stored(tmp_path / "slim.ckpt").keys()
 
 
 def test_uint8_through_torchvisions_preprocessing(tmp_path):
@@ -530,6 +533,19 @@ def test_inspect_offers_to_convert(tmp_path, capsys, v2_50, basic, ending):
         convert(basic[0], path)
     assert main(["inspect", str(path)]) == 1
     assert "make a checkpoint of it by `slimnets convert`" in capsys.readouterr().out
+
+
+def test_classes_of_a_training_run(tmp_path):
+    """The averages of the logits are converted with them; their slots, which nothing can convert, are left out."""
+    values = slim_checkpoint(tmp_path / "slim.ckpt", "resnet_v2_50", 1001)
+    biases = "resnet_v2_50/logits/biases"
+    more = {f"{biases}/ExponentialMovingAverage": values[biases] * 2, f"{biases}/Momentum": values[biases] * 3}
+    np.savez(tmp_path / "training.npz", **values, **more, **{"resnet_v2_50/conv1/weights/Momentum": np.ones(1)})
+    convert(tmp_path / "training.npz", tmp_path / "less.npz", num_classes=1000)
+    with np.load(tmp_path / "less.npz") as arrays:
+        assert set(arrays) == {*values, f"{biases}/ExponentialMovingAverage", "resnet_v2_50/conv1/weights/Momentum"}
+        np.testing.assert_array_equal(arrays[biases], values[biases][1:])
+        np.testing.assert_array_equal(arrays[f"{biases}/ExponentialMovingAverage"], values[biases][1:] * 2)
 
 
 def test_graph_with_other_pooling_is_warned_of(tmp_path, v2_50):
