@@ -23,7 +23,7 @@ from checkpoints.keras_weights import PREPROCESSING, from_keras, keras_pool1_pad
 from checkpoints.naming import STATISTICS, is_logits, joined
 from checkpoints.notes import Notes, read_notes, sha256_of
 from checkpoints.reader import CheckpointReader, open_checkpoint
-from checkpoints.structure import Shapes, sort_names, structures_in
+from checkpoints.structure import Shapes, model_shapes, sort_names, structures_in
 from checkpoints.tensor_files import read_npz, read_safetensors, read_torch
 from checkpoints.torch_weights import from_torch, is_torch
 from nets.nets_factory import Network, get_network
@@ -102,7 +102,7 @@ class Weights:
         if without := [name for name in model if name not in shadows and not name.endswith(STATISTICS)]:
             raise ValueError(
                 f"{self.path} holds moving averages of some variables alone, and none of {without[0]} and "
-                f"{len(without) - 1} more: leave ema=True out, or those, exclude=[...]."
+                f"{len(without) - 1} more: leave ema=True out."
             )
         others = {name: name for name in self.values if name not in shadows.values()}
         return self._renamed(others | shadows)
@@ -116,7 +116,7 @@ class Weights:
         if self.network is None:
             raise CheckpointError(
                 f"{self.path} does not hold one network of the table, which another framework's file is made of: "
-                "choose one by its scope or net; `slimnets inspect` says what there is.",
+                "choose one by its scope or net, or its averages, ema=True; `slimnets inspect` says what there is.",
                 "unknown network",
             )
         prefix = joined(self.scope, "")
@@ -164,9 +164,17 @@ class Weights:
         if scope and (not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", scope) or {"", ".."} & {*scope.split("/")}):
             raise ValueError(f"The scope {scope!r} is none to TensorFlow: take letters, digits and underscores.")
         prefix, other = joined(self.scope, ""), joined(scope, "")
+        contents = sort_names(self.values)
+        # Of no variable in particular.
+        apart = {name for label, found in contents.extras.items() if not label.startswith("slots") for name in found}
         names = {}
         for name in self.values:
-            renamed = other + name.removeprefix(prefix) if name.startswith(prefix) else name
+            if prefix and f"/{prefix}" in name:
+                raise ValueError(
+                    f"{self.path} holds {name}, kept of a variable of the network under yet another scope: leave such "
+                    "out, model_only=True."
+                )
+            renamed = other + name.removeprefix(prefix) if name.startswith(prefix) and name not in apart else name
             if renamed in names:
                 raise ValueError(f"Under the scope {scope!r} two variables would be called {renamed}: take another.")
             names[renamed] = name
@@ -194,7 +202,7 @@ class Weights:
         contents = sort_names(self.values)
         logits = [name for name in contents.variables if name.startswith(prefix) and is_logits(name)]
         converted = {*logits, *(contents.shadows[name] for name in logits if name in contents.shadows)}
-        left_out = {name for name in self.values for logit in logits if name.startswith(f"{logit}/")} - converted
+        left_out = {name for name in self.values for logit in logits if f"/{logit}/" in f"/{name}"} - converted
         names = {name: name for name in self.values if name not in left_out}
         values = _View(self.values, names, dict.fromkeys(converted, convert.apply))
         return dataclasses.replace(self, values=values, num_classes=num_classes)
@@ -267,7 +275,7 @@ def kind_of(path: str | Path) -> str:
     return kind or "slim"
 
 
-def read_weights(path: str | Path, *, net: str | None = None, scope: str | None = None) -> Weights:
+def read_weights(path: str | Path, *, net: str | None = None, scope: str | None = None, ema: bool = False) -> Weights:
     """Reads the weights in a file of any of the kinds.
 
     Args:
@@ -276,6 +284,7 @@ def read_weights(path: str | Path, *, net: str | None = None, scope: str | None 
         file by torchvision's names.
       net: name of the network, which of several in the file chooses; another than the file's is refused.
       scope: likewise; what comes from another framework gets its network's name.
+      ema: take the moving averages of the variables in their place.
 
     Raises:
       CheckpointError: if it cannot be read, is not safe to, or holds another network.
@@ -286,6 +295,9 @@ def read_weights(path: str | Path, *, net: str | None = None, scope: str | None 
     wanted = None if net is None else get_network(net)
     kind = kind_of(path)
     weights, shapes, notes = _READERS[kind](path)
+    if ema:
+        weights, shadows = weights.averaged(), sort_names(shapes).shadows
+        shapes = {name: shapes[shadows.get(name, name)] for name in weights.values}
     if weights.network is None:
         weights = _with_structure(weights, shapes, wanted, scope)
     elif scope is not None:
@@ -314,9 +326,12 @@ def _with_structure(weights: Weights, shapes: Shapes, wanted: Network | None, sc
         return weights
     found = chosen[0]
     prefix = joined(found.scope, "")
+    # Some are there as averages alone, or under other names.
+    if any(name.startswith(prefix) and name not in weights.values for name in model_shapes(shapes)):
+        return weights
     if len(structures) > 1:
         weights = weights._renamed({name: name for name in weights.values if name.startswith(prefix)})
-    preprocessing, image_size = expected_input(found.network, found.num_classes)
+    preprocessing, image_size = expected_input(found.network, found.num_classes, found.channels)
     return dataclasses.replace(
         weights,
         network=found.network,

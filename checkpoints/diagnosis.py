@@ -85,9 +85,7 @@ class Diagnosis:
         """The preprocessing that goes with the weights; of one channel the one that makes such images."""
         if self.notes:
             return self.notes.preprocessing
-        if self.network and self.structure.channels == 1:
-            return "grayscale"
-        return expected_input(self.network, self.num_classes)[0] if self.network else None
+        return expected_input(self.network, self.num_classes, self.structure.channels)[0] if self.network else None
 
     @property
     def image_size(self) -> int | None:
@@ -124,8 +122,10 @@ def default_pool1_padding(network: Network) -> str:
     return "PAD1" if network.family == "resnet_basic" else "SAME"
 
 
-def expected_input(network: Network, num_classes: int) -> tuple[str, int]:
-    """(preprocessing, image size) of the weights of a network with so many classes."""
+def expected_input(network: Network, num_classes: int, channels: int | None = None) -> tuple[str, int]:
+    """(preprocessing, image size) of the weights of a network with so many classes, for images of so many channels."""
+    if channels == 1:
+        return "grayscale", network.image_size
     if network.family == "resnet_v2" and network.num_classes == num_classes == _PUBLISHED_V2_CLASSES:
         return _PUBLISHED_V2_INPUT
     return network.preprocessing, network.image_size

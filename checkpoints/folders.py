@@ -107,7 +107,6 @@ def new_files(folder: str | Path, last: str) -> Iterator[Path]:
         yield temporary
         files = sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name))
         for file in files:
-            file.chmod(0o644)
             _flush(file)
         for file in files:
             file.replace(folder / file.name)

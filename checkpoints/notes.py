@@ -65,15 +65,16 @@ def read_notes(path: str | Path, described: Path) -> Notes | None:
         return None
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
+        if record["sha256"] != sha256_of([described]):
+            return None
         notes = Notes(**{field: record[field] for field in Notes._fields})
         _check(notes)
-        digest = record["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{file}, which says what input and pooling the weights beside it want, is not as `slimnets convert` "
             f"writes it ({error}): convert them again, or remove it."
         ) from error
-    return notes if digest == sha256_of([described]) else None
+    return notes
 
 
 def _check(notes: Notes) -> None:
@@ -81,6 +82,7 @@ def _check(notes: Notes) -> None:
         ("network", notes.network, notes.network in NETWORKS),
         ("pool1_padding", notes.pool1_padding, notes.pool1_padding in _PADDINGS),
         ("preprocessing", notes.preprocessing, notes.preprocessing in PREPROCESSINGS),
+        ("source", notes.source, {"file", "kind"} <= set(notes.source)),
         ("image_size", notes.image_size, type(notes.image_size) is int and 0 < notes.image_size <= _LARGEST),
     )
     for name, value, is_known in known:

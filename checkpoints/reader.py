@@ -4,7 +4,6 @@ V1 is the single file of the published slim weights; V2 is a bundle, ``.index`` 
 """
 
 import functools
-import hashlib
 import math
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ import tensorflow as tf
 
 from checkpoints.files import CheckpointError, data_files, find_checkpoint, shards
 from checkpoints.formats import identify
-from checkpoints.notes import Notes, read_notes
+from checkpoints.notes import Notes, read_notes, sha256_of
 
 __all__ = ["CheckpointReader", "open_checkpoint"]
 
@@ -128,11 +127,7 @@ class CheckpointReader:
 
     def sha256(self) -> dict[str, str]:
         """From the names of the files to their sha256, in hexadecimal."""
-        digests = {}
-        for file in self.files():
-            with file.open("rb") as stream:
-                digests[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-        return digests
+        return {file.name: sha256_of([file]) for file in self.files()}
 
     def _fail(self, error: Exception, name: str | None = None) -> NoReturn:
         where = f" where {name} is stored" if name else ""

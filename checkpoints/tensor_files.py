@@ -14,7 +14,7 @@ import numpy as np
 
 from checkpoints.files import CheckpointError, damaged
 
-__all__ = ["read_npz", "read_safetensors", "read_torch", "write_npz", "write_safetensors", "write_torch"]
+__all__ = ["read_npz", "read_safetensors", "read_torch", "write_npz", "write_safetensors", "write_torch", "writing"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -88,7 +88,7 @@ def write_safetensors(path: Path, arrays: Arrays) -> None:
             raise ValueError(f"A variable called {name} is none to safetensors, which has its own of that name.")
         _check_numbers(name, array, "biuf" if np.dtype(array.dtype).itemsize <= 8 else "", "safetensors")
         whole[name] = np.asarray(array, order="C")
-    with _writing(path):
+    with writing(path):
         safetensors.save_file(whole, path)
 
 
@@ -138,8 +138,10 @@ def write_torch(path: Path, arrays: Arrays) -> None:
       OSError: if it cannot be written.
     """
     torch = _imported("torch")
-    state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    with _writing(path):
+    # PyTorch takes no half precision but NumPy's own.
+    plain = {name: array.astype(np.float32) if array.dtype.kind == "V" else array for name, array in arrays.items()}
+    state = {name: torch.from_numpy(np.array(array)) for name, array in plain.items()}
+    with writing(path):
         torch.save(state, path)
 
 
@@ -155,8 +157,8 @@ def _reading(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Packages written in other languages have errors of their own where the disk is full."""
+def writing(path: Path) -> Iterator[None]:
+    """Raises OSError for what packages written in other languages raise of their own where the disk is full."""
     try:
         yield
     except (MemoryError, OSError):

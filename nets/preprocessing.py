@@ -8,7 +8,7 @@ inception  to [0, 1], central crop of 87.5 %, resized to size x size whatever th
            slim's published v2 weights, at 299.
 cifar      central crop, or padding with zeros, to size x size, then zero mean and unit variance a picture.
 torchvision  shorter side to round(256 * size / 224), antialiased, central crop of size x size, to [0, 1], minus the
-           mean colour, over its deviation. For weights from torchvision or timm, at 224.
+           mean colour, over its deviation. For torchvision's ResNet-18 and 34, at 224.
 grayscale  to grey levels in [0, 1], [batch, size, size, 1], resized whatever the aspect. For scanned digits.
 none       the values as they are, as float32.
 

@@ -1,9 +1,12 @@
 """Weights for networks, and how far results are apart."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+
+from nets import nets_factory
 
 v1 = tf.compat.v1
 
@@ -42,3 +45,18 @@ def assign(session: v1.Session, values: Mapping[str, np.ndarray]) -> None:
 def relative_difference(result: np.ndarray, expected: np.ndarray) -> float:
     """Norm of the difference over the norm of what is expected."""
     return float(np.linalg.norm(result - expected) / np.linalg.norm(expected))
+
+
+def slim_checkpoint(path: Path, name: str, num_classes: int) -> dict[str, np.ndarray]:
+    """Random weights of one of our networks, saved by TensorFlow's own saver; what is saved."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        images = v1.placeholder(tf.float32, [1, 64, 64, 3])
+        nets_factory.get_network_fn(name, num_classes)(images)
+        variables = v1.global_variables()
+        values = random_values_of_shapes({each.op.name: each.shape.as_list() for each in variables})
+        session.run(
+            [each.initializer for each in variables],
+            {each.initializer.inputs[1]: values[each.op.name] for each in variables},
+        )
+        v1.train.Saver(variables).save(session, str(path), write_meta_graph=False, write_state=False)
+    return values

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.reference import random_values_of_shapes, relative_difference
+from tests.reference import relative_difference, slim_checkpoint
 from tools.cli import main
 from tools.conversion import convert
 from tools.feature_extractor import FeatureExtractor
@@ -139,21 +139,6 @@ def features(checkpoint, end_points, images, size, **options):
 def stored(path):
     reader = open_checkpoint(path)
     return {name: reader.read(name) for name in reader.shapes}
-
-
-def slim_checkpoint(path, name, num_classes, **options):
-    """Random weights of one of our networks, saved by TensorFlow's own saver; what is saved."""
-    with tf.Graph().as_default(), v1.Session() as session:
-        images = v1.placeholder(tf.float32, [1, 64, 64, 3])
-        nets_factory.get_network_fn(name, num_classes)(images, **options)
-        variables = v1.global_variables()
-        values = random_values_of_shapes({each.op.name: each.shape.as_list() for each in variables})
-        session.run(
-            [each.initializer for each in variables],
-            {each.initializer.inputs[1]: values[each.op.name] for each in variables},
-        )
-        v1.train.Saver(variables).save(session, str(path), write_meta_graph=False, write_state=False)
-    return values
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +269,77 @@ def test_a_model_whose_groups_have_no_names(tmp_path, capsys, v2_50):
     # Without a configuration nothing tells them apart.
     assert main(["convert", str(tmp_path / "model.weights.h5"), str(tmp_path / "none.ckpt")]) == 1
     assert "does not say which layer its" in capsys.readouterr().err
+
+
+def test_a_model_as_keras_2_saved_it(tmp_path):
+    """Its configuration: axes in lists, connections as lists of lists, no arguments that came later."""
+    model = keras_model("ResNet50V2", classes=5, size=64)
+    path = save(model, tmp_path / "keras2", "model.h5")
+    config = model.get_config()
+    for layer in config["layers"]:
+        inputs = [tensor["config"]["keras_history"] for tensor in tensors_in(layer["inbound_nodes"])]
+        layer["inbound_nodes"] = [[[*history, {}] for history in inputs]] if inputs else []
+        if layer["class_name"] == "BatchNormalization":
+            layer["config"]["axis"] = [3]
+        layer["config"].pop("groups", None)
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config})
+    assert convert(path, tmp_path / "slim.ckpt").network == "resnet_v2_50"
+
+
+def tensors_in(node):
+    """What a configuration of Keras 3 says of a layer's inputs, wherever it stands."""
+    if isinstance(node, dict):
+        if node.get("class_name") == "__keras_tensor__":
+            return [node]
+        node = list(node.values())
+    return [found for inner in node for found in tensors_in(inner)] if isinstance(node, list | tuple) else []
+
+
+def test_epsilon_is_folded(tmp_path):
+    """Where the variance is small: Keras adds 1.001e-5 to it, and slim 1e-5."""
+    model = keras_model("ResNet50V2", classes=5)
+    variance = np.linspace(1e-7, 1e-5, 64, dtype=np.float32)
+    model.get_layer("conv2_block1_1_bn").moving_variance.assign(variance)
+    done = convert(save(model, tmp_path / "source", ".weights.h5"), tmp_path / "slim.ckpt")
+    name = "resnet_v2_50/block1/unit_1/bottleneck_v2/conv1/BatchNorm/moving_variance"
+    value = stored(tmp_path / "slim.ckpt")[name]
+    np.testing.assert_allclose(value, variance + 1e-8, rtol=1e-6)
+    assert np.max(np.abs(value / variance - 1)) > 0.09
+    assert max(done.differences.values()) < 1e-5
+
+
+@pytest.mark.parametrize("ending", [".ckpt", ".npz"])
+def test_averages_and_one_of_two_networks_to_another_framework(tmp_path, basic, ending):
+    """What is proved is what was written: the averages, of the network that was chosen."""
+    averages = {name: value * np.float32(1.25) for name, value in basic[1].items() if "moving" not in name}
+    other = {name.replace("resnet_basic_18", "other"): value for name, value in basic[1].items()}
+    np.savez(
+        tmp_path / "two.npz",
+        **basic[1],
+        **other,
+        **{f"{name}/ExponentialMovingAverage": value for name, value in averages.items()},
+    )
+    source = tmp_path / f"source{ending}"
+    convert(tmp_path / "two.npz", source)
+    convert(source, tmp_path / "other.pth", scope="other")
+    state = torch.load(tmp_path / "other.pth", weights_only=True)
+    np.testing.assert_array_equal(state["fc.bias"].numpy(), basic[1]["resnet_basic_18/logits/biases"])
+    convert(source, tmp_path / "alone.npz", scope="resnet_basic_18")
+    convert(tmp_path / "alone.npz", tmp_path / f"alone2{ending}")
+    convert(tmp_path / f"alone2{ending}", tmp_path / "ema.pth", ema=True)
+    state = torch.load(tmp_path / "ema.pth", weights_only=True)
+    np.testing.assert_array_equal(state["fc.bias"].numpy(), averages["resnet_basic_18/logits/biases"])
+
+
+def test_only_averages(tmp_path, basic):
+    averages = {f"{name}/ExponentialMovingAverage": value for name, value in basic[1].items()}
+    np.savez(tmp_path / "averages.npz", **averages)
+    with pytest.raises(CheckpointError, match="or its averages, ema=True"):
+        convert(tmp_path / "averages.npz", tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="Nothing is left"):
+        convert(tmp_path / "averages.npz", tmp_path / "a.npz", model_only=True)
+    assert convert(tmp_path / "averages.npz", tmp_path / "a.pth", ema=True).network == "resnet_basic_18"
 
 
 def test_a_key_of_the_catalog(tmp_path):
@@ -570,7 +626,10 @@ def test_notes_of_other_weights_are_left_alone(tmp_path, v2_50, basic):
     assert not (tmp_path / "slim.ckpt.slimnets.json").exists()
     (tmp_path / "slim.ckpt.slimnets.json").write_text(notes)
     assert diagnose(tmp_path / "slim.ckpt").options == {}
-    (tmp_path / "slim.ckpt.slimnets.json").write_text("{}")
+    record = json.loads(notes) | {"image_size": 0}
+    convert(v2_50[0], tmp_path / "slim.ckpt", overwrite=True)
+    record["sha256"] = json.loads((tmp_path / "slim.ckpt.slimnets.json").read_text())["sha256"]
+    (tmp_path / "slim.ckpt.slimnets.json").write_text(json.dumps(record))
     with pytest.raises(CheckpointError, match="is not as `slimnets convert` writes it"):
         open_checkpoint(tmp_path / "slim.ckpt").notes  # noqa: B018
 

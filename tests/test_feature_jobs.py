@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.reference import slim_checkpoint
 from tools import feature_jobs
 from tools.cli import main
 from tools.features import load
@@ -111,6 +112,20 @@ def test_rows_do_not_depend_on_the_cut(features, tmp_path, whole, shards, capfd)
     assert "failed, 1: the file is empty\n" in stderr
     assert names(tmp_path / "out") == ["manifest.json", "run.json", *(shard(i, shards) for i in range(shards))]
     assert_same(merged(tmp_path / "out", capfd), whole)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_goes_on_whatever_options_the_network_has(pictures, tmp_path, capfd, shards):
+    """Those of resnet_cifar are a tuple, which JSON has not."""
+    slim_checkpoint(tmp_path / "cifar.ckpt", "resnet_cifar_20", 10)
+    given = ["--checkpoint", tmp_path / "cifar.ckpt", "--end-points", "global_pool", "--shards", shards]
+    command = ["features", str(pictures), *map(str, given), "--output", str(tmp_path / "out")]
+    assert main(command) == 1  # two have failed
+    capfd.readouterr()
+    assert main(command) == 1
+    stdout, stderr = capfd.readouterr()
+    assert f"resumed from {COUNT} images that were done before" in stderr
+    assert stdout == f"{COUNT - 2} images done, 2 failed: {tmp_path / 'out'}\n"
 
 
 def test_shards_are_whole_batches(three):

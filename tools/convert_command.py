@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from checkpoints.files import data_files
 from checkpoints.folders import write_whole
+from checkpoints.notes import notes_file
+from checkpoints.writer import FORMATS, checkpoint_files
 from tools.conversion import Conversion, convert
 from tools.stopping import stoppable
 from tools.tables import print_table
@@ -44,8 +47,10 @@ def _check_report(report: Path, others: Sequence[str], overwrite: bool) -> None:
         raise FileNotFoundError(f"There is no folder {folder} for the report: make it.")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"The folder {folder}, where the report is to be, cannot be written in: give another.")
-    if any(report.resolve().name.startswith(Path(other).resolve().name) for other in others):
-        raise ValueError(f"The report {report} is called like the source or the target: give another name.")
+    files = {file for other in others for file in (Path(other), notes_file(other), *data_files(Path(other)))}
+    files |= {file for other in others for format in FORMATS for file in checkpoint_files(other, format)}
+    if report.resolve() in {file.resolve() for file in files}:
+        raise ValueError(f"The report {report} is one of the source's or the target's files: give another name.")
     if os.path.lexists(report) and (not overwrite or report.is_symlink() or not report.is_file()):
         raise FileExistsError(f"The report {report} exists: give another name, or overwrite=True.")
 

@@ -89,7 +89,8 @@ def describe_run(
         },
         "net": extractor.net,
         "num_classes": extractor.num_classes,
-        "options": extractor.options,
+        # As JSON gives it back: without tuples.
+        "options": json.loads(json.dumps(extractor.options)),
         "end_points": {
             point.alias: {"name": point.name, "shape": list(extractor.shapes[name])}
             for name, point in extractor.end_points.items()

@@ -112,10 +112,8 @@ def convert(
     kind = _target_kind(target, format, names)
     files = checkpoint_files(target, format or "V2") if kind == "slim" else [target]
     _check_target(target, files, overwrite)
-    weights = read_weights(source, net=net, scope=scope)
+    weights = read_weights(source, net=net, scope=scope, ema=ema)
     crosses = bool(_FRAMEWORKS & {weights.kind, kind})
-    if ema:
-        weights = weights.averaged()
     if model_only:
         weights = weights.of_model()
     if only or exclude:
@@ -132,6 +130,8 @@ def convert(
         weights = weights.under(to_scope)
     if image_size is not None:
         weights = weights.for_size(image_size)
+    if not weights.values:
+        raise ValueError(f"Nothing is left of {source} to write: leave an option out.")
     _check_function(weights, kind, target)
     noted = weights.network is not None and (crosses or not weights.tells_itself)
     with new_files(target.absolute().parent, files[-1].name) as folder:
@@ -141,7 +141,7 @@ def convert(
             write_notes(written, weights.notes, folder / files[-1].name)
         count = len(weights.values)
         weights = dataclasses.replace(weights, values={})  # before two networks are built
-        differences = prove(source, weights, written, kind) if crosses else {}
+        differences = prove(source, weights, written, kind, ema) if crosses else {}
     if overwrite:
         _remove_older(target, files, noted)
     return Conversion(
@@ -238,7 +238,7 @@ def _write(weights: Weights, path: Path, kind: str, format: str) -> None:
         write_model(path, weights)
     elif kind == "torch":
         state = to_torch(weights.value, weights.network, weights.options["shortcut"], bool(weights.num_classes))
-        (write_safetensors if path.suffix == ".safetensors" else write_torch)(path, state)
+        (write_safetensors if path.suffix.lower() == ".safetensors" else write_torch)(path, state)
     else:
         (write_npz if kind == "npz" else write_safetensors)(path, weights.values)
 

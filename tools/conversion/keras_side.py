@@ -25,6 +25,7 @@ from checkpoints.keras_weights import (
     top_of,
 )
 from checkpoints.layer_pairs import unit_names
+from checkpoints.tensor_files import writing
 from nets.nets_factory import Network
 from tools.conversion.pictures import NORMALIZED
 from tools.startup import import_tensorflow
@@ -62,7 +63,7 @@ def write_model(path: Path, weights: Weights) -> None:
     """Writes weights as a Keras model, which pools as they want it.
 
     Raises:
-      ValueError: for images that Keras' networks are too deep for.
+      OSError: if it cannot be written.
     """
     network = weights.network
     changes = {} if weights.pool1_padding == "PAD1" else _SLIM_POOLING
@@ -72,7 +73,8 @@ def write_model(path: Path, weights: Weights) -> None:
         _set_weights(model.get_layer(name), variables.__getitem__)
     # Not the archive itself, which Keras makes up in memory, of three times the weights.
     unpacked = path.with_name(f"{path.name}.d")
-    keras.saving.save_model(model, unpacked, zipped=False)
+    with writing(path):
+        keras.saving.save_model(model, unpacked, zipped=False)
     del model
     _forget()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -218,7 +220,7 @@ def _check_layers(file: KerasFile, own: Sequence[Mapping[str, Any]], network: Ne
     for name, layer in theirs.items():
         if name not in ours:
             raise _unlike(file, f"has a layer {name!r} ({layer.kind}), which {application} has not")
-        if layer != ours[name]:
+        if not layer.is_as(ours[name]):
             raise _unlike(file, f"has a layer {name!r} ({layer.kind}) that is not as {application} has it")
     if lacking := [name for name in ours if name not in theirs]:
         raise _unlike(file, f"has no layer {lacking[0]!r}, which {application} has")
@@ -229,7 +231,13 @@ class _Described(NamedTuple):
 
     kind: str
     inputs: tuple[str, ...]
-    arguments: tuple[tuple[str, str], ...]
+    arguments: dict[str, Any]
+
+    def is_as(self, other: "_Described") -> bool:
+        """Whether they are the same; an argument that one version of Keras does not write has its default."""
+        both = self.arguments.keys() & other.arguments.keys()
+        same = all(self.arguments[name] == other.arguments[name] for name in both)
+        return same and (self.kind, self.inputs) == (other.kind, other.inputs)
 
 
 def _described(layers: Sequence[Mapping[str, Any]]) -> dict[str, _Described]:
@@ -239,10 +247,16 @@ def _described(layers: Sequence[Mapping[str, Any]]) -> dict[str, _Described]:
         "input" if layer["config"]["name"] in inputs else layer["config"]["name"]: _Described(
             layer["class_name"],
             tuple(sorted("input" if name in inputs else name for name in _connections(layer.get("inbound_nodes", [])))),
-            tuple((key, json.dumps(layer["config"][key])) for key in _ARGUMENTS if key in layer["config"]),
+            {key: _argument(layer["config"][key]) for key in _ARGUMENTS if key in layer["config"]},
         )
         for layer in layers
     }
+
+
+def _argument(value: Any) -> Any:
+    """Without tuples, as JSON has it, and as one number where Keras 2 wrote a list of one: the axis [3]."""
+    value = json.loads(json.dumps(value))
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _connections(node: Any) -> Iterator[str]:

@@ -26,13 +26,14 @@ TOLERANCE = 1e-4
 _SIZE = 64
 
 
-def prove(source: Path, weights: Weights, written: Path, kind: str) -> dict[str, float]:
+def prove(source: Path, weights: Weights, written: Path, kind: str, ema: bool) -> dict[str, float]:
     """Runs both networks.
 
     Args:
       source: the file that was converted.
       weights: what is known of it, without the values.
       written: the file that it was converted to, of the kind ``kind``; one of the two is Keras' or PyTorch's.
+      ema: whether the source's moving averages were taken.
 
     Returns:
       From the end points that both sides have to the largest difference, relative to the largest value.
@@ -50,7 +51,7 @@ def prove(source: Path, weights: Weights, written: Path, kind: str) -> dict[str,
     pictures = pictures_for(weights.preprocessing, _SIZE)
     expected = outputs(theirs, weights, cropped(pictures, weights.preprocessing, _SIZE))
     classes = expected[aliases[-1]].shape[-1] if weights.num_classes else None
-    results = _our_outputs(ours, weights, aliases, pictures, classes)
+    results = _our_outputs(ours, weights, aliases, pictures, classes, ema and ours == source)
     differences = {alias: _difference(alias, results[alias], expected[alias]) for alias in aliases}
     # What is no number is further off than any.
     worst = max(differences, key=lambda alias: np.nan_to_num(differences[alias], nan=np.inf))
@@ -63,12 +64,13 @@ def prove(source: Path, weights: Weights, written: Path, kind: str) -> dict[str,
 
 
 def _our_outputs(
-    path: Path, weights: Weights, aliases: list[str], pictures: np.ndarray, classes: int | None
+    path: Path, weights: Weights, aliases: list[str], pictures: np.ndarray, classes: int | None, ema: bool
 ) -> Mapping[str, np.ndarray]:
     """The end points of our network, by the way that any checkpoint of its goes."""
     with tempfile.TemporaryDirectory() as folder:
         if kind_of(path) != "slim":
-            path = _checkpoint_of(path, Path(folder))
+            path = _checkpoint_of(path, weights, Path(folder), ema)
+            ema = False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InferenceWarning)  # of the size, which is ours
             extractor = FeatureExtractor(
@@ -76,6 +78,8 @@ def _our_outputs(
                 aliases,
                 net=weights.network.name,
                 num_classes=classes,
+                scope=weights.scope or None,
+                ema=ema,
                 image_size=_SIZE,
                 batch_size=len(pictures),
                 freeze=False,
@@ -84,9 +88,9 @@ def _our_outputs(
             return extractor(pictures)
 
 
-def _checkpoint_of(path: Path, folder: Path) -> Path:
-    """A checkpoint of weights in another kind of file."""
-    weights = read_weights(path)
+def _checkpoint_of(path: Path, known: Weights, folder: Path, ema: bool) -> Path:
+    """A checkpoint of the network in another kind of file."""
+    weights = read_weights(path, net=known.network.name, scope=known.scope or None, ema=ema).of_network()
     checkpoint = folder / "checkpoint.ckpt"
     *_, index = write_checkpoint(checkpoint, weights.values)
     write_notes(checkpoint, weights.notes, index)
