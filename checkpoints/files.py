@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from checkpoints.formats import identify, identify_folder, read_varint
 
-__all__ = ["CheckpointError", "damaged", "data_files", "find_checkpoint", "shards"]
+__all__ = ["CheckpointError", "damaged", "data_files", "find_checkpoint", "first_line", "shards"]
 
 # Both formats are sorted string tables (LevelDB's), which end in the places of two blocks, each a pair of integers of
 # variable length, padded to 40 bytes, and this magic number. The second block, the index, ends where the footer begins.
@@ -40,8 +40,12 @@ class CheckpointError(ValueError):
 
 def damaged(path: str | Path, error: Exception) -> CheckpointError:
     """What to raise where a package could not read a file, and raised something of its own."""
-    said = next(iter(str(error).splitlines()), type(error).__name__)
-    return CheckpointError(f"{path} is damaged or cut short ({said}): fetch or copy it again.")
+    return CheckpointError(f"{path} is damaged or cut short ({first_line(error)}): fetch or copy it again.")
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the rest; its type, where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def find_checkpoint(path: str | Path) -> tuple[Path, str]:

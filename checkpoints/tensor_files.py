@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from checkpoints.files import CheckpointError, damaged
+from checkpoints.files import CheckpointError, damaged, first_line
 
 __all__ = ["read_npz", "read_safetensors", "read_torch", "write_npz", "write_safetensors", "write_torch", "writing"]
 
@@ -164,8 +164,7 @@ def writing(path: Path) -> Iterator[None]:
     except (MemoryError, OSError):
         raise
     except Exception as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise OSError(f"{path.name} cannot be written ({said}): is there space?") from error
+        raise OSError(f"{path.name} cannot be written ({first_line(error)}): is there space?") from error
 
 
 def _check_numbers(name: str, array: np.ndarray, kinds: str, where: str) -> None:

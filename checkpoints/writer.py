@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["FORMATS", "checkpoint_files", "write_checkpoint"]
+from checkpoints.files import data_files
+from checkpoints.notes import notes_file
+
+__all__ = ["FORMATS", "checkpoint_files", "files_called", "write_checkpoint"]
 
 FORMATS = ("V1", "V2")
 
@@ -84,3 +87,10 @@ def checkpoint_files(prefix: str | Path, format: str) -> list[Path]:
     if format == "V1":
         return [Path(prefix)]
     return [Path(f"{prefix}.data-00000-of-00001"), Path(f"{prefix}.index")]
+
+
+def files_called(path: str | Path) -> set[Path]:
+    """All files that weights of that name may lie in, there or not: of both formats, in any parts, and the notes."""
+    path = Path(path)
+    written = (file for format in FORMATS for file in checkpoint_files(path, format))
+    return {*written, *data_files(path), notes_file(path)}

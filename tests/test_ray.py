@@ -34,7 +34,6 @@ MARK = f"SLIMNETS_TEST_{os.getpid()}"
 
 @pytest.fixture(scope="module")
 def address():
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     process = subprocess.Popen([sys.executable, "-c", CLUSTER], **pipes, env={**os.environ, MARK: "1"})
     yield next(line.split()[1] for line in process.stdout if line.startswith("address "))
@@ -90,7 +89,6 @@ def test_two_nodes_are_as_one_process(command, tmp_path, local, address):
 
 def test_one_machine_by_itself(command, tmp_path, local, monkeypatch):
     """Whatever cluster there is, or was: without an address none is joined."""
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     process = start(command(tmp_path / "out", "--distributor", "ray", "--workers", 2))
     stdout, stderr = process.communicate(timeout=300)
@@ -129,7 +127,6 @@ def of(process, what):
 
 
 def test_no_cluster(command, tmp_path, capfd):
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
     output = tmp_path / "out"
     assert main(command(output, "--distributor", "ray", "--ray-address", "127.0.0.1:1", "--workers", 2)) == 1
     stderr = capfd.readouterr().err.splitlines()

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from checkpoints.files import data_files
 from checkpoints.folders import write_whole
-from checkpoints.notes import notes_file
-from checkpoints.writer import FORMATS, checkpoint_files
+from checkpoints.writer import files_called
 from tools.conversion import Conversion, convert
 from tools.stopping import stoppable
 from tools.tables import print_table
@@ -47,9 +45,7 @@ def _check_report(report: Path, others: Sequence[str], overwrite: bool) -> None:
         raise FileNotFoundError(f"There is no folder {folder} for the report: make it.")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"The folder {folder}, where the report is to be, cannot be written in: give another.")
-    files = {file for other in others for file in (Path(other), notes_file(other), *data_files(Path(other)))}
-    files |= {file for other in others for format in FORMATS for file in checkpoint_files(other, format)}
-    if report.resolve() in {file.resolve() for file in files}:
+    if report.resolve() in {file.resolve() for other in others for file in files_called(other)}:
         raise ValueError(f"The report {report} is one of the source's or the target's files: give another name.")
     if os.path.lexists(report) and (not overwrite or report.is_symlink() or not report.is_file()):
         raise FileExistsError(f"The report {report} exists: give another name, or overwrite=True.")

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from checkpoints.conversion import Weights, read_weights
-from checkpoints.files import data_files
+from checkpoints.conversion import read_weights
 from checkpoints.folders import new_files
 from checkpoints.keras_weights import APPLICATIONS
 from checkpoints.notes import notes_file, write_notes
 from checkpoints.store import resolve
 from checkpoints.tensor_files import write_npz, write_safetensors, write_torch
 from checkpoints.torch_weights import SHORTCUTS, to_torch
-from checkpoints.writer import FORMATS, checkpoint_files, write_checkpoint
+from checkpoints.weights import Weights
+from checkpoints.writer import FORMATS, checkpoint_files, files_called, write_checkpoint
 from tools.conversion.proof import TOLERANCE, prove
 
 __all__ = ["Conversion", "convert"]
@@ -194,8 +194,8 @@ def _check_target(target: Path, files: Sequence[Path], overwrite: bool) -> None:
     if target.is_dir():
         raise FileExistsError(f"{target} is a folder: give the name of a file in it.")
     # A checkpoint of the other format would be taken for this one, or the reverse.
-    others = {file for format in FORMATS for file in checkpoint_files(target, format)} | {*data_files(target)}
-    there = [file for file in (*files, notes_file(target), *sorted(others - {*files})) if os.path.lexists(file)]
+    others = files_called(target) - {*files}
+    there = [file for file in (*files, *sorted(others)) if os.path.lexists(file)]
     if there and not overwrite:
         raise FileExistsError(f"{there[0]} exists: give another name, or overwrite=True.")
     if strange := [file for file in there if file.is_symlink() or not file.is_file()]:
@@ -245,8 +245,5 @@ def _write(weights: Weights, path: Path, kind: str, format: str) -> None:
 
 def _remove_older(target: Path, files: Sequence[Path], noted: bool) -> None:
     """What is left of an overwritten target: files of a checkpoint of the other format or of more parts, and notes."""
-    older = {*data_files(target), *checkpoint_files(target, "V1"), *checkpoint_files(target, "V2")}
-    for file in older - {*files}:
+    for file in files_called(target) - {*files, *([notes_file(target)] if noted else [])}:
         file.unlink(missing_ok=True)
-    if not noted:
-        notes_file(target).unlink(missing_ok=True)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from checkpoints.conversion import Weights
 from checkpoints.files import CheckpointError
 from checkpoints.keras_files import KerasFile, open_keras
 from checkpoints.keras_weights import (
@@ -26,6 +25,7 @@ from checkpoints.keras_weights import (
 )
 from checkpoints.layer_pairs import unit_names
 from checkpoints.tensor_files import writing
+from checkpoints.weights import Weights
 from nets.nets_factory import Network
 from tools.conversion.pictures import NORMALIZED
 from tools.startup import import_tensorflow

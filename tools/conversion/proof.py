@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoints.conversion import Weights, kind_of, read_weights
+from checkpoints.conversion import kind_of, read_weights
 from checkpoints.notes import write_notes
+from checkpoints.weights import Weights
 from checkpoints.writer import write_checkpoint
 from nets.guards import InferenceWarning
 from tools.conversion.pictures import cropped, pictures_for

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from checkpoints.conversion import Weights, kind_of
+from checkpoints.conversion import kind_of
 from checkpoints.layer_pairs import unit_names
 from checkpoints.tensor_files import read_safetensors, read_torch
 from checkpoints.torch_weights import is_projected, tidied
+from checkpoints.weights import Weights
 from tools.conversion.pictures import NORMALIZED
 
 __all__ = ["end_point_names", "outputs"]
