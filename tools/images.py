@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["IMAGE_SUFFIXES", "ImageError", "decode"]
+from tools.image_formats import HEAD_BYTES, IMAGE_SUFFIXES, allowed_formats, image_format, is_postscript
 
-IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+__all__ = ["HEAD_BYTES", "IMAGE_SUFFIXES", "ImageError", "decode", "image_format"]
 
 _16_BIT_TO_8 = 257
 
@@ -33,7 +33,7 @@ def decode(file: str | Path | bytes) -> np.ndarray:
     try:
         if not (len(file) if isinstance(file, bytes) else Path(file).stat().st_size):
             raise ImageError("the file is empty")
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=allowed_formats()) as image:
             # In place, and below without converting what is RGB: a copy of each picture less.
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
@@ -42,13 +42,26 @@ def decode(file: str | Path | bytes) -> np.ndarray:
     except FileNotFoundError:
         raise ImageError("there is no such file") from None
     except UnidentifiedImageError:
-        raise ImageError("the file is not an image of a known format") from None
+        raise ImageError(_why_unidentified(_head(file))) from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is too large ({error})") from None
     # On a broken file there is no telling what a decoder raises: the AVIF one, for example, RuntimeError.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"the image cannot be decoded ({reason})") from None
+
+
+def _head(file: str | Path | bytes) -> bytes:
+    if isinstance(file, bytes):
+        return file[:HEAD_BYTES]
+    with Path(file).open("rb") as stream:
+        return stream.read(HEAD_BYTES)
+
+
+def _why_unidentified(head: bytes) -> str:
+    if is_postscript(head):
+        return "the file is not an image of a known format (PostScript is a program, and not run: convert it to PNG)"
+    return "the file is not an image of a known format"
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
