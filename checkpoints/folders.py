@@ -1,6 +1,7 @@
 """Folders and files that appear once they are complete, and are on the disk by then."""
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -8,15 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["new_files", "new_folder", "write_once", "write_whole"]
+__all__ = ["REPLACED", "new_files", "new_folder", "put_back", "write_once", "write_whole"]
+
+# What a folder is called, ``.NAME.*.replaced``, while another one takes its place.
+REPLACED = ".replaced"
 
 
 @contextmanager
-def new_folder(output: str | Path) -> Iterator[Path]:
+def new_folder(output: str | Path, *, replace: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``output`` that takes its place once the block is through, and else vanishes.
 
     Args:
       output: a folder that does not exist yet, or is empty; the folders above it are made.
+      replace: whether it may hold something, which is removed. A process that is killed while that is done may leave
+        it under another name, from which ``put_back`` brings it back.
 
     Yields:
       The temporary folder, ``.NAME.*.incomplete``. Only a process that is killed leaves it behind.
@@ -34,16 +40,36 @@ def new_folder(output: str | Path) -> Iterator[Path]:
             for name in names:
                 _flush(Path(parent, name))
             _flush(Path(parent))
-        folder.rename(output)
-        _flush(output.parent)
+        if replace and output.exists():
+            before = folder.with_suffix(REPLACED)
+            output.rename(before)
+            folder.rename(output)
+            _flush(output.parent)
+            shutil.rmtree(before)
+        else:
+            folder.rename(output)
+            _flush(output.parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes or replaces a file."""
-    temporary = _temporary(path, text)
+def put_back(output: str | Path) -> None:
+    """Puts a folder back that ``new_folder`` was replacing when its process was killed, or removes it.
+
+    Only for who holds a lock on the folder.
+    """
+    output = Path(output).resolve()
+    for before in output.parent.glob(f".{glob.escape(output.name)}.????????{REPLACED}"):
+        if output.exists():
+            shutil.rmtree(before)
+        else:
+            before.rename(output)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes or replaces a file; a text in UTF-8."""
+    temporary = _temporary(path, content)
     try:
         temporary.replace(path)
     finally:
@@ -62,12 +88,12 @@ def write_once(path: Path, text: str) -> None:
     _flush(path.parent)
 
 
-def _temporary(path: Path, text: str) -> Path:
-    """A file beside ``path`` with a text, ``.NAME.*.incomplete``."""
+def _temporary(path: Path, content: str | bytes) -> Path:
+    """Writes a file beside ``path``, ``.NAME.*.incomplete``."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".incomplete", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(descriptor)
         Path(name).chmod(0o644)

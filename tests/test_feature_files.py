@@ -110,13 +110,13 @@ def test_tfrecord_by_others(tmp_path, dtype):
 
 
 def test_names_that_are_no_utf8(tmp_path, form):
-    """A CSV file and an Example keep them; Parquet's strings are UTF-8, and show the bytes."""
+    """An Example keeps them; CSV files and Parquet's strings are UTF-8, and show the bytes."""
     name = b"\xff.png".decode("utf-8", "surrogateescape")
     row = IndexRow(0, name, "ok", "", 1, 1)
     with get_format(form).Writer(tmp_path, Layout({"a": (1,)}, "float32"), 1) as writer:
         writer.append([row], {"a": np.zeros([1, 1], np.float32)})
     (read,) = get_format(form).read_index(tmp_path)
-    assert read.path == (r"\xff.png" if form == "parquet" else name)
+    assert read.path == (name if form == "tfrecord" else r"\xff.png")
 
 
 def test_unknown_format():

@@ -283,7 +283,7 @@ def test_neighbours_keep_their_temporaries(features, tmp_path):
 def test_a_folder_of_left_overs_is_empty(features, tmp_path):
     (tmp_path / "out" / ".shard-00000-of-00003.abcdefgh.incomplete").mkdir(parents=True)
     assert features(tmp_path / "out")[1] == f"88 images done, 2 failed: {tmp_path / 'out'}\n"
-    assert names(tmp_path / "out") == ["block2.npy", "global_pool.npy", "index.csv", "run.json"]
+    assert names(tmp_path / "out") == ["block2.npy", "global_pool.npy", "images.npz", "index.csv", "run.json"]
 
 
 def test_through_a_link(features, tmp_path, whole):

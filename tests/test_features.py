@@ -151,7 +151,7 @@ def test_values_are_those_of_the_plain_graph(cli, tmp_path, checkpoint, pictures
     assert f"{SCOPE}, preprocessing inception at 32" in stderr
     expected = by_hand(checkpoint, pictures)
     files = {alias.replace("/", ".") + ".npy" for alias in NAMES}
-    assert {file.name for file in output.iterdir()} == files | {"index.csv", "run.json"}
+    assert {file.name for file in output.iterdir()} == files | {"images.npz", "index.csv", "run.json"}
     for alias, name in NAMES.items():
         array = np.load(output / (alias.replace("/", ".") + ".npy"))
         wanted = expected[name]
@@ -379,7 +379,12 @@ def test_folders_that_are_inputs_and_outputs(cli, tmp_path, tiny_checkpoint, pic
         assert [row.path for row in load(tmp_path / output).index] == pictures
     assert (tmp_path / "link").is_symlink()
     assert {path.name for path in tmp_path.iterdir()} == {"empty", "link", "new", "target"}
-    assert sorted(path.name for path in (tmp_path / "target").iterdir()) == ["global_pool.npy", "index.csv", "run.json"]
+    assert sorted(path.name for path in (tmp_path / "target").iterdir()) == [
+        "global_pool.npy",
+        "images.npz",
+        "index.csv",
+        "run.json",
+    ]
 
 
 def test_a_name_that_is_not_utf8(cli, tmp_path, tiny_checkpoint, pictures):

@@ -53,10 +53,10 @@ def test_batches(files, name):
 def test_nothing_is_decoded_without_end(files, monkeypatch):
     """Memory does not grow with the number of files: of so many, few are under way."""
     decoded = []
-    monkeypatch.setattr("tools.pipeline.decode", lambda path: decoded.append(path) or noise(16, 16, 3))
+    monkeypatch.setattr("tools.pipeline.decode", lambda data: decoded.append(data) or noise(16, 16, 3))
     with tf.Graph().as_default(), v1.Session() as session:
         pipeline = ImagePipeline("none", 16)
-        batches = pipeline.batches(session, pipeline.images, PictureFiles(["a.png"] * 1000), range(1000), 4)
+        batches = pipeline.batches(session, pipeline.images, PictureFiles([files[0]] * 1000), range(1000), 4)
         next(batches)
         session.run(tf.no_op())
         batches.close()

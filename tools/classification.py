@@ -10,6 +10,7 @@ import numpy as np
 from checkpoints.labels import labels_for, read_labels
 from nets.endpoint_info import UnknownEndPointError
 from tools.feature_extractor import FeatureExtractor, freeze_for
+from tools.features_command import say_skipped
 from tools.inputs import Inputs
 from tools.inputs.opening import open_inputs
 from tools.progress import progress
@@ -62,9 +63,19 @@ def classify(
             yield Classification(status.path, None, best, named, [float(probabilities[number]) for number in best])
 
 
-def run(inputs: Sequence[str], *, top: int, labels: str | None, as_json: bool, **options: Any) -> int:
+def run(
+    inputs: Sequence[str],
+    *,
+    top: int,
+    labels: str | None,
+    as_json: bool,
+    include: Sequence[str] = (),
+    exclude_inputs: Sequence[str] = (),
+    **options: Any,
+) -> int:
     """The command: prints the classes, and returns the exit status; ``options`` are those of ``FeatureExtractor``."""
-    pictures = open_inputs(inputs)
+    pictures = open_inputs(inputs, include=include, exclude=exclude_inputs)
+    say_skipped(pictures)
     try:
         extractor = FeatureExtractor(end_points=[_END_POINT], **options, freeze=freeze_for(len(pictures)))
     except UnknownEndPointError:

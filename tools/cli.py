@@ -258,6 +258,10 @@ def _add_features(commands: argparse._SubParsersAction) -> None:
         "--output", required=True, metavar="DIR", help="a new or empty folder, or what the same command left in one"
     )
     parser.add_argument("--overwrite", action="store_true", help="give up what an earlier command left in it")
+    parser.add_argument(
+        "--update", action="store_true", help="make again what changed or failed, add new images, and keep the rest"
+    )
+    _add_patterns(parser)
     parser.add_argument("--format", default="npy", metavar="NAME", help="npy, parquet or tfrecord (default npy)")
     parser.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="of what is stored (default float32)"
@@ -277,6 +281,20 @@ def _add_features(commands: argparse._SubParsersAction) -> None:
     )
     _add_restoration(parser)
     parser.set_defaults(run=_run_features)
+
+
+def _add_patterns(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that opens images."""
+    parser.add_argument(
+        "--include",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="take only images whose names match, with * and ?",
+    )
+    parser.add_argument(
+        "--exclude-inputs", action="append", default=[], metavar="PATTERN", help="leave out images whose names match"
+    )
 
 
 def _run_features(arguments: argparse.Namespace) -> int:
@@ -303,6 +321,7 @@ def _run_merge(arguments: argparse.Namespace) -> int:
 def _add_classify(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("classify", help="the most probable classes of images, by name")
     parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="an image, a folder, or @list.txt")
+    _add_patterns(parser)
     parser.add_argument("--top", type=_positive, default=5, metavar="N", help="classes of each image (default 5)")
     parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line; otherwise ImageNet's")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")

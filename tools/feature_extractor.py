@@ -128,8 +128,9 @@ class FeatureExtractor:
         self._channels = choice.channels if self.preprocessing == "none" else 3
         self._freezes_for_many = freeze is None
         # The lower precisions are the optimizer's work.
-        optimize = freeze is not False or precision != "float32"
-        config = session_config(precision, optimize_graph=optimize, threads=threads)
+        self._optimized = freeze is not False or precision != "float32"
+        self._frozen = False
+        config = session_config(precision, optimize_graph=self._optimized, threads=threads)
         graph = tf.Graph()
         with graph.as_default():
             self._images = self._input()
@@ -190,7 +191,7 @@ class FeatureExtractor:
         self._session = v1.Session(
             graph=graph, config=session_config(self.precision, frozen=True, threads=self.threads)
         )
-        self._freezes_for_many = False
+        self._freezes_for_many, self._frozen = False, True
 
     def _check_excluded(self) -> None:
         """Raises ValueError if an end point needs a variable that was excluded, and so has no value."""
@@ -276,7 +277,21 @@ class FeatureExtractor:
             preprocessed = preprocess(pictures, self.preprocessing, self.image_size)
         return v1.Session(graph=graph), pictures, preprocessed
 
-    def batches(self, pictures: Inputs | Iterable[str | Path], rows: range | None = None) -> Iterator[FeatureBatch]:
+    def arithmetic(self, num_images: int) -> tuple[int, int]:
+        """Returns what the last bits of a row depend on besides the image: rows of another arithmetic differ in them.
+
+        Args:
+          num_images: of the job.
+
+        Returns:
+          The size of the batches; and what TensorFlow makes of the graph, a number.
+        """
+        frozen = self._frozen or (self._freezes_for_many and num_images >= _MANY)
+        return min(self.batch_size, num_images), 2 if frozen else int(self._optimized)
+
+    def batches(
+        self, pictures: Inputs | Iterable[str | Path], rows: Sequence[int] | None = None
+    ) -> Iterator[FeatureBatch]:
         """Computes the features of pictures, a batch at a time, in their order.
 
         All batches are computed at one size (``batch_size``, or the number of pictures where there are fewer, whichever

@@ -10,11 +10,11 @@ import platform
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from checkpoints.folders import write_once, write_whole
+from checkpoints.folders import REPLACED, write_once, write_whole
 from tools.feature_extractor import FeatureExtractor
 from tools.feature_files import Layout
 from tools.inputs import InputError, Inputs, digest
@@ -32,8 +32,11 @@ __all__ = [
     "layout_of",
     "read_counts",
     "read_record",
+    "read_reused",
+    "replace_manifest",
     "shard_bounds",
-    "shard_folder",
+    "shard_folders",
+    "shards_done",
     "shards_for",
     "write_manifest",
     "write_run",
@@ -51,10 +54,13 @@ _IMAGES = 8192
 # What every record has.
 _NEEDED = {"inputs", "checkpoint", "end_points", "batch_size", "format", "dtype", "shards"}
 
-_OURS = re.compile(r"run\.json|manifest\.json|index\.csv|.*\.npy|features\.(parquet|tfrecord)|shard-\d{5}-of-\d{5}")
+_OURS = re.compile(
+    r"run\.json|manifest\.json|index\.csv|images\.npz|.*\.npy|features\.(parquet|tfrecord)"
+    r"|shard-\d{5}-(of-\d{5}|added)"
+)
 
 # What is in a record and makes no difference to the features.
-_OTHER = {"counts", "seconds", "resumed_from", "warnings", "images_per_second"}
+_OTHER = {"counts", "seconds", "resumed_from", "warnings", "images_per_second", "reused", "update"}
 
 
 class Counts(NamedTuple):
@@ -78,7 +84,11 @@ def describe_run(
     # Under which of its names TensorFlow was installed, pip knows; the module knows its version.
     versions |= {"python": platform.python_version(), "tensorflow": sys.modules["tensorflow"].__version__}
     return {
-        "inputs": {"images": len(inputs), "sha256": digest(inputs)},
+        "inputs": {
+            "images": len(inputs),
+            "sha256": digest(inputs),
+            **({"skipped": dict(inputs.skipped)} if inputs.skipped else {}),
+        },
         "checkpoint": {
             "path": str(extractor.reader.path.resolve()),
             "format": extractor.reader.format,
@@ -116,9 +126,13 @@ def shards_for(num_images: int, batch_size: int, at_least: int = 1) -> int:
 def shard_bounds(record: dict[str, Any]) -> list[int]:
     """The rows that shards begin with, and in the end the number of rows: whole batches, as equal as can be.
 
+    After an update they are what that left of them.
+
     Raises:
       InputError: if there are more shards than batches.
     """
+    if "update" in record:
+        return record["update"]["bounds"]
     images, shards = record["inputs"]["images"], record["shards"]
     batch_size = min(record["batch_size"], images)
     batches = -(-images // batch_size)
@@ -132,9 +146,16 @@ def layout_of(record: dict[str, Any]) -> Layout:
     return Layout(shapes, record["dtype"])
 
 
-def shard_folder(output: Path, shard: int, shards: int) -> Path:
-    """Where a shard lies; a single one takes the whole folder."""
-    return output if shards == 1 else output / f"shard-{shard:05d}-of-{shards:05d}"
+def shard_folders(output: Path, record: dict[str, Any]) -> list[Path]:
+    """Where the shards of a job lie; a single one takes the whole folder."""
+    shards = record["shards"]
+    if shards == 1:
+        return [output]
+    added = len(shard_bounds(record)) - 1 - shards
+    return [
+        *(output / f"shard-{shard:05d}-of-{shards:05d}" for shard in range(shards)),
+        *(output / f"shard-{shard:05d}-added" for shard in range(shards, shards + added)),
+    ]
 
 
 def is_complete(output: Path) -> bool:
@@ -142,26 +163,44 @@ def is_complete(output: Path) -> bool:
     return (output / RUN).exists()
 
 
-def is_done(folder: Path) -> bool:
-    """Whether a folder holds a shard that is complete."""
-    return (folder / _SHARD).exists() or (folder / RUN).exists()
+def is_done(folder: Path, generation: int = 0) -> bool:
+    """Whether a folder holds a shard that is complete, and has been made again as often as updates asked for."""
+    if generation == 0:
+        return (folder / _SHARD).exists() or (folder / RUN).exists()
+    return (folder / _SHARD).exists() and _read_shard(folder).get("generation", 0) == generation
+
+
+def shards_done(folders: Sequence[Path], record: dict[str, Any]) -> list[bool]:
+    """Whether each shard of a job is done."""
+    generations = record["update"]["generations"] if "update" in record else [0] * len(folders)
+    return [is_done(folder, generation) for folder, generation in zip(folders, generations, strict=True)]
+
+
+def _read_shard(folder: Path) -> dict[str, Any]:
+    file = folder / _SHARD if (folder / _SHARD).exists() else folder / RUN
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def read_reused(folder: Path) -> int:
+    """How many rows of a shard that is done were taken over from what it was before."""
+    return _read_shard(folder).get("reused", 0)
 
 
 def read_counts(folders: Iterable[Path]) -> Counts:
     """The sum of the counts of shards that are done."""
     done, failed, reasons, seconds = 0, 0, Counter(), 0.0
     for folder in folders:
-        file = folder / _SHARD if (folder / _SHARD).exists() else folder / RUN
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = _read_shard(folder)
         done, failed = done + record["counts"]["done"], failed + record["counts"]["failed"]
         reasons.update(record["counts"]["reasons"])
         seconds += record["seconds"]
     return Counts(done, failed, dict(reasons.most_common()), seconds)
 
 
-def write_shard(folder: Path, counts: Counts) -> None:
+def write_shard(folder: Path, counts: Counts, generation: int, reused: int) -> None:
     """Writes what says that a shard's folder, one of several, is complete."""
-    write_whole(folder / _SHARD, _json(_counts_json(counts)))
+    again = {"generation": generation, "reused": reused} if generation else {}
+    write_whole(folder / _SHARD, _json(_counts_json(counts) | again))
 
 
 def write_manifest(folder: Path, record: dict[str, Any]) -> None:
@@ -169,10 +208,17 @@ def write_manifest(folder: Path, record: dict[str, Any]) -> None:
     write_once(folder / MANIFEST, _json(record))
 
 
-def write_run(folder: Path, record: dict[str, Any], counts: Counts, resumed_from: int) -> None:
+def replace_manifest(folder: Path, record: dict[str, Any]) -> None:
+    """Writes what several shards are of after an update; from now on the folder is not complete."""
+    (folder / RUN).unlink(missing_ok=True)
+    write_whole(folder / MANIFEST, _json(record))
+
+
+def write_run(folder: Path, record: dict[str, Any], counts: Counts, resumed_from: int, reused: int = 0) -> None:
     """Writes ``run.json``, which says that all is done."""
     rate = {"images_per_second": counts.images / counts.seconds, "resumed_from": resumed_from}
-    write_whole(folder / RUN, _json({**record, **_counts_json(counts), **rate}))
+    again = {"reused": reused} if reused else {}
+    write_whole(folder / RUN, _json({**record, **_counts_json(counts), **rate, **again}))
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -199,11 +245,18 @@ def is_ours(name: str) -> bool:
 
 def is_temporary(path: Path) -> bool:
     """Whether a file or folder is one that a process is still at, or was killed at."""
-    return path.name.startswith(".") and path.suffix in (".incomplete", ".lock")
+    return path.name.startswith(".") and path.suffix in (".incomplete", ".lock", REPLACED)
 
 
-def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """What makes features differ, and is another thing in two records: ``batch_size is 8 and was 32``."""
+def differences(one: dict[str, Any], other: dict[str, Any], *, besides_inputs: bool = False) -> list[str]:
+    """What makes features differ, and is another thing in two records: ``batch_size is 8 and was 32``.
+
+    Args:
+      one, other: the older and the newer one.
+      besides_inputs: leave the inputs out.
+    """
+    if besides_inputs:
+        one = {**one, "inputs": other["inputs"]}
     then, now = dict(_flat(one)), dict(_flat(other))
     return [
         f"{name} is {now.get(name, 'nothing')} and was {then.get(name, 'nothing')}"

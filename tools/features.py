@@ -3,29 +3,30 @@
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tools.feature_extractor import FeatureExtractor
-from tools.feature_files import IndexRow, Rows, get_format
+from tools.feature_files import IndexRow, Rows, get_format, utf8
 from tools.feature_files.lazy import LazyArray, LazyIndex
-from tools.feature_jobs import FeatureJob, check_end_points
+from tools.feature_images import read_images
+from tools.feature_jobs import FeatureJob, check_end_points, check_settings, put_back_interrupted, readable, writing
 from tools.feature_records import (
     RUN,
     describe_run,
     is_complete,
-    is_done,
     is_ours,
     is_temporary,
     layout_of,
     read_record,
     shard_bounds,
-    shard_folder,
+    shard_folders,
+    shards_done,
     shards_for,
 )
+from tools.feature_updates import update_job
 from tools.inputs import InputError, Inputs
 from tools.inputs.opening import open_inputs
 from tools.progress import Advance, progress
@@ -55,7 +56,8 @@ class Summary(NamedTuple):
 
     done, failed, reasons: images, those that were there before included; failed ones also by their reasons.
     resumed_from: images that were there before.
-    made: images that this run has done itself, and the seconds that it took.
+    made: images that this run has computed itself, and the seconds that it took.
+    reused: images of shards that were made again, whose rows were taken over.
     waiting: shards that another process is at.
     """
 
@@ -67,6 +69,7 @@ class Summary(NamedTuple):
     made: int
     seconds: float
     waiting: tuple[int, ...]
+    reused: int = 0
 
 
 def extract(
@@ -79,6 +82,7 @@ def extract(
     shards: int | None = None,
     shard_index: int | None = None,
     overwrite: bool = False,
+    update: bool = False,
 ) -> Summary:
     """Writes the features of pictures to a folder, all at once or shard by shard; goes on where it was stopped.
 
@@ -94,12 +98,15 @@ def extract(
       shards: how many; None for what was begun with, or else one for 8,192 images.
       shard_index: of the only one to make; None for all.
       overwrite: gives up what is there of an earlier call.
+      update: makes again what is there of images that were changed since, could not be decoded, or are gone, and adds
+        new ones at the end. Without, changed images are an error.
 
     Raises:
       InputError: if there are no images, the folder holds something else, or it cannot be written.
     """
     inputs = inputs if isinstance(inputs, Inputs) else open_inputs(inputs)
-    job = begin(inputs, output, extractor, format=format, dtype=dtype, shards=shards, overwrite=overwrite)
+    stored = {"format": format, "dtype": dtype, "shards": shards, "overwrite": overwrite, "update": update}
+    job = begin(inputs, output, extractor, **stored)
     return make_shards(job, shard_index, functools.partial(make_here, job, extractor))
 
 
@@ -112,17 +119,26 @@ def begin(
     dtype: str,
     shards: int | None,
     overwrite: bool,
+    update: bool = False,
     at_least: int = 1,
 ) -> FeatureJob:
     """The job of ``extract``, nothing made yet but what was there; ``at_least`` shards, if it is not said how many."""
     output = Path(output)
+    if overwrite and update:
+        raise InputError("overwrite=True gives up what update=True would keep: leave one of them out.")
+    put_back_interrupted(output)
     check_output(output, overwrite=overwrite)
     check_end_points(extractor)
     there = None if overwrite else read_record(output)
     if shards is None:
         shards = shards_for(len(inputs), extractor.batch_size, at_least) if there is None else there["shards"]
     record = describe_run(extractor, inputs, format=format, dtype=dtype, shards=shards)
-    return FeatureJob(output, inputs, record, overwrite=overwrite)
+    if not update or there is None:
+        return FeatureJob(output, inputs, record, overwrite=overwrite)
+    check_settings(output, there, record, besides_inputs=True)
+    with writing(output), readable(output), progress("compare", len(inputs), "images") as advance:
+        changes = update_job(output, inputs, there, record, extractor.arithmetic(len(inputs)), advance)
+    return FeatureJob(output, inputs, record, remake=changes.remake)
 
 
 def make_shards(job: FeatureJob, shard_index: int | None, make: Callable[[Sequence[int], Advance], object]) -> Summary:
@@ -136,6 +152,7 @@ def make_shards(job: FeatureJob, shard_index: int | None, make: Callable[[Sequen
     if shard_index is not None and not 0 <= shard_index < job.shards:
         raise InputError(f"There is no shard {shard_index}: there are {job.shards}, and the first one is 0.")
     chosen = range(job.shards) if shard_index is None else [shard_index]
+    job.check_images(chosen)
     before = job.counts(chosen)
     missing = [shard for shard in chosen if not job.is_done(shard)]
     made = 0
@@ -152,8 +169,12 @@ def make_shards(job: FeatureJob, shard_index: int | None, make: Callable[[Sequen
     seconds = time.perf_counter() - start
     job.finish(before.images)
     counts = job.counts(chosen)
+    reused = job.reused(missing)
     waiting = tuple(shard for shard in chosen if not job.is_done(shard))
-    return Summary(counts.done, counts.failed, job.output, counts.reasons, before.images, made, seconds, waiting)
+    computed = max(0, made - reused)
+    return Summary(
+        counts.done, counts.failed, job.output, counts.reasons, before.images, computed, seconds, waiting, reused
+    )
 
 
 def make_here(job: FeatureJob, extractor: FeatureExtractor, shards: Sequence[int], advance: Advance) -> None:
@@ -188,10 +209,9 @@ def load(folder: str | Path) -> Features:
     record = read_record(folder)
     if record is None:
         raise InputError(f"{folder} holds no features: it has no {RUN}.")
-    shards = record["shards"]
-    folders = [shard_folder(folder, shard, shards) for shard in range(shards)]
+    folders = shard_folders(folder, record)
     if not is_complete(folder):
-        done = sum(map(is_done, folders))
+        done, shards = sum(shards_done(folders, record)), len(folders)
         raise InputError(f"{folder} is not complete, {done} of {shards} shards are done: run the same command again.")
     return Features(*open_shards(folders, record), record)
 
@@ -206,12 +226,19 @@ def open_shards(
     # All arrays of a shard: each may be many, and the files that a process has open are not.
     @functools.lru_cache(_OPEN)
     def open_arrays(shard: int) -> Mapping[str, Rows]:
-        with _readable(folders[shard]):
+        with readable(folders[shard]):
             return kind.open_arrays(folders[shard], layout, bounds[shard + 1] - bounds[shard])
 
     def read_index(shard: int) -> Iterator[IndexRow]:
-        with _readable(folders[shard]):
-            yield from kind.read_index(folders[shard])
+        images = None
+        with readable(folders[shard]):
+            # Counted anew: an update may have taken images out of the shards before this one.
+            for i, row in enumerate(kind.read_index(folders[shard])):
+                path = row.path
+                if "\\x" in path:  # as most formats show a name that is not UTF-8
+                    images = images or read_images(folders[shard])
+                    path = images.names[i] if images and utf8(images.names[i]) == path else path
+                yield row._replace(row=bounds[shard] + i, path=path)
 
     index = LazyIndex(bounds[1:], read_index)
     if record["format"] == "npy" and len(folders) == 1:
@@ -221,13 +248,3 @@ def open_shards(
         for alias, shape in layout.shapes.items()
     }
     return arrays, index
-
-
-@contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    """Says of which folder it is that a file is missing or damaged."""
-    try:
-        yield
-    except (EOFError, OSError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{folder} is damaged ({said}): remove it, and give the command again that made it.") from None

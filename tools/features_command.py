@@ -11,13 +11,13 @@ from tools.feature_extractor import FeatureExtractor, freeze_for
 from tools.feature_files import get_format
 from tools.feature_jobs import FeatureJob
 from tools.features import Summary, begin, check_output, make_here, make_shards
-from tools.inputs import InputError
+from tools.inputs import InputError, Inputs
 from tools.inputs.opening import open_inputs
 from tools.machine import cores
 from tools.progress import Advance
 from tools.stopping import stoppable
 
-__all__ = ["run"]
+__all__ = ["run", "say_skipped"]
 
 # Reasons of failed images that are printed; run.json has them all.
 _REASONS = 10
@@ -32,6 +32,9 @@ def run(
     shards: int | None = None,
     shard_index: int | None = None,
     overwrite: bool = False,
+    update: bool = False,
+    include: Sequence[str] = (),
+    exclude_inputs: Sequence[str] = (),
     distributor: str = "local",
     workers: int | None = None,
     ray_address: str | None = None,
@@ -41,7 +44,8 @@ def run(
     """The command: extracts, reports, and returns the exit status.
 
     Args:
-      inputs, output, format, dtype, shards, shard_index, overwrite: as for ``tools.features.extract``.
+      inputs, output, format, dtype, shards, shard_index, overwrite, update: as for ``tools.features.extract``.
+      include, exclude_inputs: patterns of the images' names, as ``open_inputs`` takes them.
       distributor: 'local' or 'ray'.
       workers: the number of processes or actors; None for 1.
       ray_address: of the cluster.
@@ -51,27 +55,29 @@ def run(
     Raises:
       CheckpointError, InputError, ValueError: for what cannot be done or honoured.
     """
-    _check(shards, shard_index, overwrite, distributor, ray_address)
+    _check(shards, shard_index, overwrite, update, distributor, ray_address)
     # Before the network is built and restored, which takes seconds.
     get_format(format)
     check_output(Path(output), overwrite=overwrite)
-    pictures = open_inputs(inputs)
+    patterns = {"include": tuple(include), "exclude": tuple(exclude_inputs)}
+    pictures = open_inputs(inputs, **patterns)
+    say_skipped(pictures)
     distributed = distributor == "ray" or (workers or 1) > 1
     workers = workers or 1
     if threads is None and distributed:
         threads = max(1, cores() // workers)
     options |= {"threads": threads, "freeze": freeze_for(len(pictures))}
     with FeatureExtractor(**{**options, "freeze": False} if distributed else options) as extractor, stoppable():
-        stored = {"format": format, "dtype": dtype, "shards": shards, "overwrite": overwrite}
+        stored = {"format": format, "dtype": dtype, "shards": shards, "overwrite": overwrite, "update": update}
         job = begin(pictures, output, extractor, **stored, at_least=workers)
         print(extractor.report, file=sys.stderr)
         print(f"{extractor.net}, preprocessing {extractor.preprocessing} at {extractor.image_size}", file=sys.stderr)
-        if not distributed:
+        if not distributed or job.shards == 1:
             make = functools.partial(make_here, job, extractor)
         else:
             extractor.close()
             stored = {name: job.record[name] for name in ("format", "dtype", "shards")}
-            work = Work(str(Path.cwd()), tuple(inputs), str(output), stored, options)
+            work = Work(str(Path.cwd()), tuple(inputs), patterns, str(output), stored, options)
             make = _distributed(work, distributor, workers, threads, ray_address)
         try:
             summary = make_shards(job, shard_index, make)
@@ -83,8 +89,20 @@ def run(
     return _report(summary, job)
 
 
+def say_skipped(inputs: Inputs) -> None:
+    """Says once what was found beside the images, and is left out."""
+    if inputs.skipped:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in inputs.skipped.items())
+        print(f"skipped: {kinds}", file=sys.stderr)
+
+
 def _check(
-    shards: int | None, shard_index: int | None, overwrite: bool, distributor: str, ray_address: str | None
+    shards: int | None,
+    shard_index: int | None,
+    overwrite: bool,
+    update: bool,
+    distributor: str,
+    ray_address: str | None,
 ) -> None:
     """Refuses options that contradict each other."""
     if distributor not in DISTRIBUTORS:
@@ -98,6 +116,8 @@ def _check(
             raise InputError(f"There is no shard {shard_index}: there are {shards}, and the first one is 0.")
         if overwrite:
             raise InputError("--overwrite would take away what others with another --shard-index make: leave it out.")
+        if update:
+            raise InputError("--update finds out by itself which shards are to be made again: leave --shard-index out.")
 
 
 def _distributed(
@@ -129,6 +149,8 @@ def _report(summary: Summary, job: FeatureJob) -> int:
         print(f"failed, {count:,}: {reason}", file=sys.stderr)
     if summary.resumed_from:
         print(f"resumed from {summary.resumed_from:,} images that were done before", file=sys.stderr)
+    if summary.reused:
+        print(f"{summary.reused:,} images of the shards made again are the same: their rows were kept", file=sys.stderr)
     if summary.made:
         rate = summary.made / summary.seconds
         print(f"{summary.made:,} images in {summary.seconds:.1f} s, {rate:.1f} images/s", file=sys.stderr)

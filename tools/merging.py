@@ -7,15 +7,16 @@ from pathlib import Path
 
 from checkpoints.folders import new_folder
 from tools.feature_files import get_format
-from tools.feature_jobs import claimed, writing
+from tools.feature_images import ShardImages, joined, read_images, write_images
+from tools.feature_jobs import claimed, readable, writing
 from tools.feature_records import (
     MANIFEST,
     differences,
-    is_done,
     layout_of,
     read_counts,
     read_record,
-    shard_folder,
+    shard_folders,
+    shards_done,
     write_run,
 )
 from tools.features import check_output, open_shards
@@ -46,10 +47,10 @@ def merge(folders: Sequence[str | Path], output: str | Path) -> int:
     if read_record(output) is not None:
         raise InputError(f"The output folder {output} holds features already: name another.")
     record = _record_of(folders)
-    images, shards = record["inputs"]["images"], record["shards"]
-    places = _places(folders, shards)
+    images = record["inputs"]["images"]
+    places = _places(folders, record)
     arrays, index = open_shards(places, record)
-    whole = {**record, "shards": 1}
+    whole = {name: value for name, value in record.items() if name != "update"} | {"shards": 1}
     row_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays.values())
     chunk = min(_CHUNK_ROWS, max(1, _CHUNK_BYTES // max(1, row_bytes)))
     rows = iter(index)
@@ -62,6 +63,9 @@ def merge(folders: Sequence[str | Path], output: str | Path) -> int:
                     part = list(islice(rows, chunk))
                     writer.append(part, {alias: array[start : start + chunk] for alias, array in arrays.items()})
                     advance(len(part))
+            parts = list(map(_images_of, places))
+            if None not in parts:
+                write_images(folder, joined(parts))
             write_run(folder, whole, read_counts(places), record.get("resumed_from", 0))
     return images
 
@@ -81,20 +85,27 @@ def _record_of(folders: Sequence[Path]) -> dict:
         if record is None:
             raise InputError(f"{folder} holds no features: it has no {MANIFEST}.")
         records.append(record)
-        if others := differences(records[0], record):
+        others = differences(records[0], record)
+        if others or records[0].get("update") != record.get("update"):
+            others = others or ["one of them was updated"]
             raise InputError(f"{folders[0]} and {folder} hold features of different runs: {'; '.join(others)}.")
     return records[0]
 
 
-def _places(folders: Sequence[Path], shards: int) -> list[Path]:
+def _images_of(folder: Path) -> ShardImages | None:
+    with readable(folder):
+        return read_images(folder)
+
+
+def _places(folders: Sequence[Path], record: dict) -> list[Path]:
     """Where each shard lies: in the first folder that has it."""
-    places, missing = [], []
-    for shard in range(shards):
-        found = [folder for folder in (shard_folder(one, shard, shards) for one in folders) if is_done(folder)]
-        places.append(found[0] if found else None)
-        if not found:
-            missing.append(shard)
+    there: list[Path | None] = []
+    for folder in folders:
+        shards = shard_folders(folder, record)
+        done = [shard if done else None for shard, done in zip(shards, shards_done(shards, record), strict=True)]
+        there = [first or other for first, other in zip(there, done, strict=True)] if there else done
+    missing = [shard for shard, place in enumerate(there) if place is None]
     if missing:
         some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        raise InputError(f"{len(missing)} of {shards} shards are in none of the folders ({some}): make them first.")
-    return places
+        raise InputError(f"{len(missing)} of {len(there)} shards are in none of the folders ({some}): make them first.")
+    return there

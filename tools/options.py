@@ -8,6 +8,7 @@ __all__ = ["as_options"]
 _OPTIONS = (
     (r"ema=True", "--ema"),
     (r"overwrite=True", "--overwrite"),
+    (r"update=True", "--update"),
     (r"(format|names)='([^']*)'", r"--\1 \2"),
     (r"to_scope='([^']*)'", r"--to-scope \1"),
     (r"num_classes=None", "--num-classes 0"),

@@ -16,7 +16,7 @@ from PIL import Image
 
 from nets.preprocessing import preprocess, scaled_size
 from tools.images import ImageError, decode
-from tools.inputs import InputError, Inputs
+from tools.inputs import InputError, Inputs, Stamp, sha256_of
 from tools.machine import cores
 
 __all__ = ["ImagePipeline", "ImageStatus"]
@@ -28,13 +28,18 @@ _AHEAD = 2
 
 
 class ImageStatus(NamedTuple):
-    """What became of one picture; width and height as decoded, None and an error where it was not."""
+    """What became of one picture; width and height as decoded, None and an error where it was not.
+
+    stamp, sha256: that tell it from others, see ``tools.inputs``; None where it could not be read.
+    """
 
     path: str
     width: int | None
     height: int | None
     error: str | None
     label: str = ""
+    stamp: Stamp | None = None
+    sha256: bytes = b""
 
 
 class ImagePipeline:
@@ -96,14 +101,19 @@ class ImagePipeline:
         return np.zeros([self._size, self._size, 3], np.uint8)
 
     def _read(self, inputs: Inputs, row: int) -> tuple[ImageStatus, np.ndarray | None]:
-        name, label = inputs.name(row), ""
+        name = inputs.name(row)
         try:
-            name, label, data = inputs.read(row)
-            picture = decode(data)
+            found = inputs.read(row)
         except ImageError as error:
-            return ImageStatus(name, None, None, str(error), label), None
+            return ImageStatus(name, None, None, str(error)), None
+        told_by = (found.label, found.stamp, sha256_of(name, found))
+        try:
+            picture = decode(found.data)
+        except ImageError as error:
+            return ImageStatus(found.name, None, None, str(error), *told_by), None
         height, width = picture.shape[:2]
-        return ImageStatus(name, width, height, self._cannot_be_preprocessed(height, width), label), picture
+        cannot = self._cannot_be_preprocessed(height, width)
+        return ImageStatus(found.name, width, height, cannot, *told_by), picture
 
     def _cannot_be_preprocessed(self, height: int, width: int) -> str | None:
         """The reason why a picture of that size cannot be; None where it can."""

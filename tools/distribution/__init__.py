@@ -19,6 +19,7 @@ class Work(NamedTuple):
 
     folder: that relative paths are relative to.
     inputs: as the user named them.
+    patterns: ``include`` and ``exclude`` of ``open_inputs``.
     output: the job's folder, which every process sees.
     stored: the job's format, dtype and number of shards.
     options: of ``FeatureExtractor``.
@@ -26,6 +27,7 @@ class Work(NamedTuple):
 
     folder: str
     inputs: tuple[str, ...]
+    patterns: dict[str, Any]
     output: str
     stored: dict[str, Any]
     options: dict[str, Any]
@@ -54,7 +56,7 @@ class ShardMaker:
         os.chdir(work.folder)
         if work.stored["shards"] > 1 and read_record(Path(work.output)) is None:
             raise InputError(f"{platform.node()} does not find the job in {work.output}: share that folder.")
-        inputs = open_inputs(work.inputs)
+        inputs = open_inputs(work.inputs, **work.patterns)
         self._extractor = FeatureExtractor(**work.options)
         self._job = FeatureJob(Path(work.output), inputs, describe_run(self._extractor, inputs, **work.stored))
 

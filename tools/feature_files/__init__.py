@@ -13,7 +13,7 @@ import numpy as np
 
 from tools.inputs import InputError
 
-__all__ = ["FORMATS", "Format", "IndexRow", "Layout", "Rows", "get_format"]
+__all__ = ["FORMATS", "Format", "IndexRow", "Layout", "Rows", "get_format", "utf8"]
 
 FORMATS = ("npy", "parquet", "tfrecord")
 
@@ -73,6 +73,13 @@ class Format(Protocol):
 
     def read_index(self, folder: Path) -> Iterable[IndexRow]:
         """The index of a folder, row by row."""
+
+
+def utf8(value: object) -> object:
+    """Returns a text with those bytes that are not UTF-8 as ``\\xff``; anything else as it is."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def get_format(name: str) -> Format | ModuleType:

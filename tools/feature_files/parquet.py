@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tools.feature_files import IndexRow, Layout
+from tools.feature_files import IndexRow, Layout, utf8
 
 __all__ = ["Writer", "open_arrays", "read_index"]
 
@@ -63,7 +63,7 @@ class Writer:
 
     def _write_group(self) -> None:
         columns = [
-            pa.array([_utf8(value) for value in column], kind)
+            pa.array([utf8(value) for value in column], kind)
             for column, kind in zip(zip(*self._index, strict=True), _INDEX.values(), strict=True)
         ]
         for alias, arrays in self._features.items():
@@ -122,11 +122,3 @@ class _Column:
             values = column.flatten().to_numpy().reshape(-1, *self._shape)
             self._last = (group, values)
         return self._last[1]
-
-
-def _utf8(value: object) -> object:
-    return (
-        value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        if isinstance(value, str)
-        else value
-    )

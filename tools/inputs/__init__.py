@@ -1,51 +1,90 @@
-"""The pictures that features are made of, in a fixed order: in files, TFRecord files and tar archives.
+"""The images that features are made of, in a fixed order: in files, TFRecord files and tar archives.
 
-Each is found by its number: what is worked on can be cut, and gone on with, anywhere.
+Each is found by its number, so that the work can be cut, and continued, anywhere.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["InputError", "Inputs", "Picture", "digest"]
+__all__ = ["InputError", "Inputs", "Picture", "Stamp", "digest", "sha256_of", "version_of"]
 
 
 class InputError(ValueError):
     """Inputs that cannot be worked on, or among which there is nothing to work on."""
 
 
+class Stamp(NamedTuple):
+    """What tells, without reading an image, that it may have changed: equal stamps mean the same image.
+
+    size: in bytes.
+    version: stands for the time of the last change, an ETag or a checksum; 0 where only the size is known.
+    """
+
+    size: int
+    version: int
+
+
 class Picture(NamedTuple):
-    """One picture, not decoded yet.
+    """One image, not decoded yet.
 
     name: path, address, or what its container calls it.
     label: its class, as the container has it; '' where there is none.
-    data: path of a local file, or the file's bytes.
+    data: the encoded bytes.
+    stamp: as ``Inputs.stamp`` gave it when the bytes were read.
     """
 
     name: str
     label: str
-    data: str | bytes
+    data: bytes
+    stamp: Stamp
 
 
 @runtime_checkable
 class Inputs(Protocol):
-    """Pictures by their numbers; every method may be called from several threads."""
+    """Images by their numbers; every method may be called from several threads.
+
+    skipped: from the kinds of files that were found beside the images, and left out, to their numbers.
+    """
+
+    skipped: Mapping[str, int]
 
     def __len__(self) -> int: ...
 
     def name(self, i: int) -> str:
-        """What picture ``i`` is called where it cannot be read."""
+        """Returns what image ``i`` is called, without reading it; the same in every run."""
 
     def read(self, i: int) -> Picture:
-        """Picture ``i``; raises ImageError where it cannot be read."""
+        """Reads image ``i``; raises ImageError where it cannot be read."""
 
-    def identity(self) -> Iterator[str]:
-        """What tells these pictures from others: their names, or the containers with their sizes."""
+    def stamp(self, i: int) -> Stamp | None:
+        """Returns the stamp that image ``i`` has now; None where it cannot be read."""
 
 
 def digest(inputs: Inputs) -> str:
-    """SHA-256 of the identity, in hexadecimal: equal where the same pictures come in the same order."""
+    """Returns the SHA-256 of the images' names, in hexadecimal: equal where the same names come in the same order."""
     hashed = hashlib.sha256()
-    for part in inputs.identity():
-        hashed.update(part.encode("utf-8", "surrogateescape") + b"\0")
+    for i in range(len(inputs)):
+        hashed.update(inputs.name(i).encode("utf-8", "surrogateescape") + b"\0")
     return hashed.hexdigest()
+
+
+def sha256_of(name: str, picture: Picture) -> bytes:
+    """Returns the SHA-256 of all that an image's row depends on.
+
+    That is the SHA-256 of a plain file. Where a container says more than the bytes, its words follow them.
+
+    Args:
+      name: as ``Inputs.name`` has it.
+      picture: what was read.
+    """
+    hashed = hashlib.sha256(picture.data)
+    if picture.label or picture.name != name:
+        hashed.update(f"\0{picture.label}\0{picture.name}".encode("utf-8", "surrogateescape"))
+    return hashed.digest()
+
+
+def version_of(*parts: object) -> int:
+    """Returns a version for a ``Stamp``, 63 bits of a hash, of whatever changes when an image does."""
+    text = "\0".join(map(str, parts)).encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1 or 1

@@ -1,18 +1,31 @@
-"""Pictures in files of their own."""
+"""Images in files of their own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 from tools.images import ImageError
-from tools.inputs import Picture, storage
+from tools.inputs import Picture, Stamp, storage
 
 __all__ = ["PictureFiles"]
 
 
 class PictureFiles:
-    """Pictures by the addresses of their files; whether a file is there shows when it is read."""
+    """Images by the addresses of their files; whether a file is there shows when it is read.
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    Args:
+      addresses: of the files.
+      listed: from addresses to stamps, where the listing of a remote folder told them.
+      skipped: what the folders held besides, see ``Inputs``.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        listed: Mapping[str, Stamp] | None = None,
+        skipped: Mapping[str, int] | None = None,
+    ) -> None:
         self._addresses = addresses
+        self._listed = listed or {}
+        self.skipped = skipped or {}
 
     def __len__(self) -> int:
         return len(self._addresses)
@@ -22,14 +35,21 @@ class PictureFiles:
 
     def read(self, i: int) -> Picture:
         address = self._addresses[i]
-        if not storage.is_remote(address):
-            return Picture(address, "", address)
         try:
-            return Picture(address, "", storage.read_bytes(address))
+            data, stamp = storage.read_file(address)
         except FileNotFoundError:
             raise ImageError("there is no such file") from None
         except OSError as error:
             raise ImageError(f"the file cannot be read ({error.strerror or error})") from None
+        if address in self._listed:
+            stamp = Stamp(stamp.size, self._listed[address].version)
+        return Picture(address, "", data, stamp)
 
-    def identity(self) -> Iterator[str]:
-        return iter(self._addresses)
+    def stamp(self, i: int) -> Stamp | None:
+        address = self._addresses[i]
+        if address in self._listed:
+            return self._listed[address]
+        try:
+            return storage.stamp(address)
+        except OSError:
+            return None

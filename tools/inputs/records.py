@@ -5,8 +5,11 @@ A TFRecord file is a row of records: the length (uint64, little endian), its che
 """
 
 import struct
-from collections.abc import Iterator
+import tempfile
+from array import array
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import google_crc32c
@@ -15,9 +18,9 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from tools.images import ImageError
-from tools.inputs import InputError, Picture, storage
+from tools.inputs import InputError, Picture, Stamp, storage
 
-__all__ = ["RecordFile", "RecordWriter", "TFRecordFile", "is_record_file"]
+__all__ = ["RecordFile", "RecordWriter", "TFRecordFile", "is_record_file", "is_record_header"]
 
 # Length and its checksum; and the checksum of the data.
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
@@ -37,10 +40,11 @@ def _checksum(data: bytes) -> int:
 
 def is_record_file(address: str) -> bool:
     """Whether a file begins as a TFRecord file does; raises OSError if it cannot be read."""
-    return _is_header(storage.read_bytes(address, 0, _HEADER.size))
+    return is_record_header(storage.read_bytes(address, 0, _HEADER.size))
 
 
-def _is_header(start: bytes) -> bool:
+def is_record_header(start: bytes) -> bool:
+    """Returns whether bytes begin with a record's length and its checksum."""
     return len(start) >= _HEADER.size and _HEADER.unpack_from(start)[1] == _checksum(start[:8])
 
 
@@ -68,30 +72,40 @@ class RecordFile:
 
     Args:
       address: of the file.
+      plain: the file that it was unpacked to, where it is compressed.
 
     Raises:
       InputError: if it is no TFRecord file, or is cut short or damaged between records.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, plain: tempfile._TemporaryFileWrapper | None = None) -> None:
         self.address = address
-        self.size = storage.size(address)
-        starts, position = [], 0
-        with storage.open_file(address) as stream:
-            while position < self.size:
-                stream.seek(position)
-                header = stream.read(_HEADER.size)
-                if not _is_header(header):
+        self._plain = plain  # which vanishes with it
+        self._place = plain.name if plain else address
+        size = storage.size(self._place)
+        starts, position = array("q"), 0
+        # Of the data of each record, which tell one from another.
+        self._checksums = array("I")
+        with storage.open_file(self._place) as stream:
+            while position < size:
+                # With the end of the record before, its checksum.
+                before = _FOOTER.size if starts else 0
+                stream.seek(position - before)
+                footer, header = stream.read(before), stream.read(_HEADER.size)
+                if not is_record_header(header):
                     raise InputError(self._unreadable(header, position, len(starts)))
+                if before:
+                    self._checksums.append(*_FOOTER.unpack(footer))
                 starts.append(position + _HEADER.size)
                 position += _HEADER.size + _HEADER.unpack(header)[0] + _FOOTER.size
-        if position > self.size:
-            raise InputError(f"{address} is cut short after {len(starts) - 1} records: fetch or write it again.")
-        self._starts = np.array([*starts, self.size + _HEADER.size], np.int64)
+            if position > size:
+                raise InputError(f"{address} is cut short after {len(starts) - 1} records: fetch or write it again.")
+            if starts:
+                stream.seek(size - _FOOTER.size)
+                self._checksums.append(*_FOOTER.unpack(stream.read(_FOOTER.size)))
+        self._starts = np.array([*starts, size + _HEADER.size], np.int64)
 
     def _unreadable(self, header: bytes, position: int, number: int) -> str:
-        if header[:2] == b"\x1f\x8b" and not position:
-            return f"{self.address} is compressed with gzip, in which no record can be found: gunzip it first."
         if not position:
             return f"{self.address} is no TFRecord file: its first bytes are no record's length with its checksum."
         kind = "cut short" if len(header) < _HEADER.size else "damaged"
@@ -104,10 +118,14 @@ class RecordFile:
         """The data of record ``i``; raises CorruptRecordError, or OSError if the file cannot be read."""
         start = int(self._starts[i])
         count = int(self._starts[i + 1]) - _HEADER.size - start
-        data = storage.read_bytes(self.address, start, count)
+        data = storage.read_bytes(self._place, start, count)
         if len(data) < count or _FOOTER.unpack(data[-_FOOTER.size :])[0] != _checksum(data[: -_FOOTER.size]):
             raise CorruptRecordError("the record is damaged: its checksum is of other data")
         return data[: -_FOOTER.size]
+
+    def stamp(self, i: int) -> Stamp:
+        """Returns the length of record ``i`` and the checksum of its data."""
+        return Stamp(int(self._starts[i + 1] - self._starts[i]) - _HEADER.size - _FOOTER.size, self._checksums[i] or 1)
 
 
 class TFRecordFile:
@@ -118,8 +136,10 @@ class TFRecordFile:
       InputError: as ``RecordFile``; and if the first record has no ``image/encoded``.
     """
 
-    def __init__(self, address: str) -> None:
-        self._records = RecordFile(address)
+    skipped: Mapping[str, int] = MappingProxyType({})
+
+    def __init__(self, address: str, plain: tempfile._TemporaryFileWrapper | None = None) -> None:
+        self._records = RecordFile(address, plain)
         if len(self._records):
             try:
                 features = _features(self._records.read(0))
@@ -148,10 +168,10 @@ class TFRecordFile:
         filename = _first(features, _FILENAME, "bytes_list")
         label = _first(features, _LABEL, "int64_list")
         name = filename.decode("utf-8", "surrogateescape") if filename else self.name(i)
-        return Picture(name, "" if label is None else str(label), encoded)
+        return Picture(name, "" if label is None else str(label), encoded, self.stamp(i))
 
-    def identity(self) -> Iterator[str]:
-        yield f"{self._records.address}: {self._records.size} bytes, {len(self)} records"
+    def stamp(self, i: int) -> Stamp:
+        return self._records.stamp(i)
 
 
 def _features(data: bytes) -> dict[str, tf.train.Feature]:

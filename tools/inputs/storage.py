@@ -1,25 +1,36 @@
 """Files by their addresses: a path, or ``scheme://...`` of any file system that fsspec knows."""
 
+import errno
 import os
-from collections.abc import Callable, Container
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from tools.inputs import InputError
+from tools.inputs import InputError, Stamp, version_of
 
 __all__ = [
     "check_scheme",
     "exists",
-    "find",
     "is_folder",
     "is_remote",
+    "list_remote",
     "open_file",
     "read_bytes",
+    "read_file",
     "size",
+    "stamp",
     "suffix",
+    "version_in",
 ]
 
 Result = TypeVar("Result")
+
+# Bytes of a file that is read at once: more than the pixels of the largest image that is decoded.
+_LARGEST = 2 << 30
+
+# Nanoseconds in which a file may be changed again without another time: that of a file system's clock, and of FAT's.
+_JUST_NOW = 2_000_000_000
 
 
 def is_remote(address: str) -> bool:
@@ -34,24 +45,54 @@ def is_folder(address: str) -> bool:
     return _remotely(address, lambda files, path: files.isdir(path)) if is_remote(address) else Path(address).is_dir()
 
 
-def find(folder: str, suffixes: Container[str]) -> list[str]:
-    """The addresses of the files under a folder that end in one of some suffixes in small letters, sorted."""
-    if is_remote(folder):
-        found = _remotely(folder, lambda files, path: map(files.unstrip_protocol, files.find(path)))
-        return sorted(address for address in found if suffix(address) in suffixes)
-    # A Path each would take half a minute, of a million files.
-    walk = os.walk(Path(folder), onerror=_refuse)
-    named = (
-        os.path.join(parent, name)  # noqa: PTH118
-        for parent, _, names in walk
-        for name in names
-        if suffix(name) in suffixes
-    )
-    return sorted(path.removeprefix("./") for path in named if os.path.isfile(path))  # noqa: PTH113
+def list_remote(folder: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Returns the files under a remote folder, sorted: address, name inside of the folder, what its system tells."""
+
+    def listed(files: Any, path: str) -> list[tuple[str, str, dict[str, Any]]]:
+        inside = path.rstrip("/") + "/"
+        found = sorted(files.find(path, detail=True).items())
+        return [(files.unstrip_protocol(name), name.removeprefix(inside), info) for name, info in found]
+
+    return _remotely(folder, listed)
 
 
-def _refuse(error: OSError) -> None:
-    raise InputError(f"The folder {error.filename} cannot be searched ({error.strerror}): name others.")
+def version_in(info: Mapping[str, Any]) -> int:
+    """Returns the version for a ``Stamp`` that a remote file system tells of a file; 0 where it tells none."""
+    for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created"):
+        if info.get(name):
+            return version_of(info[name])
+    return 0
+
+
+def stamp(address: str) -> Stamp:
+    """Returns the stamp of a file; raises OSError where there is none."""
+    if not is_remote(address):
+        return _stamp(os.stat(address))  # noqa: PTH116
+    info = _remotely(address, lambda files, path: files.info(path))
+    return Stamp(-1 if info.get("size") is None else info["size"], version_in(info))
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    # Of a file that has just been changed the time does not tell whether it is being changed again: never equal.
+    if abs(time.time_ns() - status.st_ctime_ns) < _JUST_NOW:
+        return Stamp(status.st_size, time.time_ns())
+    # The time of the last change of anything about the file, which no program can set back as `cp -p` does another one.
+    return Stamp(status.st_size, status.st_ctime_ns or 1)
+
+
+def read_file(address: str) -> tuple[bytes, Stamp]:
+    """Reads a whole file, and its stamp of before. Raises as ``read_bytes`` does.
+
+    A remote file's version would take another request, so it is 0.
+    """
+    if is_remote(address):
+        data = read_bytes(address)
+        return data, Stamp(len(data), 0)
+    with open(address, "rb", buffering=0) as stream:  # noqa: PTH123
+        before = _stamp(os.fstat(stream.fileno()))
+        if before.size > _LARGEST:
+            raise OSError(errno.EFBIG, f"its {before.size:,} bytes are more than any image has")
+        return stream.readall(), before
 
 
 def suffix(address: str) -> str:
