@@ -2,8 +2,8 @@
 
 Formats are left out on purpose. EPS, PS, PDF and WMF are programs that draw, and Pillow runs Ghostscript or Windows on
 them. BUFR, FITS, GRIB, HDF5, MCIDAS and SPIDER hold measurements, no colours. MPEG, FPX and MIC are not decoded by
-Pillow alone, IM leaves Pillow, and IMT, IPTC and XVTHUMB have nothing by which they could be recognized safely, or wrap
-other files, of any format.
+Pillow alone, and IM leaves Pillow. BLP and CUR lose their opacity in it. IMT, IPTC and XVTHUMB have nothing by which
+they could be recognized safely, or wrap files of any format.
 """
 
 import functools
@@ -32,7 +32,6 @@ _FORMATS: dict[str, tuple[str, bytes]] = {
     "DDS": (".dds", rb"DDS \x7c\0\0\0"),
     "QOI": (".qoi", rb"qoif"),
     "ICNS": (".icns", rb"icns"),
-    "BLP": (".blp", rb"BLP[12]"),
     "FTEX": (".ftc .ftu", rb"FTEX"),
     "MSP": ("", rb"DanM|LinS"),
     "SUN": (".ras", rb"\x59\xa6\x6a\x95"),
@@ -46,7 +45,6 @@ _FORMATS: dict[str, tuple[str, bytes]] = {
     "FLI": (".flc .fli", rb".{4}[\x11\x12]\xaf.{8}[\0\x03]\0"),
     "GBR": ("", rb"\0\0..\0\0\0(?:\x01\0\0..\0\0..\0\0\0[\x01\x04]|\x02.{12}GIMP)"),
     "ICO": (".ico", rb"\0\0\x01\0[^\0]\0"),
-    "CUR": (".cur", rb"\0\0\x02\0[^\0]\0"),
     "DIB": (
         ".dib",
         rb"(?:[\x28\x34\x38\x40\x6c\x7c]\0\0\0.{8}|\x0c\0\0\0.{4})\x01\0[\x01\x04\x08\x10\x18\x20]\0",

@@ -4,39 +4,43 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from tools.image_formats import HEAD_BYTES, IMAGE_SUFFIXES, allowed_formats, image_format, is_postscript
+from tools.pixel_meanings import ImageError, PixelMeaning, pixel_meaning
 
 __all__ = ["HEAD_BYTES", "IMAGE_SUFFIXES", "ImageError", "decode", "image_format"]
 
-_16_BIT_TO_8 = 257
 
-
-class ImageError(ValueError):
-    """A picture that cannot be decoded; the message is the reason."""
+# Bytes: a file that ends after the mark of its format is no image of it.
+_SMALLEST_IMAGE = 16
 
 
 def decode(file: str | Path | bytes) -> np.ndarray:
-    """Decodes a picture: turned as its EXIF data says, the first frame of several, transparency over white.
+    """Decodes an image: turned as its EXIF data says, the first frame of several, transparency over white.
+
+    Grey of more than 8 bits is scaled to 8 and rounded: round(value / 257) of 16 bits. Of 16-bit colours Pillow keeps
+    the upper 8 bits, which is within 1 of that. Profiles and gamma (iCCP, gAMA, sRGB) are not applied.
 
     Args:
-      file: path of a file in any format that Pillow reads, or its bytes. 16 bits a channel are scaled to 8; grey,
-        palette and CMYK become RGB.
+      file: path of a file in a raster format that Pillow reads (``tools.image_formats``), or its bytes. Grey, palette
+        and CMYK become RGB.
 
     Returns:
       uint8 [height, width, 3], RGB.
 
     Raises:
-      ImageError: if the file is missing, empty, no image, cut short or too large to be one.
+      ImageError: if the file is missing, empty, no image, cut short or too large to be one, or if its pixels do not
+        tell their colours.
     """
     try:
         if not (len(file) if isinstance(file, bytes) else Path(file).stat().st_size):
             raise ImageError("the file is empty")
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=allowed_formats()) as image:
+            meaning = pixel_meaning(image)
             # In place, and below without converting what is RGB: a copy of each picture less.
             ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
+            return _to_rgb(image, meaning)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -61,24 +65,45 @@ def _head(file: str | Path | bytes) -> bytes:
 def _why_unidentified(head: bytes) -> str:
     if is_postscript(head):
         return "the file is not an image of a known format (PostScript is a program, and not run: convert it to PNG)"
-    return "the file is not an image of a known format"
+    name = image_format(head)
+    if name is None or len(head) < _SMALLEST_IMAGE:
+        return "the file is not an image of a known format"
+    return (
+        f"the image cannot be decoded (it is {name}, damaged or of a kind that is not known: convert it to 8-bit RGB)"
+    )
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _wide_to_rgb(np.asarray(image), image.mode, image.info.get("transparency"))
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
+def _to_rgb(image: Image.Image, meaning: PixelMeaning) -> np.ndarray:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _wide_to_rgb(np.asarray(image), meaning, image.info.get("transparency"))
+    if meaning.inverted:
+        image = ImageChops.invert(image)
+    if _has_opacity(image) and not meaning.opaque:
+        # La goes to LA alone.
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    if meaning.covered:
+        frame, image = image.crop(meaning.covered), Image.new("RGB", image.size, "white")
+        image.paste(frame, meaning.covered)
+    return np.asarray(image)
 
 
-def _wide_to_rgb(values: np.ndarray, mode: str, transparent: int | None) -> np.ndarray:
-    """Grey of 16 bits to 8, where Pillow itself would clip; ``transparent`` is the value that is no colour."""
-    if mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
-        raise ImageError(f"the image has {mode} pixels, whose range is not known")
-    grey = np.round(values / _16_BIT_TO_8).astype(np.uint8)
+def _has_opacity(image: Image.Image) -> bool:
+    if image.mode == "P" and image.palette is not None and image.palette.mode.endswith("A"):
+        return True
+    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+
+
+def _wide_to_rgb(values: np.ndarray, meaning: PixelMeaning, transparent: int | None) -> np.ndarray:
+    """Grey of 9 to 16 bits to 8, where Pillow itself would clip; ``transparent`` is the value that is no colour."""
+    if values.min() < 0 or values.max() > meaning.white:
+        raise ImageError("the image has values above its white, whose range is not known")
+    grey = np.round(values * (255 / meaning.white)).astype(np.uint8)
+    if meaning.inverted:
+        grey = 255 - grey
     if transparent is not None:
         grey[values == transparent] = 255
     return np.repeat(grey[..., np.newaxis], 3, axis=-1)
