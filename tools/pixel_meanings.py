@@ -20,7 +20,6 @@ _WHITE_AT_16_BITS = frozenset(("JPEG2000", "PNG", "PPM"))
 # TIFF 6.0, and the supplements of Adobe.
 _SUBFILE, _BITS, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANAR = 254, 258, 262, 266, 277, 284
 _COLOUR_MAP, _INK_SET, _INKS, _DOT_RANGE, _EXTRA, _SAMPLE_FORMAT = 320, 332, 334, 336, 338, 339
-_COEFFICIENTS, _SUBSAMPLING, _REFERENCE_BLACK_WHITE = 529, 530, 532
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
 _FAX = frozenset(("tiff_ccitt", "group3", "group4"))
 
@@ -198,7 +197,8 @@ def _tiff(image: Image.Image) -> PixelMeaning:
     if photometric == _CMYK:
         _check_inks(tags)
     if photometric == _YCBCR and raw:
-        _check_raw_ycbcr(tags)
+        # Pillow takes them for one triple a pixel, whatever is shared, and some versions for RGB.
+        raise _unknown("YCbCr pixels that are not compressed")
     # libtiff takes such a palette for one of 8 bits, the specification for one that is nearly black.
     if photometric == _PALETTE and 0 < max(tags.get(_COLOUR_MAP, (0,))) < 256:
         raise _unknown("a palette of 8 bits")
@@ -223,14 +223,6 @@ def _check_inks(tags: dict[int, object]) -> None:
     dots = tags.get(_DOT_RANGE, (0, 255))
     if tags.get(_INK_SET, 1) != 1 or tags.get(_INKS, 4) != 4 or dots[0] > dots[1]:
         raise _unknown("other inks than cyan, magenta, yellow and black, or inverted ones")
-
-
-def _check_raw_ycbcr(tags: dict[int, object]) -> None:
-    """Refuses what Pillow takes for one YCbCr triple a pixel, with JPEG's coefficients."""
-    plain = tuple(tags.get(_SUBSAMPLING, (2, 2))) == (1, 1) and _COEFFICIENTS not in tags
-    reference = tuple(map(float, tags.get(_REFERENCE_BLACK_WHITE, (0, 255, 128, 255, 128, 255))))
-    if not plain or reference != (0, 255, 128, 255, 128, 255):
-        raise _unknown("uncompressed YCbCr pixels of a special kind")
 
 
 _FORMATS: dict[str, Callable[[Image.Image], PixelMeaning]] = {
