@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
@@ -23,9 +23,9 @@ from nets import endpoint_info, guards
 from nets.preprocessing import check_preprocessing, preprocess
 from tools.freezing import freeze as frozen_graph
 from tools.freezing import import_frozen, worth_splitting
+from tools.given_images import arrays_or_inputs, as_inputs
 from tools.images import ImageError
 from tools.inputs import Inputs
-from tools.inputs.files import PictureFiles
 from tools.network_choice import NetworkChoice, NetworkFn, choose_network
 from tools.pipeline import ImagePipeline, ImageStatus
 from tools.sessions import session_config
@@ -56,7 +56,7 @@ class FeatureExtractor:
 
     Args:
       checkpoint: a path, as for ``checkpoints.open_checkpoint``, or a key of the catalog of published weights.
-      end_points: names or aliases; the results carry them as they are given.
+      end_points: one or more names or aliases; the results carry them as they are given.
       net: name of a network of the table, which of several in the file chooses; or a function
         ``images -> (net, end_points)`` that builds one for inference, and needs ``image_size`` and ``preprocessing``.
       num_classes: of the network's logits; of 1001 classes 1000 drops the background, of 1000 1001 adds one.
@@ -88,7 +88,7 @@ class FeatureExtractor:
     def __init__(
         self,
         checkpoint: str | Path,
-        end_points: Sequence[str],
+        end_points: str | Sequence[str],
         *,
         net: str | NetworkFn | None = None,
         num_classes: int | None = None,
@@ -104,7 +104,8 @@ class FeatureExtractor:
         freeze: bool | None = None,
         threads: int | None = None,
     ) -> None:
-        if isinstance(end_points, str) or not end_points:
+        end_points = [end_points] if isinstance(end_points, str) else list(end_points)
+        if not end_points:
             raise ValueError(f"end_points must be a list of at least one name, and is {end_points!r}.")
         if repeated := [name for name, count in collections.Counter(end_points).items() if count > 1]:
             raise ValueError(f"end_points names {repeated[0]!r} more than once.")
@@ -211,30 +212,26 @@ class FeatureExtractor:
         """From the end points' names to the shapes of one image's features."""
         return {name: tuple(tensor.shape.as_list()[1:]) for name, tensor in self._features.items()}
 
-    def __call__(self, images: np.ndarray | Inputs | Sequence[str | Path]) -> dict[str, np.ndarray]:
+    def __call__(self, images: Any) -> dict[str, np.ndarray]:
         """Computes the features of images.
 
         Args:
-          images: uint8 [N, height, width, 3] (float with preprocessing 'none'); or as for ``batches``.
+          images: uint8 [N, height, width, 3] (float with preprocessing 'none'), one image without the first axis, or a
+            list of images of any sizes; as arrays, tensors with values, or PIL images. Or as for ``batches``.
 
         Returns:
-          From the end points' names, as they were asked for, to float32 [N, ...].
+          From the end points' names, as they were asked for, to float32 [N, ...]; N is 1 for one image.
 
         Raises:
           ImageError: if a file cannot be decoded.
-          ValueError: for an array of another shape or dtype.
+          ValueError: for an array of another shape or dtype, or what is no image.
         """
-        if isinstance(images, str | Path):
-            raise ValueError(f"images must be an array or a list of paths, and is the path {images}: give a list.")
-        if not isinstance(images, np.ndarray | Inputs):
-            images = list(images)  # which may be an iterator, to be gone through once
-        if isinstance(images, list) and any(isinstance(image, np.ndarray) for image in images):
-            raise ValueError("images is a list of arrays: stack them into one, np.stack(images).")
-        if isinstance(images, np.ndarray):
-            batches = list(self._array_batches(images))
+        given = arrays_or_inputs(images)
+        if not isinstance(given, Inputs):
+            batches = list(self._array_batches(given))
         else:
             batches = []
-            for batch in self.batches(images):
+            for batch in self.batches(given):
                 for status in batch.statuses:
                     if status.error is not None:
                         raise ImageError(f"{status.path}: {status.error}")
@@ -246,24 +243,40 @@ class FeatureExtractor:
             for name in self._features
         }
 
-    def _array_batches(self, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-        expected = np.floating if self.preprocessing == "none" else np.uint8
-        if images.ndim != 4 or images.shape[-1] != self._channels or not np.issubdtype(images.dtype, expected):
-            wanted = "float" if expected is np.floating else "uint8"
-            raise ValueError(
-                f"images must be {wanted} [N, height, width, {self._channels}] with preprocessing "
-                f"{self.preprocessing!r}, and is {images.dtype} {list(images.shape)}."
-            )
-        if self.preprocessing == "none" and images.shape[1:3] != (self.image_size, self.image_size):
-            raise ValueError(
-                f"Without preprocessing images must be {self.image_size}x{self.image_size}, "
-                f"and are {images.shape[1]}x{images.shape[2]}: resize them, or set image_size."
-            )
+    def _array_batches(self, images: np.ndarray | list[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        if isinstance(images, np.ndarray):
+            self._check_array(images)
+        else:
+            for image in images:
+                self._check_array(image[np.newaxis])
         self._freeze_for(len(images))
         for start in range(0, len(images), self.batch_size):
             yield self._compute({self._images: self._preprocess(images[start : start + self.batch_size])})
 
-    def _preprocess(self, images: np.ndarray) -> np.ndarray:
+    def _check_array(self, images: np.ndarray) -> None:
+        """Raises ValueError if the network cannot be fed [N, height, width, channels] of this shape and dtype."""
+        expected = np.floating if self.preprocessing == "none" else np.uint8
+        shape = images.shape
+        if images.ndim != 4 or shape[-1] != self._channels or not np.issubdtype(images.dtype, expected):
+            wanted = "float" if expected is np.floating else "uint8"
+            hint = ""
+            if images.ndim == 4 and shape[1] == self._channels != shape[-1]:
+                hint = " Its channels come first: transpose it by (0, 2, 3, 1)."
+            elif expected is np.uint8 and np.issubdtype(images.dtype, np.floating):
+                hint = " Give the pixels from 0 to 255 with astype('uint8'), or preprocessing='none' for your own."
+            raise ValueError(
+                f"images must be {wanted} [N, height, width, {self._channels}] with preprocessing "
+                f"{self.preprocessing!r}, and is {images.dtype} {list(shape)}.{hint}"
+            )
+        if self.preprocessing == "none" and shape[1:3] != (self.image_size, self.image_size):
+            raise ValueError(
+                f"Without preprocessing images must be {self.image_size}x{self.image_size}, "
+                f"and are {shape[1]}x{shape[2]}: resize them, or set image_size."
+            )
+
+    def _preprocess(self, images: np.ndarray | list[np.ndarray]) -> np.ndarray:
+        if not isinstance(images, np.ndarray):  # of different sizes
+            return np.concatenate([self._preprocess(image[np.newaxis]) for image in images])
         if self.preprocessing == "none":
             return images
         session, pictures, preprocessed = self._preprocessing
@@ -290,7 +303,7 @@ class FeatureExtractor:
         return min(self.batch_size, num_images), 2 if frozen else int(self._optimized)
 
     def batches(
-        self, pictures: Inputs | Iterable[str | Path], rows: Sequence[int] | None = None
+        self, pictures: Inputs | str | Path | Iterable[str | Path], rows: Sequence[int] | None = None
     ) -> Iterator[FeatureBatch]:
         """Computes the features of pictures, a batch at a time, in their order.
 
@@ -299,12 +312,12 @@ class FeatureExtractor:
         The pictures of the next batches are decoded while one is computed.
 
         Args:
-          pictures: inputs, as ``tools.inputs.opening.open_inputs`` gives them, or paths of image files.
+          pictures: inputs, as ``tools.inputs.opening.open_inputs`` gives them, paths of image files, or a folder.
           rows: which of them; None for all.
         """
         if self._channels != 3:
             raise ValueError(f"Files are decoded to 3 channels, and {self.net} takes {self._channels}: give arrays.")
-        inputs = pictures if isinstance(pictures, Inputs) else PictureFiles([str(path) for path in pictures])
+        inputs = as_inputs(pictures)
         rows = range(len(inputs)) if rows is None else rows
         self._freeze_for(len(inputs))
         size = min(self.batch_size, len(inputs))
@@ -327,6 +340,14 @@ class FeatureExtractor:
         except tf.errors.ResourceExhaustedError as error:
             reason = f"a batch of {self.batch_size} images at {self.image_size} does not fit"
             raise MemoryError(reason) from error
+
+    def __repr__(self) -> str:
+        points = ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
+        classes = "" if self.num_classes is None else f" of {self.num_classes} classes"
+        return (
+            f"<FeatureExtractor of {self.reader.path}: {self.net}{classes}, {self.preprocessing} at {self.image_size}, "
+            f"{self.precision}: {points}>"
+        )
 
     def close(self) -> None:
         """Gives the network's memory back."""

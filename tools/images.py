@@ -9,7 +9,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from tools.image_formats import HEAD_BYTES, IMAGE_SUFFIXES, allowed_formats, image_format, is_postscript
 from tools.pixel_meanings import ImageError, PixelMeaning, pixel_meaning
 
-__all__ = ["HEAD_BYTES", "IMAGE_SUFFIXES", "ImageError", "decode", "image_format"]
+__all__ = ["HEAD_BYTES", "IMAGE_SUFFIXES", "ImageError", "decode", "image_format", "pixels_of"]
 
 
 # Bytes: a file that ends after the mark of its format is no image of it.
@@ -53,6 +53,20 @@ def decode(file: str | Path | bytes) -> np.ndarray:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"the image cannot be decoded ({reason})") from None
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """Returns the pixels of an image that is open already, as ``decode`` would; the image stays as it is.
+
+    Raises:
+      ImageError: if its pixels do not tell their colours, or it cannot be decoded.
+    """
+    meaning = pixel_meaning(image)
+    try:
+        # A copy: a fresh one has forgotten what its file said.
+        return _to_rgb(ImageOps.exif_transpose(image), meaning)
+    except (EOFError, OSError, SyntaxError) as error:
+        raise ImageError(f"the image cannot be decoded ({' '.join(str(error).split())})") from None
 
 
 def _head(file: str | Path | bytes) -> bytes:
