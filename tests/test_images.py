@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tools.images import IMAGE_SUFFIXES, ImageError, decode
 from tools.inputs import InputError
@@ -311,6 +311,18 @@ def reason(path):
 
 def test_missing_file(tmp_path):
     assert reason(tmp_path / "a.png") == "there is no such file"
+
+
+def test_a_file_that_goes_away(tmp_path, monkeypatch):
+    """The reason is asked of the file itself, which another process can remove in between."""
+    (tmp_path / "a.png").write_bytes(b"no image at all")
+
+    def gone(source):
+        (tmp_path / "a.png").unlink()
+        raise UnidentifiedImageError
+
+    monkeypatch.setattr("tools.images.open_image", gone)
+    assert reason(tmp_path / "a.png") == "the file is not an image of a known format"
 
 
 def test_empty_file(tmp_path):

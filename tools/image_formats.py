@@ -1,24 +1,29 @@
-"""The raster formats that are decoded, and how their files are told from others by their first bytes.
+"""The raster formats that are decoded, and how the first bytes of a file tell its format.
 
-Formats are left out on purpose. EPS, PS, PDF and WMF are programs that draw, and Pillow runs Ghostscript or Windows on
-them. BUFR, FITS, GRIB, HDF5, MCIDAS and SPIDER hold measurements, no colours. MPEG, FPX and MIC are not decoded by
-Pillow alone, and IM leaves Pillow. BLP and CUR lose their opacity in it. IMT, IPTC and XVTHUMB have nothing by which
-they could be recognized safely, or wrap files of any format.
+Some of Pillow's formats are left out on purpose:
+
+- EPS, PS, PDF and WMF are programs that draw. Pillow runs Ghostscript or Windows on them.
+- BUFR, FITS, GRIB, HDF5, MCIDAS and SPIDER hold measurements, not colours.
+- Pillow cannot decode MPEG, needs another package for FPX and MIC, and has deprecated IM.
+- Pillow loses the opacity of BLP and CUR.
+- IMT and XVTHUMB cannot be recognized safely, and IPTC wraps a file of any format.
 """
 
 import functools
 import re
+from pathlib import Path
+from typing import BinaryIO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-__all__ = ["HEAD_BYTES", "IMAGE_SUFFIXES", "allowed_formats", "image_format", "is_postscript"]
+__all__ = ["HEAD_BYTES", "IMAGE_SUFFIXES", "allowed_formats", "image_format", "is_postscript", "open_image"]
 
-# As many bytes of a file tell its format; only PCD needs more than 200 of them.
+# So many bytes of a file tell its format. Most formats need 32, and only PCD more than a few hundred.
 HEAD_BYTES = 4096
 
 # Pillow's name of each format: the suffixes of its files, and what they begin with. Suffixes that other programs use
 # for something else are left out (.bw, .gbr, .icb, .msp, .rgb, .vda, .vst): their files are known by content alone.
-# Formats whose mark is long come first, and each expression takes less than what Pillow's plugin would try to open.
+# Formats with a long mark come first. Each expression is stricter than what Pillow's plugin would try to open.
 _FORMATS: dict[str, tuple[str, bytes]] = {
     "JPEG": (".jfif .jpe .jpeg .jpg .mpo", rb"\xff\xd8\xff"),
     "PNG": (".apng .png", rb"\x89PNG\r\n\x1a\n"),
@@ -49,7 +54,7 @@ _FORMATS: dict[str, tuple[str, bytes]] = {
         ".dib",
         rb"(?:[\x28\x34\x38\x40\x6c\x7c]\0\0\0.{8}|\x0c\0\0\0.{4})\x01\0[\x01\x04\x08\x10\x18\x20]\0",
     ),
-    # A header with no mark: kind and depth have to fit, and what a picture without a palette leaves empty is.
+    # There is no mark: the kind and the depth must fit, and without a palette its fields must be zero.
     "TGA": (
         ".tga",
         rb".(?:\x01[\x01\x09].{2}(?!\0\0)..[\x0f\x10\x18\x20].{4}(?!\0\0)..(?!\0\0)..\x08"
@@ -60,6 +65,9 @@ _FORMATS: dict[str, tuple[str, bytes]] = {
 }
 
 IMAGE_SUFFIXES = frozenset(suffix for suffixes, _ in _FORMATS.values() for suffix in suffixes.split())
+
+# What Pillow loads first. Loading its other formats takes longer than to decode an image.
+_USUAL = ("JPEG", "PNG", "GIF", "BMP", "PPM")
 
 _HEAD = re.compile(b"|".join(b"(?P<%s>%s)" % (name.encode(), mark) for name, (_, mark) in _FORMATS.items()), re.DOTALL)
 _POSTSCRIPT = re.compile(rb"\s*%!|\xc5\xd0\xd3\xc6|\x04%!")
@@ -91,3 +99,17 @@ def allowed_formats() -> tuple[str, ...]:
     """Returns the formats to open files with, of those that this Pillow was built with, in the order to try them."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def open_image(source: str | Path | BinaryIO) -> Image.Image:
+    """Returns an image that is opened and not decoded, of an allowed format whatever the suffix.
+
+    Raises:
+      UnidentifiedImageError: if it is of none of them.
+      Exception: whatever Pillow raises on a file that is damaged or missing.
+    """
+    Image.preinit()
+    try:
+        return Image.open(source, formats=_USUAL)
+    except UnidentifiedImageError:
+        return Image.open(source, formats=allowed_formats())

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from tools.image_formats import HEAD_BYTES, IMAGE_SUFFIXES, allowed_formats, image_format, is_postscript
+from tools.image_formats import HEAD_BYTES, IMAGE_SUFFIXES, image_format, is_postscript, open_image
 from tools.pixel_meanings import ImageError, PixelMeaning, pixel_meaning
 
 __all__ = ["HEAD_BYTES", "IMAGE_SUFFIXES", "ImageError", "decode", "image_format", "pixels_of"]
-
 
 # Bytes: a file that ends after the mark of its format is no image of it.
 _SMALLEST_IMAGE = 16
@@ -30,15 +29,15 @@ def decode(file: str | Path | bytes) -> np.ndarray:
       uint8 [height, width, 3], RGB.
 
     Raises:
-      ImageError: if the file is missing, empty, no image, cut short or too large to be one, or if its pixels do not
-        tell their colours.
+      ImageError: if the file is missing, empty, no image, cut short or too large to be one, or if its format does
+        not say what colours its pixels are.
     """
     try:
         if not (len(file) if isinstance(file, bytes) else Path(file).stat().st_size):
             raise ImageError("the file is empty")
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=allowed_formats()) as image:
+        with open_image(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             meaning = pixel_meaning(image)
-            # In place, and below without converting what is RGB: a copy of each picture less.
+            # In place, and below without converting what is RGB: a copy of each image less.
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image, meaning)
     except ImageError:
@@ -46,7 +45,7 @@ def decode(file: str | Path | bytes) -> np.ndarray:
     except FileNotFoundError:
         raise ImageError("there is no such file") from None
     except UnidentifiedImageError:
-        raise ImageError(_why_unidentified(_head(file))) from None
+        raise ImageError(_why_unidentified(file)) from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is too large ({error})") from None
     # On a broken file there is no telling what a decoder raises: the AVIF one, for example, RuntimeError.
@@ -72,11 +71,15 @@ def pixels_of(image: Image.Image) -> np.ndarray:
 def _head(file: str | Path | bytes) -> bytes:
     if isinstance(file, bytes):
         return file[:HEAD_BYTES]
-    with Path(file).open("rb") as stream:
-        return stream.read(HEAD_BYTES)
+    try:
+        with Path(file).open("rb") as stream:
+            return stream.read(HEAD_BYTES)
+    except OSError:  # it was there a moment ago
+        return b""
 
 
-def _why_unidentified(head: bytes) -> str:
+def _why_unidentified(file: str | Path | bytes) -> str:
+    head = _head(file)
     if is_postscript(head):
         return "the file is not an image of a known format (PostScript is a program, and not run: convert it to PNG)"
     name = image_format(head)
@@ -114,7 +117,7 @@ def _has_opacity(image: Image.Image) -> bool:
 def _wide_to_rgb(values: np.ndarray, meaning: PixelMeaning, transparent: int | None) -> np.ndarray:
     """Grey of 9 to 16 bits to 8, where Pillow itself would clip; ``transparent`` is the value that is no colour."""
     if values.min() < 0 or values.max() > meaning.white:
-        raise ImageError("the image has values above its white, whose range is not known")
+        raise ImageError(f"the image has values that are not between 0 and {meaning.white}: convert it to 8-bit RGB")
     grey = np.round(values * (255 / meaning.white)).astype(np.uint8)
     if meaning.inverted:
         grey = 255 - grey
