@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.image_bytes import tiff
@@ -317,3 +318,45 @@ def test_big_tiff():
     head = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16 + len(rows))
     content = head + rows + struct.pack("<Q", len(tags)) + entries + bytes(8)
     assert_decodes_to(content, 255 - as_rgb(as_8_bits(values, 16)), tolerance=0.5)
+
+
+# Files of another encoder.
+
+
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 5}, {"tile": (16, 16)}, {"bigtiff": True}, {"predictor": True}])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("photometric", ["miniswhite", "minisblack", "rgb"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_what_tifffile_writes(kind, photometric, compression, layout):
+    if "predictor" in layout:
+        compression = "zlib"
+    values = np.random.default_rng(0).integers(0, np.iinfo(kind).max + 1, (40, 50, 3), kind)
+    values = values if photometric == "rgb" else values[..., 0]
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, values, photometric=photometric, compression=compression, byteorder="<", **layout)
+    colours = values.reshape(40, 50, -1) * (255 / np.iinfo(kind).max)
+    expected = 255 - colours if photometric == "miniswhite" else colours
+    assert_decodes_to(stream.getvalue(), np.broadcast_to(expected, [40, 50, 3]))
+
+
+@pytest.mark.parametrize("zero", [0, 1])
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "packbits"])
+def test_fax(compression, zero):
+    bits = levels(1, 1)[..., 0].astype(bool)
+    stream = io.BytesIO()
+    Image.fromarray(bits).save(stream, "TIFF", compression=compression)
+    black, white = (struct.pack("<HHIHH", 262, 3, 1, photometric, 0) for photometric in (1, 0))
+    content = stream.getvalue()
+    assert (black in content) != (white in content)
+    stored = 1 if black in content else 0
+    content = content.replace(black, white) if zero < stored else content.replace(white, black)
+    grey = as_rgb(255 * bits[..., np.newaxis].astype(float))
+    assert_decodes_to(content, grey if zero == stored else 255 - grey, tolerance=0)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_the_negative_is_turned_too(orientation):
+    values = levels(1, 16)
+    upright = 255 - as_rgb(as_8_bits(values, 16))
+    turned = upright[::-1, ::-1] if orientation == 3 else upright[::-1].swapaxes(0, 1)
+    assert_decodes_to(tiff(values, 16, 0, {274: ("H", [orientation])}), turned, tolerance=0.5)
