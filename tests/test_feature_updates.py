@@ -355,3 +355,30 @@ def test_what_an_update_is_not(features, tmp_path, options, sentence):
 
 def test_an_update_of_nothing_is_a_first_run(features, tmp_path):
     assert features(tmp_path / "out", "--update")[1].startswith("58 images done, 2 failed")
+
+
+@pytest.mark.full
+def test_twenty_thousand_images(features, tmp_path):
+    """Of 20 shards four hold what changed; the rest is not touched."""
+    many = tmp_path / "many"
+    many.mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(20_000):
+        Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8)).save(many / f"{i:05d}.png", compress_level=1)
+    for i in (7_000, 19_500):
+        (many / f"{i:05d}.png").write_bytes(b"broken")
+    assert features(tmp_path / "out", "--shards", 20, inputs=many)[0] == 1
+    before = made(tmp_path / "out")
+    for i in (0, 1, 12_345, 7_000, 19_500):  # three are others, two are mended
+        Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8)).save(many / f"{i:05d}.png")
+    for i in range(5):
+        Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8)).save(many / f"{4_000 * i:05d}-new.png")
+    status, stdout, stderr = features(tmp_path / "out", "--update", inputs=many)
+    assert (status, stdout) == (0, f"20005 images done, 0 failed: {tmp_path / 'out'}\n")
+    assert "10 images in " in stderr
+    after = made(tmp_path / "out")
+    # 20,000 images in 20 shards of 1,000: by hand, these are in 0, 7, 12 and 19.
+    assert [name for name in before if before[name] != after[name]] == [shard(i, 20) for i in (0, 7, 12, 19)]
+    assert sorted(after.keys() - before.keys()) == ["shard-00020-added"]
+    assert features(tmp_path / "fresh", "--shards", 20, inputs=many)[0] == 0
+    assert rows_of(tmp_path / "out") == rows_of(tmp_path / "fresh")
