@@ -10,6 +10,7 @@ if importlib.util.find_spec("tensorflow") is None:
     )
 
 from nets import (
+    building,
     endpoint_info,
     guards,
     layer_info,
@@ -25,6 +26,7 @@ from nets import (
 )
 
 __all__ = [
+    "building",
     "endpoint_info",
     "guards",
     "layer_info",

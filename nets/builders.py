@@ -1,7 +1,6 @@
 """What the builders of all families share: a variant's dimensions, the checks, the generator of the slim families."""
 
 import contextlib
-import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,8 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
+from nets.arguments import check_collections, check_scope, check_weight_decay, flag, whole_number
+from nets.building import building, one_at_a_time
 from nets.resnet_utils import Block, check_output_stride, conv2d_same, stack_blocks_dense, with_unit_arguments
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "named",
     "small_arg_scope",
     "training_scope",
-    "whole_number",
 ]
 
 v1 = tf.compat.v1
@@ -97,9 +97,13 @@ def build_resnet(
     blocks = with_unit_arguments(blocks)
     num_classes = check_inputs(inputs, num_classes)
     output_stride = None if output_stride is None else whole_number("output_stride", output_stride, least=1)
+    global_pool, spatial_squeeze = flag("global_pool", global_pool), flag("spatial_squeeze", spatial_squeeze)
+    include_root_block = flag("include_root_block", include_root_block)
+    check_scope(scope, reuse)
     _check_pool1_padding(pool1_padding, include_root_block)
     check_output_stride(output_stride, blocks, root_stride=_ROOT_STRIDE if include_root_block else 1)
     with (
+        building(),
         v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as sc,
         collected_end_points(sc, [layers.conv2d, unit_fn, stack_blocks_dense]) as collection,
         training_scope(is_training),
@@ -182,18 +186,6 @@ def check_inputs(inputs: tf.Tensor, num_classes: int | None) -> int:
     return 0 if num_classes is None else whole_number("num_classes", num_classes, least=0)
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
-    """``value`` as an int.
-
-    Raises:
-      ValueError: if it is none, or less than ``least``.
-    """
-    is_whole = isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value // 1
-    if not is_whole or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, and is {value!r}.")
-    return int(value)
-
-
 def _check_pool1_padding(pool1_padding: str | None, include_root_block: bool) -> None:
     if pool1_padding not in (None, "SAME", "PAD1"):
         raise ValueError(f"pool1_padding must be 'SAME' or 'PAD1', and is {pool1_padding!r}.")
@@ -274,9 +266,12 @@ def small_arg_scope(
       weight_decay: factor of the L2 loss on their weights.
       batch_norm_updates_collections, is_training: as for ``resnet_arg_scope``.
     """
-    mode = {} if is_training is None else {"is_training": is_training}
+    regularizer = slim.l2_regularizer(check_weight_decay(weight_decay))
+    updates_collections = check_collections("batch_norm_updates_collections", batch_norm_updates_collections)
     with (
-        slim.arg_scope(weighted, weights_regularizer=slim.l2_regularizer(float(weight_decay))),
-        slim.arg_scope([layers.batch_norm], updates_collections=batch_norm_updates_collections, **mode) as scope,
+        one_at_a_time(),
+        slim.arg_scope(weighted, weights_regularizer=regularizer),
+        slim.arg_scope([layers.batch_norm], updates_collections=updates_collections),
+        training_scope(is_training),
     ):
-        return scope
+        return slim.current_arg_scope()

@@ -20,6 +20,17 @@ import tensorflow as tf
 import tf_slim as slim
 from tf_slim.layers import utils
 
+from nets.arguments import (
+    check_mapping,
+    check_scope,
+    flag,
+    function,
+    number,
+    padding_name,
+    pair,
+    whole_number,
+)
+
 __all__ = [
     "ZEROS",
     "batch_norm",
@@ -71,7 +82,8 @@ def _ours(function: Callable | None) -> Callable | None:
 def _require_nhwc(data_format: str | None) -> None:
     if data_format not in (None, "NHWC"):
         raise ValueError(
-            f"data_format={data_format!r} is not supported: these layers compute in 'NHWC'; transpose the input."
+            f"data_format={data_format!r} is not supported: these layers compute with channels last, and call that "
+            "'NHWC' at every rank; transpose the input, or leave data_format out."
         )
 
 
@@ -86,7 +98,7 @@ def _static_channels(inputs: tf.Tensor, layer: str, ranks: tuple[int, ...]) -> i
     """The number of channels of ``inputs``; raises ValueError where rank or channels do not fit ``layer``."""
     shape = inputs.shape
     if shape.rank not in ranks:
-        expected = " or ".join(str(rank) for rank in ranks)
+        expected = f"{ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else ranks[0]
         raise ValueError(f"{layer} takes inputs of rank {expected}, and {inputs.name} has shape {shape}.")
     channels = shape.as_list()[-1]
     if channels is None:
@@ -221,17 +233,31 @@ def conv2d(
       [batch, height_out, width_out, num_outputs].
 
     Raises:
-      ValueError: for a rank other than 4, unknown channels, stride and rate both above 1, or 'NCHW'.
+      ValueError: for a rank other than 4, unknown channels, stride and rate both above 1, 'NCHW', or an argument of
+        the wrong kind; the message names it.
     """
     _require_nhwc(data_format)
-    normalizer_fn = _ours(normalizer_fn)
+    num_outputs = whole_number("num_outputs", num_outputs, least=1)
+    kernel_size, stride, rate = pair("kernel_size", kernel_size), pair("stride", stride), pair("rate", rate)
+    padding, trainable = padding_name(padding), flag("trainable", trainable)
+    normalizer_fn = _ours(function("normalizer_fn", normalizer_fn))
+    normalizer_params = check_mapping("normalizer_params", normalizer_params)
+    for name, value in (
+        ("activation_fn", activation_fn),
+        ("weights_initializer", weights_initializer),
+        ("weights_regularizer", weights_regularizer),
+        ("biases_initializer", biases_initializer),
+        ("biases_regularizer", biases_regularizer),
+    ):
+        function(name, value)
+    check_scope(scope, reuse)
     with v1.variable_scope(scope, "Conv", [inputs], reuse=reuse) as sc:
         inputs = tf.convert_to_tensor(inputs)
         channels = _static_channels(inputs, "conv2d", ranks=(4,))
         dtype = inputs.dtype.base_dtype
         weights = model_variable(
             "weights",
-            [*utils.two_element_tuple(kernel_size), channels, num_outputs],
+            [*kernel_size, channels, num_outputs],
             dtype,
             weights_initializer,
             variables_collections,
@@ -239,11 +265,9 @@ def conv2d(
             trainable,
             loss_scope=sc.original_name_scope + "kernel",
         )
-        outputs = _convolution(
-            inputs, weights, utils.two_element_tuple(stride), utils.two_element_tuple(rate), padding.upper()
-        )
+        outputs = _convolution(inputs, weights, stride, rate, padding)
         if normalizer_fn is not None:
-            outputs = normalizer_fn(outputs, **(normalizer_params or {}))
+            outputs = normalizer_fn(outputs, **normalizer_params)
         elif biases_initializer is not None:
             biases = model_variable(
                 "biases",
@@ -310,13 +334,15 @@ def batch_norm(
     """Batch normalization (Ioffe and Szegedy, arXiv:1502.03167); answers to ``slim.batch_norm``.
 
     The fused op gives the moving variance Bessel's correction and raises an epsilon below 1.001e-5 to that,
-    as in slim; ``fused=False`` does neither.
+    as in slim. Separate ops do neither. Like slim, this function computes with them for ``fused=False``, for rank 3,
+    and for rank 5 where the updates go to other collections than UPDATE_OPS.
 
     Args:
-      inputs: [batch, height, width, channels] or [batch, channels]; float32, float16 or bfloat16.
-      decay: of the moving averages.
+      inputs: of rank 2 to 5, channels last, such as [batch, channels], [batch, width, channels], [batch, height, width,
+        channels] or [batch, depth, height, width, channels]; float32, float16 or bfloat16.
+      decay: of the moving averages, from 0 to 1.
       center, scale: whether there is a ``beta`` to add, a ``gamma`` to multiply by.
-      epsilon: added to the variance.
+      epsilon: added to the variance; at least 0.
       activation_fn: applied last; None for none.
       param_initializers: by name: 'beta', 'gamma', 'moving_mean', 'moving_variance'.
       param_regularizers: by name: 'beta', 'gamma'.
@@ -326,14 +352,15 @@ def batch_norm(
       reuse, variables_collections, outputs_collections, trainable, scope: as for ``conv2d``; the scope
         defaults to 'BatchNorm'. The variables are float32 whatever the inputs are.
       fused: False computes with separate ops.
-      data_format: None or 'NHWC'.
+      data_format: None or 'NHWC', which stands for channels last at every rank.
       batch_weights, zero_debias_moving_mean, renorm, renorm_clipping, renorm_decay, adjustment: refused.
 
     Returns:
       A tensor of the shape and dtype of ``inputs``.
 
     Raises:
-      ValueError: for another rank, unknown channels, an unknown parameter name, or an argument not supported.
+      ValueError: for another rank, unknown channels, an unknown parameter name, an argument not supported, or one of
+        the wrong kind; the message names it.
     """
     _require_nhwc(data_format)
     _refuse(
@@ -345,9 +372,15 @@ def batch_norm(
         renorm_decay=None if renorm_decay == 0.99 else renorm_decay,
         adjustment=adjustment,
     )
+    number("decay", decay, most=1, tensor=True)
+    number("epsilon", epsilon, tensor=fused is False)
+    center, scale, trainable = flag("center", center), flag("scale", scale), flag("trainable", trainable)
+    fused = fused is None or flag("fused", fused)
+    function("activation_fn", activation_fn)
+    check_scope(scope, reuse)
     with v1.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse) as sc:
         inputs = tf.convert_to_tensor(inputs)
-        channels = _static_channels(inputs, "batch_norm", ranks=(2, 4))
+        channels = _static_channels(inputs, "batch_norm", ranks=(2, 3, 4, 5))
         parameters = _batch_norm_parameters(
             channels,
             sc.original_name_scope,
@@ -358,8 +391,10 @@ def batch_norm(
             variables_collections,
             trainable,
         )
-        images = tf.reshape(inputs, [-1, 1, 1, channels]) if inputs.shape.rank == 2 else inputs
-        normalize = _normalize_unfused if fused is False else _normalize_fused
+        # The statistics are those of all positions of all images, wherever these are.
+        images = inputs if inputs.shape.rank == 4 else tf.reshape(inputs, [-1, 1, 1, channels])
+        is_fused = fused and _slim_fuses(inputs.shape.rank, updates_collections)
+        normalize = _normalize_fused if is_fused else _normalize_unfused
         training = static_bool(is_training)
         if training is None:
             # Read outside of the branches: a reference variable cannot be captured by one.
@@ -383,12 +418,18 @@ def batch_norm(
             else:
                 for update in updates:
                     v1.add_to_collections(updates_collections, update)
-        if inputs.shape.rank == 2:
+        if inputs.shape.rank != 4:
             outputs = tf.reshape(outputs, tf.shape(inputs))
         outputs.set_shape(inputs.shape)
         if activation_fn is not None:
             outputs = activation_fn(outputs)
         return utils.collect_named_outputs(outputs_collections, sc.name, outputs)
+
+
+def _slim_fuses(rank: int, updates_collections: Collections) -> bool:
+    """Whether tf_slim computes with the fused op, unless it is told not to."""
+    # Its own code knows ranks 2 and 4; for UPDATE_OPS it calls a layer of Keras 2, which knows 4 and 5.
+    return rank in (2, 4) or (rank == 5 and updates_collections == v1.GraphKeys.UPDATE_OPS)
 
 
 def _batch_norm_parameters(
@@ -402,7 +443,8 @@ def _batch_norm_parameters(
     trainable: bool,
 ) -> _BatchNormParameters:
     """Creates the variables of a batch norm, in slim's order: beta, gamma, moving_mean, moving_variance."""
-    initializers, regularizers = initializers or {}, regularizers or {}
+    initializers = check_mapping("param_initializers", initializers)
+    regularizers = check_mapping("param_regularizers", regularizers)
     for argument, given, known in (
         ("param_initializers", initializers, ("beta", "gamma", "moving_mean", "moving_variance")),
         ("param_regularizers", regularizers, ("beta", "gamma")),
@@ -488,18 +530,19 @@ def max_pool2d(
       [batch, height_out, width_out, channels].
 
     Raises:
-      ValueError: for a rank other than 4, or 'NCHW'.
+      ValueError: for a rank other than 4, 'NCHW', or another size, stride or padding.
     """
     _require_nhwc(data_format)
+    kernel_size, stride, padding = pair("kernel_size", kernel_size), pair("stride", stride), padding_name(padding)
     with v1.name_scope(scope, "MaxPool2D", [inputs]) as sc:
         inputs = tf.convert_to_tensor(inputs)
         if inputs.shape.rank != 4:
             raise ValueError(f"max_pool2d takes inputs of rank 4, and {inputs.name} has shape {inputs.shape}.")
         outputs = tf.nn.max_pool2d(
             inputs,
-            ksize=utils.two_element_tuple(kernel_size),
-            strides=utils.two_element_tuple(stride),
-            padding=padding.upper(),
+            ksize=kernel_size,
+            strides=stride,
+            padding=padding,
             name="MaxPool",
         )
         return utils.collect_named_outputs(outputs_collections, sc, outputs)

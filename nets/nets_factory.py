@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2
+from nets import layers, resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2
+from nets.arguments import check_weight_decay, whole_number
 from nets.builders import Builder, EndPoints, Variant
+from nets.building import building
 from nets.resnet_utils import resnet_arg_scope
 
 __all__ = ["NETWORKS", "Network", "arg_scopes_map", "get_network", "get_network_fn", "networks_map"]
@@ -176,16 +178,22 @@ def get_network_fn(
       is_training: mode of the batch norms.
 
     Returns:
-      The function, with the network's ``default_image_size``; it passes keyword arguments on to the builder.
+      The function, with the network's ``default_image_size``; it passes keyword arguments on to the builder. Threads
+      may call such functions at once: they build one after the other, each under its own arg scope. An ``arg_scope``
+      that another thread opens itself cannot be kept apart from them; ``nets.building`` tells what helps.
 
     Raises:
-      ValueError: for an unknown name.
+      ValueError: for an unknown name, or a value that no network can be built with.
     """
     network = get_network(name)
+    num_classes = None if num_classes is None else whole_number("num_classes", num_classes, least=0)
+    weight_decay = check_weight_decay(weight_decay)
+    if is_training is not None:
+        layers.static_bool(is_training)  # which raises for what is no mode
 
     @functools.wraps(network.builder)
     def network_fn(images: tf.Tensor, **kwargs: Any) -> tuple[tf.Tensor, EndPoints]:
-        with slim.arg_scope(network.arg_scope(weight_decay=weight_decay)):
+        with building(), slim.arg_scope(network.arg_scope(weight_decay=weight_decay)):
             return network.builder(images, num_classes, is_training=is_training, **kwargs)
 
     del network_fn.__wrapped__  # whose signature would be shown in the place of this one

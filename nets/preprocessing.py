@@ -21,6 +21,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from nets.arguments import is_number, whole_number
+
 __all__ = ["PREPROCESSINGS", "check_preprocessing", "get_preprocessing", "preprocess", "scaled_size"]
 
 v1 = tf.compat.v1
@@ -90,11 +92,12 @@ PREPROCESSINGS: dict[str, Callable[[tf.Tensor, int], tf.Tensor] | None] = {
 
 
 def check_preprocessing(name: str, size: int) -> None:
-    """Raises ValueError for an unknown name, or a size below 1."""
-    if name not in PREPROCESSINGS:
+    """Raises ValueError for an unknown name, or a size that is no whole number of at least 1."""
+    if not isinstance(name, str) or name not in PREPROCESSINGS:
         raise ValueError(f"Unknown preprocessing {name!r}: there is {', '.join(sorted(PREPROCESSINGS))}.")
-    if size < 1:
+    if is_number(size) and size < 1:
         raise ValueError(f"The image size must be at least 1, and is {size}.")
+    whole_number("The image size", size, least=1)
 
 
 def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
@@ -112,6 +115,9 @@ def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
       ValueError: for an unknown name, a size below 1, or images that are not uint8.
     """
     check_preprocessing(name, size)
+    size = int(size)
+    if tf.TensorShape(images.shape).rank not in (4, None):
+        raise ValueError(f"images must be [batch, height, width, channels], and has shape {images.shape}.")
     with v1.name_scope("preprocessing"):
         function = PREPROCESSINGS[name]
         if function is None:

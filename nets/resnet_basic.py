@@ -15,6 +15,7 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
+from nets.arguments import whole_number, whole_numbers
 from nets.builders import Builder, EndPoints, Variant, build_resnet, named
 from nets.resnet_utils import Block, conv2d_same, resnet_arg_scope, subsample
 
@@ -72,6 +73,9 @@ def basic(
     Raises:
       ValueError: for an unknown shortcut, or 'A' to fewer channels.
     """
+    depth, stride, rate = whole_numbers(depth=depth, stride=stride, rate=rate)
+    if nominal_stride is not None:
+        nominal_stride = whole_number("nominal_stride", nominal_stride, least=1)
     if shortcut not in _UNIT_SHORTCUTS:
         raise ValueError(f"The shortcut of a unit must be {_listed(_UNIT_SHORTCUTS)}, and is {shortcut!r}.")
     inner_rate = rate * (nominal_stride or stride) // stride
@@ -164,6 +168,7 @@ def resnet_basic_block(scope: str, depth: int, num_units: int, stride: int, shor
     """
     if not isinstance(shortcut, str) or shortcut not in SHORTCUTS:
         raise ValueError(f"shortcut must be {_listed(SHORTCUTS)}, and is {shortcut!r}.")
+    depth, num_units, stride = whole_numbers(depth=depth, num_units=num_units, stride=stride)
     first, rest = SHORTCUTS[shortcut]
     units = [{"depth": depth, "stride": stride, "nominal_stride": stride, "shortcut": first}]
     units += [{"depth": depth, "stride": 1, "shortcut": rest}] * (num_units - 1)

@@ -13,7 +13,6 @@ to ``resnet_cifar_arg_scope`` and to what is set on ``batch_norm``; their convol
 
 import functools
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
+from nets.arguments import check_scope, flag, is_number, whole_number, whole_numbers
 from nets.builders import (
     Builder,
     EndPoints,
@@ -31,8 +31,8 @@ from nets.builders import (
     named,
     small_arg_scope,
     training_scope,
-    whole_number,
 )
+from nets.building import building
 from nets.variable_templates import VariableTemplates
 
 v1 = tf.compat.v1
@@ -122,7 +122,9 @@ def _batch_norm(inputs: tf.Tensor, scope: str, relu_leakiness: float) -> tf.Tens
             sc.set_partitioner(None)  # as they were made
             for name in ("moving_mean", "moving_variance"):
                 moving = v1.get_variable(name)
-                v1.summary.histogram(moving.op.name, moving)  # the whole name, inside of its scope: as in the original
+                # The whole name, inside of its scope: as in the original. In the body of a tf.function a variable has
+                # no op there.
+                v1.summary.histogram(moving.name.partition(":")[0], moving)
     return tf.nn.leaky_relu(normalized, relu_leakiness, name=f"{scope}/leaky_relu")
 
 
@@ -153,6 +155,8 @@ def residual(
     Returns:
       [batch, height / stride, width / stride, depth].
     """
+    depth, stride = whole_numbers(depth=depth, stride=stride)
+    activate_before_residual = flag("activate_before_residual", activate_before_residual)
     with v1.variable_scope(scope, "residual", [inputs]) as sc:
         with v1.variable_scope("shared_activation" if activate_before_residual else "residual_only_activation"):
             net = _batch_norm(inputs, "init_bn", relu_leakiness)
@@ -196,6 +200,8 @@ def bottleneck_residual(
 
     Arguments and result are those of ``residual``; ``depth`` is a multiple of 4.
     """
+    depth, stride = whole_numbers(depth=depth, stride=stride)
+    activate_before_residual = flag("activate_before_residual", activate_before_residual)
     if depth % 4:
         raise ValueError(f"depth of a bottleneck unit must be a multiple of 4, and is {depth}.")
     with v1.variable_scope(scope, "bottleneck_residual", [inputs]) as sc:
@@ -253,6 +259,8 @@ def resnet_cifar(
     inputs = tf.convert_to_tensor(inputs)
     num_classes = check_inputs(inputs, num_classes)
     n = whole_number("n", n, least=1)
+    bottleneck = flag("bottleneck", bottleneck)
+    check_scope(scope, reuse)
     _check_arguments(inputs, activate_before_residual, relu_leakiness)
     unit_fn = bottleneck_residual if bottleneck else residual
     around = (
@@ -262,6 +270,7 @@ def resnet_cifar(
     )
     collection = v1.get_default_graph().unique_name("resnet_cifar_end_points")
     with (
+        building(),
         around as sc,
         slim.arg_scope([_conv2d, residual, bottleneck_residual], outputs_collections=collection),
         slim.arg_scope([residual, bottleneck_residual], relu_leakiness=relu_leakiness),
@@ -297,7 +306,7 @@ def _check_arguments(inputs: tf.Tensor, activate_before_residual: Sequence[bool]
     given = activate_before_residual
     if not isinstance(given, Sequence) or [type(one) for one in given] != [bool] * len(_STRIDES):
         raise ValueError(f"activate_before_residual must be {len(_STRIDES)} bools, one a stage, and is {given!r}.")
-    if not isinstance(relu_leakiness, numbers.Real) or not 0 <= relu_leakiness < math.inf:
+    if not is_number(relu_leakiness) or not 0 <= relu_leakiness < math.inf:
         raise ValueError(f"relu_leakiness must be a number of at least 0, and is {relu_leakiness!r}.")
     least = math.prod(_STRIDES)
     if any(size is not None and size % least for size in inputs.shape.as_list()[1:3]):

@@ -18,7 +18,6 @@ names count the same layers in the same order: ``nets.layer_info`` gives both.
         net, end_points = resnet_keras.resnet_keras_18(images, 1000, is_training=False)
 """
 
-import numbers
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,6 +26,7 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
+from nets.arguments import check_scope, is_number, whole_numbers
 from nets.builders import (
     Builder,
     EndPoints,
@@ -38,7 +38,8 @@ from nets.builders import (
     small_arg_scope,
     training_scope,
 )
-from nets.resnet_utils import Block, stack_blocks_dense
+from nets.building import building
+from nets.resnet_utils import Block, stack_blocks_dense, with_unit_arguments
 
 v1 = tf.compat.v1
 
@@ -125,7 +126,7 @@ def _bias_and_batch_norm(inputs: tf.Tensor) -> tf.Tensor:
 
 
 def _check_rate(rate: int) -> None:
-    if rate != 1:
+    if isinstance(rate, bool) or rate != 1:
         raise ValueError(f"rate must be 1: there is no dilated form of these units, and {rate} was given.")
 
 
@@ -152,6 +153,7 @@ def basic_keras(
       [batch, ceil(height / stride), ceil(width / stride), depth].
     """
     _check_rate(rate)
+    depth, stride = whole_numbers(depth=depth, stride=stride)
     with v1.variable_scope(scope, "basic_keras", [inputs]) as sc:
         net = _conv2d(inputs, depth, 3, stride, scope="conv1")
         net = _conv2d(net, depth, 3, 1, scope="conv2")
@@ -174,6 +176,7 @@ def bottleneck_keras(
     'bottleneck_keras'.
     """
     _check_rate(rate)
+    depth, stride = whole_numbers(depth=depth, stride=stride)
     if depth % 4:
         raise ValueError(f"depth of a bottleneck unit must be a multiple of 4, and is {depth}.")
     with v1.variable_scope(scope, "bottleneck_keras", [inputs]) as sc:
@@ -251,6 +254,8 @@ def resnet_keras(
       ValueError: for an argument that no network can be built from; the message names it.
     """
 
+    blocks = with_unit_arguments(blocks)
+
     def body(net: tf.Tensor) -> tf.Tensor:
         net = _conv2d(net, 64, 7, 1, scope="conv1")
         net = layers.max_pool2d(net, 3, stride=2, padding="SAME", scope="pool1")
@@ -272,10 +277,12 @@ def _build(
     """The network of which ``body`` makes what comes before the pooling."""
     inputs = tf.convert_to_tensor(inputs)
     num_classes = check_inputs(inputs, num_classes)
-    if not isinstance(dropout_rate, numbers.Real) or not 0 <= dropout_rate < 1:
+    check_scope(scope, reuse)
+    if not is_number(dropout_rate) or not 0 <= dropout_rate < 1:
         raise ValueError(f"dropout_rate must be a number of at least 0 and below 1, and is {dropout_rate!r}.")
     units = [basic_keras, bottleneck_keras, identity]
     with (
+        building(),
         v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as sc,
         collected_end_points(sc, [layers.conv2d, *units, stack_blocks_dense]) as collection,
         training_scope(is_training),

@@ -18,6 +18,16 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
+from nets.arguments import (
+    check_collections,
+    check_weight_decay,
+    flag,
+    function,
+    number,
+    whole_number,
+    whole_numbers,
+)
+from nets.building import building, one_at_a_time
 from nets.variable_templates import VariableTemplates
 
 __all__ = [
@@ -54,6 +64,7 @@ def bottleneck_block(unit_fn: Callable, scope: str, base_depth: int, num_units: 
       num_units: number of units.
       stride: of the block.
     """
+    base_depth, num_units, stride = whole_numbers(base_depth=base_depth, num_units=num_units, stride=stride)
     unit = {"depth": base_depth * 4, "depth_bottleneck": base_depth}
     return Block(scope, unit_fn, [{**unit, "stride": 1}] * (num_units - 1) + [{**unit, "stride": stride}])
 
@@ -69,6 +80,7 @@ def subsample(inputs: tf.Tensor, factor: int, scope: str | None = None) -> tf.Te
     Returns:
       [batch, ceil(height / factor), ceil(width / factor), channels].
     """
+    factor = whole_number("factor", factor, least=1)
     if factor == 1:
         return inputs
     return layers.max_pool2d(inputs, [1, 1], stride=factor, scope=scope)
@@ -93,6 +105,7 @@ def conv2d_same(
     Returns:
       [batch, ceil(height / stride), ceil(width / stride), num_outputs].
     """
+    kernel_size, stride, rate = whole_numbers(kernel_size=kernel_size, stride=stride, rate=rate)
     if stride == 1:
         return layers.conv2d(inputs, num_outputs, kernel_size, stride=1, rate=rate, padding="SAME", scope=scope)
     inputs = tf.pad(inputs, _padding((kernel_size - 1) * rate))
@@ -106,16 +119,30 @@ def _padding(total: int) -> list[list[int]]:
 
 
 def with_unit_arguments(blocks: Iterable[Block]) -> list[Block]:
-    """The blocks with each unit's arguments as a dict."""
-    return [block._replace(args=[_unit_arguments(unit) for unit in block.args]) for block in blocks]
+    """The blocks with each unit's arguments as a dict.
+
+    Raises:
+      ValueError: for what is no block, or no unit.
+    """
+    if hasattr(blocks, "unit_fn") or not isinstance(blocks, Iterable):
+        raise ValueError(f"blocks must be a list of Block(scope, unit_fn, args), and is {blocks!r}.")
+    return [_with_unit_arguments(block) for block in blocks]
+
+
+def _with_unit_arguments(block: Block) -> Block:
+    # By its fields: tf_slim has a Block of its own.
+    if not all(hasattr(block, field) for field in (*Block._fields, "_replace")):
+        raise ValueError(f"blocks must be a list of Block(scope, unit_fn, args), and has {block!r} in it.")
+    return block._replace(args=[_unit_arguments(unit) for unit in block.args])
 
 
 def _unit_arguments(unit: dict[str, Any] | Sequence[int]) -> dict[str, Any]:
-    if isinstance(unit, dict):
-        return unit
-    if len(unit) != 3:
+    if isinstance(unit, list | tuple) and len(unit) == 3:
+        unit = dict(zip(("depth", "depth_bottleneck", "stride"), unit, strict=True))
+    if not isinstance(unit, dict):
         raise ValueError(f"A unit is a dict or a tuple (depth, depth_bottleneck, stride), and not {unit!r}.")
-    return dict(zip(("depth", "depth_bottleneck", "stride"), unit, strict=True))
+    # The rest is for the unit's function to check.
+    return {**unit, "stride": whole_number("stride of a unit", unit["stride"], least=1)} if "stride" in unit else unit
 
 
 @slim.add_arg_scope
@@ -149,8 +176,10 @@ def stack_blocks_dense(
       ValueError: if ``output_stride`` is no product of the strides up to some unit.
     """
     blocks = with_unit_arguments(blocks)
+    output_stride = None if output_stride is None else whole_number("output_stride", output_stride, least=1)
     check_output_stride(output_stride, blocks)
-    with _collections_paused():
+    store_non_strided_activations = flag("store_non_strided_activations", store_non_strided_activations)
+    with building(), _collections_paused():
         return _stack(net, blocks, output_stride, store_non_strided_activations, outputs_collections)
 
 
@@ -266,22 +295,31 @@ def resnet_arg_scope(
 
     Returns:
       The scope, a dict.
+
+    Raises:
+      ValueError: for a value that tf_slim refuses, or would compute nonsense with; a bool is no number.
     """
+    updates_collections = check_collections("batch_norm_updates_collections", batch_norm_updates_collections)
+    regularizer = slim.l2_regularizer(check_weight_decay(weight_decay))
     batch_norm_params = {
-        "decay": batch_norm_decay,
-        "epsilon": batch_norm_epsilon,
-        "scale": batch_norm_scale,
-        "updates_collections": batch_norm_updates_collections,
+        "decay": number("batch_norm_decay", batch_norm_decay, most=1, tensor=True),
+        "epsilon": number("batch_norm_epsilon", batch_norm_epsilon),
+        "scale": flag("batch_norm_scale", batch_norm_scale),
+        "updates_collections": updates_collections,
         "fused": None,
     }
-    mode = {} if is_training is None else {"is_training": is_training}
+    mode = {}
+    if is_training is not None:
+        layers.static_bool(is_training)  # which raises for what is no mode
+        mode = {"is_training": is_training}
     with (
+        one_at_a_time(),
         slim.arg_scope(
             [layers.conv2d],
-            weights_regularizer=slim.l2_regularizer(float(weight_decay)),
+            weights_regularizer=regularizer,
             weights_initializer=slim.variance_scaling_initializer(),
-            activation_fn=activation_fn,
-            normalizer_fn=layers.batch_norm if use_batch_norm else None,
+            activation_fn=function("activation_fn", activation_fn),
+            normalizer_fn=layers.batch_norm if flag("use_batch_norm", use_batch_norm) else None,
             normalizer_params=batch_norm_params,
         ),
         slim.arg_scope([layers.batch_norm], **batch_norm_params, **mode),

@@ -11,7 +11,6 @@ For classification into 1000 classes, of images [batch, 224, 224, 3]:
 
 import functools
 import math
-import numbers
 from collections.abc import Iterable
 
 import tensorflow as tf
@@ -19,7 +18,8 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
-from nets.builders import Builder, EndPoints, Variant, build_resnet, named, whole_number
+from nets.arguments import flag, is_number, whole_number, whole_numbers
+from nets.builders import Builder, EndPoints, Variant, build_resnet, named
 from nets.resnet_utils import Block, bottleneck_block, conv2d_same, resnet_arg_scope, subsample
 
 v1 = tf.compat.v1
@@ -73,6 +73,9 @@ def bottleneck(
     Returns:
       [batch, ceil(height / stride), ceil(width / stride), depth].
     """
+    depth, depth_bottleneck = whole_numbers(depth=depth, depth_bottleneck=depth_bottleneck)
+    stride, rate = whole_numbers(stride=stride, rate=rate)
+    use_bounded_activations = flag("use_bounded_activations", use_bounded_activations)
     with v1.variable_scope(scope, "bottleneck_v1", [inputs]) as sc:
         depth_in = utils.last_dimension(inputs.shape, min_rank=4)
         if depth == depth_in:
@@ -142,7 +145,7 @@ def resnet_v1_block(scope: str, base_depth: int, num_units: int, stride: int) ->
 
 
 def _scaled(base_depth: int, depth_multiplier: float, min_base_depth: int) -> int:
-    if not isinstance(depth_multiplier, numbers.Real) or not 0 < depth_multiplier < math.inf:
+    if not is_number(depth_multiplier) or not 0 < depth_multiplier < math.inf:
         raise ValueError(f"depth_multiplier must be a number above 0, and is {depth_multiplier!r}.")
     return max(int(base_depth * depth_multiplier), whole_number("min_base_depth", min_base_depth, least=1))
 

@@ -20,6 +20,7 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
+from nets.arguments import whole_numbers
 from nets.builders import Builder, EndPoints, Variant, build_resnet, named
 from nets.resnet_utils import Block, bottleneck_block, conv2d_same, resnet_arg_scope, subsample
 
@@ -74,6 +75,8 @@ def bottleneck(
     Returns:
       [batch, ceil(height / stride), ceil(width / stride), depth].
     """
+    depth, depth_bottleneck = whole_numbers(depth=depth, depth_bottleneck=depth_bottleneck)
+    stride, rate = whole_numbers(stride=stride, rate=rate)
     with v1.variable_scope(scope, "bottleneck_v2", [inputs]) as sc:
         depth_in = utils.last_dimension(inputs.shape, min_rank=4)
         preact = layers.batch_norm(inputs, activation_fn=tf.nn.relu, scope="preact")

@@ -193,4 +193,4 @@ def test_public_names_are_there():
 
 
 # Modules of nets that are of no use by themselves.
-PRIVATE = {"builders", "variable_templates"}
+PRIVATE = {"arguments", "builders", "known_names", "variable_templates"}
