@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from nets.building import one_at_a_time
 from tools.folding import fold_batch_norms
 from tools.machine import cores
 from tools.sessions import has_gpu, without_deprecation_notices
@@ -30,25 +31,63 @@ def freeze(session: v1.Session, outputs: Sequence[tf.Tensor], inputs: Sequence[t
       session: its variables have values.
       outputs: tensors of its graph.
       inputs: tensors of its graph that become placeholders, where they are none: what they are made from is left out.
+        Of an operation with several outputs, such as a dataset's ``get_next``, only the first can be one.
 
     Returns:
       The graph, to be imported with ``tf.graph_util.import_graph_def``; its names are those of the session's graph.
 
     Raises:
-      ValueError: if a graph cannot hold the weights, of more than 2 GiB.
+      ValueError: if a graph cannot hold the weights, of more than 2 GiB, or a placeholder cannot take an input's place.
     """
     with session.graph.as_default():
         size = sum(v.shape.num_elements() * v.dtype.base_dtype.size for v in v1.global_variables())
     if size >= _LARGEST:
         raise ValueError(f"Weights of {size / 1e9:.1f} GB are more than a graph can hold as constants: leave them out.")
     graph_def = session.graph.as_graph_def()
-    names = {tensor.op.name for tensor in inputs}
+    by_name = {_checked_input(tensor, session.graph).op.name: tensor for tensor in inputs}
     for node in graph_def.node:
-        if node.name in names:
-            node.op = "Placeholder"
-            del node.input[:]
-    with without_deprecation_notices():
-        return v1.graph_util.convert_variables_to_constants(session, graph_def, [tensor.op.name for tensor in outputs])
+        if node.name in by_name:
+            node.CopyFrom(_placeholder(by_name[node.name], node.device))
+        # The wish to be placed beside another operation, which would keep that one in the graph.
+        node.attr.pop("_class", None)
+    # One at a time: the notices are switched off for all threads, and on again by the first that is done.
+    with one_at_a_time(), without_deprecation_notices():
+        frozen = v1.graph_util.convert_variables_to_constants(
+            session, graph_def, [tensor.op.name for tensor in outputs]
+        )
+    _check_placeholders(frozen, by_name, outputs)
+    return frozen
+
+
+def _checked_input(tensor: tf.Tensor, graph: tf.Graph) -> tf.Tensor:
+    if tensor.graph is not graph:
+        raise ValueError(f"The input {tensor.name} is of another graph than the session's: give the session's tensor.")
+    if tensor.value_index:
+        raise ValueError(
+            f"The input {tensor.name} is not the first output of its operation, and a placeholder has only one: build "
+            "the network on tf.identity of the tensor, and give that."
+        )
+    return tensor
+
+
+def _placeholder(tensor: tf.Tensor, device: str) -> v1.NodeDef:
+    """A placeholder under the name of a tensor's operation; nothing else that the operation had is left."""
+    node = v1.NodeDef(name=tensor.op.name, op="Placeholder", device=device)
+    node.attr["dtype"].type = tensor.dtype.base_dtype.as_datatype_enum
+    node.attr["shape"].shape.CopyFrom(tensor.shape.as_proto())
+    return node
+
+
+def _check_placeholders(graph_def: v1.GraphDef, inputs: Mapping[str, tf.Tensor], outputs: Sequence[tf.Tensor]) -> None:
+    """Raises ValueError if the graph needs an output that a placeholder does not have."""
+    needed = {name for node in graph_def.node for name in node.input} | {tensor.name for tensor in outputs}
+    for name in sorted(needed):
+        op_name, _, index = name.partition(":")
+        if op_name in inputs and index not in ("", "0"):
+            raise ValueError(
+                f"The graph also needs {name}, which is lost where {op_name}:0 becomes a placeholder: build the "
+                f"network on tf.identity of {op_name}:0, and give that."
+            )
 
 
 def import_frozen(
