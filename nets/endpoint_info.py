@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from nets.known_names import aliases_of
+
 __all__ = ["EndPoint", "ReceptiveField", "UnknownEndPointError", "alias", "describe", "reachable", "resolve"]
 
 # The scope that a unit's function opens inside of the unit's own: its kind.
@@ -65,14 +67,19 @@ def describe(
     Args:
       inputs: the network's input, [batch, height, width, channels].
       end_points: the dict that the network's builder returned.
-      names: names or aliases; None for all that can be reached, in graph order.
+      names: names or aliases, or one of them; None for all that can be reached, in graph order.
 
     Returns:
       One EndPoint a name.
 
     Raises:
       UnknownEndPointError: for a name that is none.
+      ValueError: under eager execution, or for ``end_points`` that are no dict.
     """
+    _check_end_points(end_points)
+    if not tf.is_symbolic_tensor(inputs):
+        raise ValueError(f"inputs must be the tensor of a graph that the network was built on, and is {inputs!r}.")
+    names = [names] if isinstance(names, str) else names
     scope = _network_scope(end_points)
     points = list(reachable(end_points).items()) if names is None else [resolve(name, end_points) for name in names]
     fields = _trace(inputs, {tensor.name for _, tensor in points})
@@ -113,8 +120,13 @@ def resolve(name: str, end_points: Mapping[str, tf.Tensor]) -> tuple[str, tf.Ten
       (full name, tensor).
 
     Raises:
-      UnknownEndPointError: with the nearest names, or with all where none is near.
+      UnknownEndPointError: with the name here of what another library calls so (``avgpool``, ``layer4``), else with
+        the nearest names, or with all where none is near.
+      ValueError: for ``end_points`` that are no dict of tensors of a graph.
     """
+    _check_end_points(end_points)
+    if not isinstance(name, str):
+        raise UnknownEndPointError(f"The name of an end point must be a string, and is {name!r}.")
     scope = _network_scope(end_points)
     # The dict first: looking for what it leaves out takes a walk through the graph.
     for find in (dict, reachable):
@@ -123,14 +135,32 @@ def resolve(name: str, end_points: Mapping[str, tf.Tensor]) -> tuple[str, tf.Ten
         full_name = name if name in points else by_alias.get(name)
         if full_name is not None:
             return full_name, points[full_name]
-    raise UnknownEndPointError(_unknown(name, by_alias))
+    raise UnknownEndPointError(_unknown(name, by_alias, scope))
 
 
-def _unknown(name: str, by_alias: Mapping[str, str]) -> str:
-    nearest = difflib.get_close_matches(name, {*by_alias, *by_alias.values()}, n=3, cutoff=0.6)
+def _check_end_points(end_points: Mapping[str, tf.Tensor]) -> None:
+    if not isinstance(end_points, Mapping):
+        raise ValueError(
+            "end_points must be the dict that a builder returns as the second of two values, and is of type "
+            f"{type(end_points).__name__}."
+        )
+    if not all(tf.is_symbolic_tensor(tensor) for tensor in end_points.values()):
+        raise ValueError(
+            "end_points must be tensors of a graph, and these have values: build the network in a tf.Graph(), inside "
+            "of `with tf.Graph().as_default():`."
+        )
+
+
+def _unknown(name: str, by_alias: Mapping[str, str], scope: str) -> str:
+    sentence = f"Unknown end point {name!r}: "
+    known = aliases_of(name.removeprefix(f"{scope}/"), by_alias)
+    nearest = [alias for alias in known if alias in by_alias][:1]
+    if not known:
+        nearest = difflib.get_close_matches(name, {*by_alias, *by_alias.values()}, n=3, cutoff=0.6)
     if nearest:
-        return f"Unknown end point {name!r}: did you mean {' or '.join(nearest)}?"
-    return f"Unknown end point {name!r}: there is {', '.join(by_alias)}."
+        return f"{sentence}did you mean {' or '.join(nearest)}?"
+    missing = f"this network has no {known[0]}; " if known else ""
+    return f"{sentence}{missing}there is {', '.join(by_alias)}."
 
 
 def alias(name: str, scope: str) -> str:

@@ -292,3 +292,88 @@ def test_unknown_names_suggest_the_nearest_or_list_all():
         endpoint_info.resolve("blok3", end_points)
     with pytest.raises(endpoint_info.UnknownEndPointError, match=r"there is conv1, pool1, .*predictions"):
         endpoint_info.resolve("fc7", end_points)
+
+
+# Other libraries' names: torchvision's and timm's, Keras', Caffe's and detectron2's, the paper's.
+ELSEWHERE = {
+    "avgpool": "global_pool",
+    "avg_pool": "global_pool",
+    "AvgPool": "global_pool",
+    "resnet_v2_tiny/avg_pool": "global_pool",
+    "avg_pool:0": "global_pool",
+    "model.avgpool": "global_pool",
+    "pool5": "global_pool",
+    "flatten": "global_pool",
+    "flatten_1": "global_pool",
+    "features": "global_pool",
+    "GlobalAveragePooling2D": "global_pool",
+    "fc": "logits",
+    "fc1000": "logits",
+    "head.fc": "logits",
+    "classifier": "logits",
+    "dense_1": "logits",
+    "prob": "predictions",
+    "probs": "predictions",
+    "softmax": "predictions",
+    "predictions/Softmax:0": "predictions",
+    "maxpool": "pool1",
+    "max_pooling2d": "pool1",
+    "conv1_conv": "conv1",
+    "post_relu": "postnorm",
+    "layer4": "block4",
+    "module.layer2": "block2",
+    "stage4": "block4",
+    "stages.3": "block4",
+    "conv5": "block4",
+    "conv5_x": "block4",
+    "res2": "block1",
+    "layer4.0": "block4/unit_1",
+    "layer4.0.conv2": "block4/unit_1/conv2",
+    "layer4.0.downsample.0": "block4/unit_1/shortcut",
+    "stages.3.blocks.0.conv1": "block4/unit_1/conv1",
+    "conv5_block1_out": "block4/unit_1",
+    "conv5_block1_2_conv": "block4/unit_1/conv2",
+    "conv5_block1_0_conv": "block4/unit_1/shortcut",
+    "res5a": "block4/unit_1",
+    "res5a_branch2b": "block4/unit_1/conv2",
+    "res5a_branch1": "block4/unit_1/shortcut",
+    "res5.0.conv3": "block4/unit_1/conv3",
+    # A unit that this network does not have: the block that it would be in.
+    "layer4.2.conv1": "block4",
+}
+
+
+def unknown(name, end_points):
+    """The sentence for a name that no end point has."""
+    with pytest.raises(endpoint_info.UnknownEndPointError) as caught:
+        endpoint_info.resolve(name, end_points)
+    return str(caught.value)
+
+
+def test_names_of_other_libraries_are_known():
+    _, end_points = build()
+    for name, alias in ELSEWHERE.items():
+        assert unknown(name, end_points) == f"Unknown end point {name!r}: did you mean {alias}?"
+        endpoint_info.resolve(alias, end_points)  # the suggestion can be followed
+
+
+def test_only_what_the_network_has_is_suggested():
+    _, end_points = build(classes=None)
+    assert unknown("fc", end_points).startswith("Unknown end point 'fc': this network has no logits; there is conv1, ")
+    with tf.Graph().as_default():
+        _, end_points = build(global_pool=False, spatial_squeeze=False)
+        assert "has no global_pool; there is conv1, pool1, " in unknown("avgpool", end_points)
+    with tf.Graph().as_default():
+        _, end_points = build("resnet_cifar_20")
+        assert unknown("layer2", end_points) == "Unknown end point 'layer2': did you mean unit_2_2?"
+        assert unknown("layer2.0", end_points) == "Unknown end point 'layer2.0': did you mean unit_2_0?"
+        assert "this network has no block4; there is init/init_conv, " in unknown("layer4", end_points)
+
+
+def test_what_no_end_point_can_be_called():
+    images, end_points = build()
+    for name in (None, 4, ["block3"]):
+        assert "The name of an end point must be a string, and is" in unknown(name, end_points)
+    assert [point.alias for point in endpoint_info.describe(images, end_points, "block3")] == ["block3"]
+    with pytest.raises(ValueError, match="end_points must be the dict .* and is of type tuple"):
+        endpoint_info.resolve("block3", (None, end_points))

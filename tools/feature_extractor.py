@@ -20,6 +20,7 @@ import tensorflow as tf
 from checkpoints import open_checkpoint, restore
 from checkpoints.store import resolve
 from nets import endpoint_info, guards
+from nets.building import building
 from nets.preprocessing import check_preprocessing, preprocess
 from tools.freezing import freeze as frozen_graph
 from tools.freezing import import_frozen, worth_splitting
@@ -133,7 +134,8 @@ class FeatureExtractor:
         self._frozen = False
         config = session_config(precision, optimize_graph=self._optimized, threads=threads)
         graph = tf.Graph()
-        with graph.as_default():
+        # The lock, since a function given as net may open arg scopes, which all threads share.
+        with graph.as_default(), building():
             self._images = self._input()
             self._build(choice, end_points)
         own_warnings = [choice.doubt, guards.training_mode(self._images, list(self._features.values()))]
