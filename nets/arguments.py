@@ -23,6 +23,7 @@ __all__ = [
     "number",
     "padding_name",
     "pair",
+    "shown",
     "whole_number",
     "whole_numbers",
 ]
@@ -30,6 +31,15 @@ __all__ = [
 v1 = tf.compat.v1
 
 _BOOLS = (bool, np.bool_)
+
+# Characters of a value in a message.
+_LONGEST = 100
+
+
+def shown(value: Any) -> str:
+    """Returns how a message shows a value: as Python writes it, on one line, and not more than fits there."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def is_number(value: Any) -> bool:
@@ -50,7 +60,7 @@ def whole_number(name: str, value: Any, least: int) -> int:
     """
     given = value.value if isinstance(value, v1.Dimension) else value
     if not is_number(given) or given != given // 1 or given < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, and is {value!r}.")
+        raise ValueError(f"{name} must be a whole number of at least {least}, and is {shown(value)}.")
     return int(given)
 
 
@@ -69,7 +79,7 @@ def pair(name: str, value: Any) -> tuple[int, int]:
             return (whole_number(name, value, least=1),) * 2
     except (TypeError, ValueError):
         pass
-    raise ValueError(f"{name} must be an int of at least 1, or two of them, and is {value!r}.") from None
+    raise ValueError(f"{name} must be an int of at least 1, or two of them, and is {shown(value)}.") from None
 
 
 def number(
@@ -90,7 +100,7 @@ def number(
         return value
     if not is_number(value) or not least <= value <= most or math.isinf(value):
         expected = f"of at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
-        raise ValueError(f"{name} must be a number {expected}, and is {value!r}.")
+        raise ValueError(f"{name} must be a number {expected}, and is {shown(value)}.")
     return value
 
 
@@ -119,34 +129,34 @@ def check_weight_decay(value: Any) -> float | tf.Tensor:
         advice = f": is_training is an argument of the builder (or give is_training={value!s} by keyword)"
     elif isinstance(value, numbers.Integral) and value >= 0:
         advice = f": if {value} is meant, write {float(value)}; is_training is an argument of the builder"
-    raise ValueError(f"weight_decay must be a float of at least 0, such as 0.0001, and is {value!r}{advice}.")
+    raise ValueError(f"weight_decay must be a float of at least 0, such as 0.0001, and is {shown(value)}{advice}.")
 
 
 def flag(name: str, value: Any) -> bool:
     """Returns ``value`` as a bool: True, False, 1, 0, or None, which is False."""
     if value is None or isinstance(value, _BOOLS) or (isinstance(value, numbers.Integral) and value in (0, 1)):
         return bool(value)
-    raise ValueError(f"{name} must be True or False, and is {value!r}.")
+    raise ValueError(f"{name} must be True or False, and is {shown(value)}.")
 
 
 def function(name: str, value: Any) -> Callable | None:
     """Returns ``value`` if it can be called, or is None."""
     if value is not None and not callable(value):
-        raise ValueError(f"{name} must be a function or None, and is {value!r}.")
+        raise ValueError(f"{name} must be a function or None, and is {shown(value)}.")
     return value
 
 
 def padding_name(value: Any) -> str:
     """Returns 'SAME' or 'VALID' for either, in any case."""
     if not isinstance(value, str) or value.upper() not in ("SAME", "VALID"):
-        raise ValueError(f"padding must be 'SAME' or 'VALID', and is {value!r}.")
+        raise ValueError(f"padding must be 'SAME' or 'VALID', and is {shown(value)}.")
     return value.upper()
 
 
 def check_mapping(name: str, value: Any) -> Mapping[str, Any]:
     """Returns a dict of arguments; an empty one for None."""
     if value is not None and not isinstance(value, Mapping):
-        raise ValueError(f"{name} must be a dict or None, and is {value!r}.")
+        raise ValueError(f"{name} must be a dict or None, and is {shown(value)}.")
     return value or {}
 
 
@@ -154,12 +164,12 @@ def check_collections(name: str, value: Any) -> Any:
     """Returns ``value`` if it names a collection of the graph, several, or is None for none."""
     if value is None or isinstance(value, str) or (isinstance(value, Iterable) and not tf.is_tensor(value)):
         return value
-    raise ValueError(f"{name} must be the name of a collection, a list of names or None, and is {value!r}.")
+    raise ValueError(f"{name} must be the name of a collection, a list of names or None, and is {shown(value)}.")
 
 
 def check_scope(scope: Any, reuse: Any) -> None:
     """Raises ValueError if no variable scope can be opened with these arguments."""
     if scope is not None and not isinstance(scope, str | v1.VariableScope):
-        raise ValueError(f"scope must be a string, a variable scope or None, and is {scope!r}.")
+        raise ValueError(f"scope must be a string, a variable scope or None, and is {shown(scope)}.")
     if reuse is not v1.AUTO_REUSE:
         flag("reuse", reuse)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from nets.arguments import shown
 from nets.known_names import aliases_of
 
 __all__ = ["EndPoint", "ReceptiveField", "UnknownEndPointError", "alias", "describe", "reachable", "resolve"]
@@ -78,7 +79,7 @@ def describe(
     """
     _check_end_points(end_points)
     if not tf.is_symbolic_tensor(inputs):
-        raise ValueError(f"inputs must be the tensor of a graph that the network was built on, and is {inputs!r}.")
+        raise ValueError(f"inputs must be the tensor that the network was built on, and is {shown(inputs)}.")
     names = [names] if isinstance(names, str) else names
     scope = _network_scope(end_points)
     points = list(reachable(end_points).items()) if names is None else [resolve(name, end_points) for name in names]
@@ -126,7 +127,7 @@ def resolve(name: str, end_points: Mapping[str, tf.Tensor]) -> tuple[str, tf.Ten
     """
     _check_end_points(end_points)
     if not isinstance(name, str):
-        raise UnknownEndPointError(f"The name of an end point must be a string, and is {name!r}.")
+        raise UnknownEndPointError(f"The name of an end point must be a string, and is {shown(name)}.")
     scope = _network_scope(end_points)
     # The dict first: looking for what it leaves out takes a walk through the graph.
     for find in (dict, reachable):

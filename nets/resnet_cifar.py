@@ -117,14 +117,13 @@ def _he_initializer(fan_out: int) -> Callable:
 def _batch_norm(inputs: tf.Tensor, scope: str, relu_leakiness: float) -> tf.Tensor:
     """Batch norm and leaky ReLU; outside of training with histograms of the moving statistics."""
     normalized = layers.population_batch_norm(inputs, decay=0.9, scope=scope)
-    if layers.static_bool(layers.training_mode()) is not True:
+    # In the body of a tf.function, which has no summaries to merge, a histogram would reach nobody.
+    if layers.static_bool(layers.training_mode()) is not True and not v1.get_default_graph().building_function:
         with v1.variable_scope(scope, reuse=True, auxiliary_name_scope=False) as sc:
             sc.set_partitioner(None)  # as they were made
             for name in ("moving_mean", "moving_variance"):
                 moving = v1.get_variable(name)
-                # The whole name, inside of its scope: as in the original. In the body of a tf.function a variable has
-                # no op there.
-                v1.summary.histogram(moving.name.partition(":")[0], moving)
+                v1.summary.histogram(moving.op.name, moving)  # the whole name, inside of its scope: as in the original
     return tf.nn.leaky_relu(normalized, relu_leakiness, name=f"{scope}/leaky_relu")
 
 

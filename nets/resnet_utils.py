@@ -24,6 +24,7 @@ from nets.arguments import (
     flag,
     function,
     number,
+    shown,
     whole_number,
     whole_numbers,
 )
@@ -125,14 +126,14 @@ def with_unit_arguments(blocks: Iterable[Block]) -> list[Block]:
       ValueError: for what is no block, or no unit.
     """
     if hasattr(blocks, "unit_fn") or not isinstance(blocks, Iterable):
-        raise ValueError(f"blocks must be a list of Block(scope, unit_fn, args), and is {blocks!r}.")
+        raise ValueError(f"blocks must be a list of Block(scope, unit_fn, args), and is {shown(blocks)}.")
     return [_with_unit_arguments(block) for block in blocks]
 
 
 def _with_unit_arguments(block: Block) -> Block:
     # By its fields: tf_slim has a Block of its own.
     if not all(hasattr(block, field) for field in (*Block._fields, "_replace")):
-        raise ValueError(f"blocks must be a list of Block(scope, unit_fn, args), and has {block!r} in it.")
+        raise ValueError(f"blocks must be a list of Block(scope, unit_fn, args), and has {shown(block)} in it.")
     return block._replace(args=[_unit_arguments(unit) for unit in block.args])
 
 
@@ -140,7 +141,7 @@ def _unit_arguments(unit: dict[str, Any] | Sequence[int]) -> dict[str, Any]:
     if isinstance(unit, list | tuple) and len(unit) == 3:
         unit = dict(zip(("depth", "depth_bottleneck", "stride"), unit, strict=True))
     if not isinstance(unit, dict):
-        raise ValueError(f"A unit is a dict or a tuple (depth, depth_bottleneck, stride), and not {unit!r}.")
+        raise ValueError(f"A unit is a dict or a tuple (depth, depth_bottleneck, stride), and not {shown(unit)}.")
     # The rest is for the unit's function to check.
     return {**unit, "stride": whole_number("stride of a unit", unit["stride"], least=1)} if "stride" in unit else unit
 

@@ -375,5 +375,5 @@ def test_what_no_end_point_can_be_called():
     for name in (None, 4, ["block3"]):
         assert "The name of an end point must be a string, and is" in unknown(name, end_points)
     assert [point.alias for point in endpoint_info.describe(images, end_points, "block3")] == ["block3"]
-    with pytest.raises(ValueError, match="end_points must be the dict .* and is of type tuple"):
+    with pytest.raises(ValueError, match=r"end_points must be the dict .* and is of type tuple"):
         endpoint_info.resolve("block3", (None, end_points))
