@@ -171,5 +171,5 @@ def check_scope(scope: Any, reuse: Any) -> None:
     """Raises ValueError if no variable scope can be opened with these arguments."""
     if scope is not None and not isinstance(scope, str | v1.VariableScope):
         raise ValueError(f"scope must be a string, a variable scope or None, and is {shown(scope)}.")
-    if reuse is not v1.AUTO_REUSE:
-        flag("reuse", reuse)
+    if reuse is not None and reuse is not v1.AUTO_REUSE and not isinstance(reuse, bool):
+        raise ValueError(f"reuse must be True, False, None or tf.AUTO_REUSE, and is {shown(reuse)}.")

@@ -99,6 +99,8 @@ def build_resnet(
     output_stride = None if output_stride is None else whole_number("output_stride", output_stride, least=1)
     global_pool, spatial_squeeze = flag("global_pool", global_pool), flag("spatial_squeeze", spatial_squeeze)
     include_root_block = flag("include_root_block", include_root_block)
+    if store_non_strided_activations is not None:
+        store_non_strided_activations = flag("store_non_strided_activations", store_non_strided_activations)
     check_scope(scope, reuse)
     _check_pool1_padding(pool1_padding, include_root_block)
     check_output_stride(output_stride, blocks, root_stride=_ROOT_STRIDE if include_root_block else 1)

@@ -127,7 +127,7 @@ def _bias_and_batch_norm(inputs: tf.Tensor) -> tf.Tensor:
 
 def _check_rate(rate: int) -> None:
     if isinstance(rate, bool) or rate != 1:
-        raise ValueError(f"rate must be 1: there is no dilated form of these units, and {rate} was given.")
+        raise ValueError(f"rate must be 1: there is no dilated form of these units, and {rate!r} was given.")
 
 
 @slim.add_arg_scope

@@ -173,7 +173,8 @@ def batch_norm_in_numpy(picture, values, training, epsilon=0.001, bessel=True):
     return outputs, mean, variance * count / (count - 1) if bessel else variance
 
 
-@pytest.mark.parametrize("shape", [(8, 5, 6, 3), (32, 3)])
+# Of rank 3 slim has no fused op, of rank 5 it has one where the updates go to UPDATE_OPS, as they do here.
+@pytest.mark.parametrize("shape", [(8, 5, 6, 3), (32, 3), (4, 7, 3), (2, 3, 4, 5, 3)])
 @pytest.mark.parametrize("fused", [None, True, False])
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_equals_numpy(shape, fused, training):
@@ -187,11 +188,50 @@ def test_batch_norm_equals_numpy(shape, fused, training):
         result = session.run(outputs)
         session.run(updates)
         after = session.run({variable.op.name: variable for variable in v1.global_variables()})
-    expected, mean, variance = batch_norm_in_numpy(picture, values, training, bessel=fused is not False)
+    bessel = fused is not False and len(shape) != 3
+    expected, mean, variance = batch_norm_in_numpy(picture.astype(np.float64), values, training, bessel=bessel)
     np.testing.assert_allclose(result, expected, atol=1e-5)
     if training:
         for name, statistic in (("BatchNorm/moving_mean", mean), ("BatchNorm/moving_variance", variance)):
             np.testing.assert_allclose(after[name], 0.9 * values[name] + 0.1 * statistic, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("rank", "bessel"), [(2, True), (3, False), (4, True), (5, False)])
+def test_updates_in_place_have_the_variance_of_slim(rank, bessel):
+    """In slim another collection than UPDATE_OPS is the way to code that has a fused op for ranks 2 and 4 alone."""
+    picture = images(*[4] * (rank - 1), 3) * 3 + 1
+    outputs = layers.batch_norm(picture, decay=0.0, updates_collections=None)
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        session.run(outputs)
+        variance = session.run(slim.get_variables_by_name("moving_variance")[0])
+    axes = tuple(range(rank - 1))
+    np.testing.assert_allclose(variance, picture.astype(np.float64).var(axes, ddof=int(bessel)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(None, 7, 3), (None, None, None, None, 3)])
+def test_sizes_may_be_unknown_at_any_rank(shape):
+    sizes = [4 if size is None else size for size in shape]
+    fed, training = v1.placeholder(tf.float32, shape), v1.placeholder(tf.bool, [])
+    outputs = layers.batch_norm(fed, scale=True, is_training=training)
+    assert outputs.shape.as_list() == list(shape)
+    values = random_values(v1.global_variables())
+    for mode in (True, False):
+        result = evaluate(outputs, values, {fed: images(*sizes), training: mode})
+        expected, *_ = batch_norm_in_numpy(images(*sizes).astype(np.float64), values, mode)
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2, 2, 2, 2, 3), None, (2, 4, 4, None)])
+def test_batch_norm_refuses_inputs(shape):
+    with pytest.raises(ValueError, match=r"batch_norm (takes inputs of rank 2 to 5|needs a known number of channels)"):
+        layers.batch_norm(v1.placeholder(tf.float32, shape))
+
+
+@pytest.mark.parametrize("data_format", ["NCDHW", "NDHWC", "NCHW", "NWC"])
+def test_other_data_formats_are_refused_as_by_slim(data_format):
+    with pytest.raises(ValueError, match=f"data_format='{data_format}' is not supported: .* channels last"):
+        layers.batch_norm(images(2, 4, 4, 4, 3), data_format=data_format)
 
 
 @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
@@ -340,6 +380,13 @@ def test_research_slim_training_code_runs(mode, tmp_path):
     assert done.returncode == 0, done.stderr[-5000:]
     # 42 of the backbone, 5 of the extra convolution, 3 + 4 + 4 + 2 of the head's layers.
     assert done.stdout.splitlines()[-1] == "restored 60 model variables"
+
+
+@pytest.mark.parametrize("mode", [pytest.param("graph", marks=pytest.mark.full), "disable_v2_behavior"])
+def test_slims_other_layers_normalize_after_the_repair(mode):
+    done = run_in_process("-m", "tests.normalized_layers_script", MODES[mode])
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert done.stdout.splitlines()[-1] == "11 layers, in training and outside"
 
 
 def test_import_changes_nothing_outside():
