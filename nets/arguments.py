@@ -15,6 +15,7 @@ import tensorflow as tf
 __all__ = [
     "check_collections",
     "check_mapping",
+    "check_num_classes",
     "check_scope",
     "check_weight_decay",
     "flag",
@@ -67,6 +68,16 @@ def whole_number(name: str, value: Any, least: int) -> int:
 def whole_numbers(**values: Any) -> list[int]:
     """Returns the values of the named arguments as ints of at least 1; see ``whole_number``."""
     return [whole_number(name, value, least=1) for name, value in values.items()]
+
+
+def check_num_classes(value: Any) -> int:
+    """Returns the number of classes; 0, which stands for no logits, for None."""
+    if isinstance(value, _BOOLS):
+        raise ValueError(
+            f"num_classes must be a whole number of at least 0, and is {shown(value)}: is_training comes after it "
+            f"(or give is_training={value!s} by keyword)."
+        )
+    return 0 if value is None else whole_number("num_classes", value, least=0)
 
 
 def pair(name: str, value: Any) -> tuple[int, int]:

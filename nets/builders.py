@@ -9,7 +9,14 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
-from nets.arguments import check_collections, check_scope, check_weight_decay, flag, whole_number
+from nets.arguments import (
+    check_collections,
+    check_num_classes,
+    check_scope,
+    check_weight_decay,
+    flag,
+    whole_number,
+)
 from nets.building import building, one_at_a_time
 from nets.resnet_utils import Block, check_output_stride, conv2d_same, stack_blocks_dense, with_unit_arguments
 
@@ -185,7 +192,7 @@ def check_inputs(inputs: tf.Tensor, num_classes: int | None) -> int:
         raise ValueError(
             f"inputs must be float32, float16 or bfloat16, and is {inputs.dtype.name}: preprocess it, or use tf.cast."
         )
-    return 0 if num_classes is None else whole_number("num_classes", num_classes, least=0)
+    return check_num_classes(num_classes)
 
 
 def _check_pool1_padding(pool1_padding: str | None, include_root_block: bool) -> None:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from nets.arguments import shown
+
 __all__ = ["Layer", "describe_layers"]
 
 v1 = tf.compat.v1
@@ -76,8 +78,11 @@ def describe_layers(inputs: tf.Tensor, outputs: tf.Tensor) -> list[Layer]:
       One Layer each, the input first.
 
     Raises:
-      ValueError: if the outputs do not depend on the inputs.
+      ValueError: if the outputs do not depend on the inputs, or are no tensors of a graph.
     """
+    for name, tensor in (("inputs", inputs), ("outputs", outputs)):
+        if not tf.is_symbolic_tensor(tensor):
+            raise ValueError(f"{name} must be a tensor of the network's graph, and is {shown(tensor)}.")
     nodes = _nodes(inputs, outputs)
     counts: Counter[str] = Counter()
     names = {}

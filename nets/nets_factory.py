@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import layers, resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2
-from nets.arguments import check_weight_decay, whole_number
+from nets.arguments import check_num_classes, check_weight_decay
 from nets.builders import Builder, EndPoints, Variant
 from nets.building import building
 from nets.resnet_utils import resnet_arg_scope
@@ -186,7 +186,7 @@ def get_network_fn(
       ValueError: for an unknown name, or a value that no network can be built with.
     """
     network = get_network(name)
-    num_classes = None if num_classes is None else whole_number("num_classes", num_classes, least=0)
+    num_classes = check_num_classes(num_classes)
     weight_decay = check_weight_decay(weight_decay)
     if is_training is not None:
         layers.static_bool(is_training)  # which raises for what is no mode

@@ -285,7 +285,8 @@ def resnet_arg_scope(
     The defaults are those of the published models; training from scratch may want others.
 
     Args:
-      weight_decay: factor of the L2 loss on the convolutions' weights.
+      weight_decay: factor of the L2 loss on the convolutions' weights; a float or a scalar tensor, and no int, which
+        may be meant for ``is_training``.
       batch_norm_decay: of the moving statistics.
       batch_norm_epsilon: added to the variance.
       batch_norm_scale: whether batch norms have a gamma.

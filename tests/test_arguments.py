@@ -201,6 +201,16 @@ def test_network_functions_are_refused_where_they_are_made():
             nets_factory.get_network_fn("resnet_v2_tiny", **arguments)
 
 
+@pytest.mark.parametrize("name", TAKEN_BY)
+def test_is_training_in_the_place_of_num_classes(name):
+    for build in (
+        lambda: nets_factory.networks_map[name](images(1, 32, 32, 3), False),
+        lambda: nets_factory.get_network_fn(name, False),
+    ):
+        with pytest.raises(ValueError, match=r"and is False: is_training comes after it \(or give is_training=False"):
+            build()
+
+
 def test_builders_take_numpys_numbers_and_flags():
     logits, _ = resnet_v2.resnet_v2_tiny(
         images(1, 32, 32, 3),

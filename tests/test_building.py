@@ -7,7 +7,17 @@ import pytest
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import endpoint_info, layers, nets_factory, resnet_cifar, resnet_keras, resnet_utils, resnet_v1, resnet_v2
+from nets import (
+    endpoint_info,
+    layer_info,
+    layers,
+    nets_factory,
+    resnet_cifar,
+    resnet_keras,
+    resnet_utils,
+    resnet_v1,
+    resnet_v2,
+)
 from nets.building import building
 from tests.corpus import save_v2, weights
 from tools.feature_extractor import FeatureExtractor
@@ -52,13 +62,27 @@ def test_end_points_with_values_are_refused():
         endpoint_info.describe(FLOATS, net)
 
 
+def test_layers_with_values_are_refused():
+    with tf.Graph().as_default():
+        images = v1.placeholder(tf.float32, [1, 4, 4, 3])
+    with pytest.raises(ValueError, match=r"outputs must be a tensor of the network's graph, and is <tf\.Tensor"):
+        layer_info.describe_layers(images, tf.constant(FLOATS))
+
+
 def test_what_the_message_advises_builds():
     with tf.Graph().as_default():
         logits, _ = nets_factory.get_network_fn("resnet_v2_tiny", 10)(FLOATS)
     assert logits.shape == [2, 10]
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "resnet_v1_50"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet_v2_tiny",
+        "resnet_cifar_20",
+        *(pytest.param(name, marks=pytest.mark.full) for name in ("resnet_basic_18", "resnet_keras_18")),
+    ],
+)
 def test_the_body_of_a_function_is_a_graph(name):
     """Both of TensorFlow's ways to one, under eager execution; equal weights, by an initializer without chance."""
     build = nets_factory.get_network_fn(name, 10)

@@ -1,5 +1,8 @@
 """A frozen network is the same network, whole or in halves."""
 
+import logging
+import threading
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -150,3 +153,21 @@ def test_an_input_that_no_placeholder_can_replace():
             other = v1.placeholder(tf.float32, [2, 2], name=images.op.name)
         with pytest.raises(ValueError, match="is of another graph than the session's"):
             freeze(session, [outputs], [other])
+
+
+def test_threads_that_freeze_leave_tensorflows_messages_as_they_were(network):
+    session, _, outputs, _ = network
+    level = logging.getLogger("tensorflow").level
+    barrier, frozen = threading.Barrier(4), []
+
+    def work():
+        barrier.wait()
+        frozen.append(freeze(session, outputs))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(frozen) == 4
+    assert logging.getLogger("tensorflow").level == level
