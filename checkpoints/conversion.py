@@ -16,11 +16,11 @@ from checkpoints.diagnosis import default_pool1_padding, expected_input
 from checkpoints.files import CheckpointError
 from checkpoints.formats import identify
 from checkpoints.keras_files import open_keras
-from checkpoints.keras_weights import PREPROCESSING, from_keras, keras_pool1_padding
+from checkpoints.keras_weights import PREPROCESSING, from_keras, keras_image_size, keras_pool1_padding
 from checkpoints.naming import joined
 from checkpoints.notes import Notes, read_notes, sha256_of
 from checkpoints.reader import CheckpointReader, open_checkpoint
-from checkpoints.structure import Shapes, model_shapes, sort_names, structures_in
+from checkpoints.structure import Shapes, Structure, model_shapes, sort_names, structures_in
 from checkpoints.tensor_files import read_npz, read_safetensors, read_torch
 from checkpoints.torch_weights import from_torch, is_torch
 from checkpoints.weights import Weights
@@ -34,6 +34,9 @@ KINDS = ("slim", "npz", "safetensors", "keras", "torch")
 # Of the weights that Keras publishes: those of version 2 are slim's own, without the background class, which slim
 # evaluates at 299. Others were trained at the networks' default size, as far as anyone knows.
 _PUBLISHED_V2_CLASSES, _PUBLISHED_V2_SIZE = 1000, 299
+
+# The frameworks' own preprocessings are for images of three channels. Of others no file says how they were prepared.
+_COLOURS, _UNKNOWN_INPUT = 3, "none"
 
 
 def kind_of(path: str | Path) -> str:
@@ -91,7 +94,7 @@ def _with_structure(weights: Weights, shapes: Shapes, wanted: Network | None, sc
         there = ", ".join(repr(found.scope) for found in structures) or "none"
         raise ValueError(f"{weights.path} has no network under scope={scope!r}: those there are have {there}.")
     if len(chosen) != 1 or chosen[0].network is None or chosen[0].faults:
-        return weights
+        return dataclasses.replace(weights, fault=_cause(chosen[0])) if len(chosen) == 1 else weights
     found = chosen[0]
     prefix = joined(found.scope, "")
     # Some are there as averages alone, or under other names.
@@ -109,7 +112,13 @@ def _with_structure(weights: Weights, shapes: Shapes, wanted: Network | None, sc
         pool1_padding=default_pool1_padding(found.network),
         preprocessing=preprocessing,
         image_size=image_size,
+        channels=found.channels or weights.channels,
     )
+
+
+def _cause(structure: Structure) -> str:
+    """Why a structure is none of the table's, without the advice, which is for whoever restores it; '' if unknown."""
+    return structure.faults[0].rpartition(": ")[0] if structure.faults else ""
 
 
 def _noted(weights: Weights, notes: Notes | None) -> Weights:
@@ -128,7 +137,7 @@ def _check(weights: Weights, shapes: Shapes) -> None:
     """Raises CheckpointError if values from another framework do not make up the network that their names are of."""
     found = structures_in(shapes)
     if len(found) != 1 or found[0].network is not weights.network or found[0].faults:
-        reason = next(iter(found[0].faults), "its widths are others") if found else "nothing fits"
+        reason = _cause(found[0]) or "its widths are others" if found else "nothing fits"
         raise CheckpointError(
             f"{weights.path} has the layers of {weights.network.name} in other shapes ({reason}): take another file.",
             "unknown network",
@@ -187,8 +196,11 @@ def _from_memory(weights: Weights) -> _Read:
 
 def _read_keras(path: Path) -> _Read:
     with open_keras(path) as file:
-        got, pool1_padding = from_keras(file), keras_pool1_padding(file)
+        got, pool1_padding, size = from_keras(file), keras_pool1_padding(file), keras_image_size(file)
+    size = size or got.network.image_size
     published_v2 = got.network.family == "resnet_v2" and got.num_classes == _PUBLISHED_V2_CLASSES
+    if published_v2 and size == got.network.image_size:
+        size = _PUBLISHED_V2_SIZE
     weights = Weights(
         path,
         "keras",
@@ -198,10 +210,11 @@ def _read_keras(path: Path) -> _Read:
         got.num_classes,
         options={},
         pool1_padding=pool1_padding,
-        preprocessing=PREPROCESSING[got.network.family],
-        image_size=_PUBLISHED_V2_SIZE if published_v2 else got.network.image_size,
+        preprocessing=PREPROCESSING[got.network.family] if got.channels == _COLOURS else _UNKNOWN_INPUT,
+        image_size=size,
         folded=tuple(joined(got.network.name, name) for name in got.folded),
         sha256=sha256_of([path]),
+        channels=got.channels,
     )
     return _from_memory(weights)
 
@@ -217,10 +230,11 @@ def _torch(path: Path, state: Mapping[str, np.ndarray]) -> Weights:
         got.num_classes,
         options={"shortcut": got.shortcut},
         pool1_padding="PAD1",
-        preprocessing="torchvision",
+        preprocessing="torchvision" if got.channels == _COLOURS else _UNKNOWN_INPUT,
         image_size=got.network.image_size,
         folded=(),
         sha256=sha256_of([path]),
+        channels=got.channels,
     )
 
 

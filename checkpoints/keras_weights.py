@@ -14,6 +14,7 @@ import numpy as np
 from checkpoints.files import CheckpointError
 from checkpoints.keras_files import KerasFile
 from checkpoints.layer_pairs import LayerPair, unit_names
+from checkpoints.notes import LARGEST_SIZE
 from nets.nets_factory import NETWORKS, Network
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "FromKeras",
     "epsilons_of",
     "from_keras",
+    "keras_image_size",
     "keras_pool1_padding",
     "layer_pairs",
     "to_keras",
@@ -55,12 +57,14 @@ class FromKeras(NamedTuple):
 
     network: of the table.
     num_classes: 0 without the top.
+    channels: of the images.
     values: by slim's names, relative to the network's scope.
     folded: those of the names whose values another variable of Keras' went into.
     """
 
     network: Network
     num_classes: int
+    channels: int
     values: dict[str, np.ndarray]
     folded: tuple[str, ...]
 
@@ -103,13 +107,15 @@ def from_keras(file: KerasFile) -> FromKeras:
     for pair in pairs:
         bias = None
         if pair.theirs:
-            values[f"{pair.ours}/weights"] = _our_kernel(pair, network, _value(file, pair.theirs, "kernel"))
+            values[f"{pair.ours}/weights"] = _our_kernel(file, pair, network)
             if "bias" in file.variables[pair.theirs] or not pair.norm:
                 bias = _value(file, pair.theirs, "bias")
         if not pair.norm:
             values[f"{pair.ours}/biases"] = bias
             continue
         norm = {leaf: _value(file, pair.norm, leaf) for leaf in _NORM}
+        if bias is not None and bias.shape != norm["moving_mean"].shape:
+            raise _another(file, f"has the layers {pair.theirs!r} and {pair.norm!r} in other shapes than each other's")
         if bias is not None and np.any(bias):
             folded.append(f"{pair.our_norm}/moving_mean")
             norm["moving_mean"] = norm["moving_mean"] - bias
@@ -117,7 +123,8 @@ def from_keras(file: KerasFile) -> FromKeras:
             folded.append(f"{pair.our_norm}/moving_variance")
             norm["moving_variance"] = _plus(norm["moving_variance"], more)
         values |= {f"{pair.our_norm}/{leaf}": value for leaf, value in norm.items()}
-    return FromKeras(network, values["logits/biases"].size if top else 0, values, tuple(folded))
+    num_classes = values["logits/biases"].size if top else 0
+    return FromKeras(network, num_classes, values["conv1/weights"].shape[2], values, tuple(folded))
 
 
 def to_keras(
@@ -151,6 +158,15 @@ def keras_pool1_padding(file: KerasFile) -> str:
     """How the file's network pads its first pooling: as ``keras.applications`` does, unless its configuration says
     'same', which is what ``to_keras``' models have of slim."""
     return "SAME" if _configured(file, "padding").get("pool1_pool") == "same" else "PAD1"
+
+
+def keras_image_size(file: KerasFile) -> int | None:
+    """Returns the height and width of a model's images; None where it takes any, or they are not square."""
+    shapes = _configured(file, "batch_shape") | _configured(file, "batch_input_shape")  # of Keras 3 and 2
+    for shape in shapes.values():
+        if isinstance(shape, list) and len(shape) == 4 and type(shape[1]) is int and shape[1] == shape[2] > 0:
+            return min(shape[1], LARGEST_SIZE)
+    return None
 
 
 def top_of(file: KerasFile) -> str | None:
@@ -192,10 +208,16 @@ def _value(file: KerasFile, layer: str, name: str) -> np.ndarray:
     return value
 
 
-def _our_kernel(pair: LayerPair, network: Network, kernel: np.ndarray) -> np.ndarray:
+def _our_kernel(file: KerasFile, pair: LayerPair, network: Network) -> np.ndarray:
+    kernel = _value(file, pair.theirs, "kernel")
+    if kernel.ndim != (2 if pair.ours == "logits" else 4) or 0 in kernel.shape:
+        raise _another(
+            file, f"has its layers in other shapes: the kernel of {pair.theirs!r} is of shape {list(kernel.shape)}"
+        )
     if pair.ours == "logits":
         return kernel[None, None]
-    if pair.ours == "conv1" and network.family == "resnet_v1":
+    # Colours come as BGR to version 1, and other channels as they are.
+    if pair.ours == "conv1" and network.family == "resnet_v1" and kernel.shape[2] == 3:
         return kernel[:, :, ::-1]
     return kernel
 

@@ -13,11 +13,12 @@ from checkpoints.files import CheckpointError
 from nets.nets_factory import NETWORKS
 from nets.preprocessing import PREPROCESSINGS
 
-__all__ = ["Notes", "notes_file", "read_notes", "sha256_of", "write_notes"]
+__all__ = ["LARGEST_SIZE", "Notes", "notes_file", "read_notes", "sha256_of", "write_notes"]
 
 _SUFFIX = ".slimnets.json"
 _PADDINGS = ("SAME", "PAD1")
-_LARGEST = 100_000
+# Of images, in pixels.
+LARGEST_SIZE = 100_000
 
 
 class Notes(NamedTuple):
@@ -83,7 +84,7 @@ def _check(notes: Notes) -> None:
         ("pool1_padding", notes.pool1_padding, notes.pool1_padding in _PADDINGS),
         ("preprocessing", notes.preprocessing, notes.preprocessing in PREPROCESSINGS),
         ("source", notes.source, {"file", "kind"} <= set(notes.source)),
-        ("image_size", notes.image_size, type(notes.image_size) is int and 0 < notes.image_size <= _LARGEST),
+        ("image_size", notes.image_size, type(notes.image_size) is int and 0 < notes.image_size <= LARGEST_SIZE),
     )
     for name, value, is_known in known:
         if not is_known:

@@ -34,6 +34,8 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     with _reading(path):
         try:
             with np.load(path, allow_pickle=False) as file:
+                if len(set(file.files)) < len(file.files):
+                    raise ValueError("several arrays have the same name")
                 values = {name: file[name] for name in file.files}
         except ValueError as error:
             if not str(error).startswith("Object arrays cannot be loaded"):

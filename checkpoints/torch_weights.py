@@ -5,7 +5,7 @@ unit: another function, whatever the weights.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +25,9 @@ _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "runn
 # How many batches training saw: PyTorch's networks have it, and slim's have not.
 _COUNT = "num_batches_tracked"
 
-# What parallel training puts before the names.
-_PARALLEL = "module."
+# Layers that each of the networks has. Where all three stand behind the same prefix, it is what parallel training
+# ('module.') or an enclosing module ('model.', 'backbone.') put before the names.
+_ALWAYS = ("conv1.weight", "bn1.weight", "layer1.0.conv1.weight")
 
 # Height and width of the kernels.
 _KERNELS = {"root": 7, "conv1": 3, "conv2": 3, "shortcut": 1}
@@ -39,20 +40,21 @@ class FromTorch(NamedTuple):
 
     network: of the table.
     num_classes: 0 without the classifying layer.
+    channels: of the images.
     shortcut: of ``resnet_basic``.
     values: by slim's names, relative to the network's scope.
     """
 
     network: Network
     num_classes: int
+    channels: int
     shortcut: str
     values: dict[str, np.ndarray]
 
 
 def is_torch(names: Mapping[str, object]) -> bool:
     """Whether names of arrays are those of a state dict such as torchvision's."""
-    plain = [name.removeprefix(_PARALLEL) for name in names]
-    return "conv1.weight" in plain or any(_UNIT.match(name) for name in plain)
+    return bool(_prefix(names)) or "conv1.weight" in names or any(_UNIT.match(name) for name in names)
 
 
 def layer_pairs(network: Network, shortcut: str, with_top: bool) -> Iterator[LayerPair]:
@@ -74,14 +76,18 @@ def is_projected(shortcut: str, block: int, unit: int) -> bool:
 
 
 def tidied(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A state dict without the prefix of parallel training, and in float32 where NumPy has no such numbers."""
-    parallel = all(name.startswith(_PARALLEL) for name in state)
+    """Returns a state dict without the prefix of its names, and in float32 where NumPy has no such numbers."""
+    prefix = _prefix(state)
     return {
-        name.removeprefix(_PARALLEL) if parallel else name: value.astype(np.float32)
-        if value.dtype.kind == "V"
-        else value
+        name.removeprefix(prefix): value.astype(np.float32) if value.dtype.kind == "V" else value
         for name, value in state.items()
     }
+
+
+def _prefix(names: Collection[str]) -> str:
+    """What stands before torchvision's names; the shortest, where there are several; '' where there is nothing."""
+    candidates = sorted((name.removesuffix(_ALWAYS[0]) for name in names if name.endswith(_ALWAYS[0])), key=len)
+    return next((prefix for prefix in candidates if all(prefix + name in names for name in _ALWAYS)), "")
 
 
 def from_torch(path: object, state: Mapping[str, np.ndarray]) -> FromTorch:
@@ -90,6 +96,9 @@ def from_torch(path: object, state: Mapping[str, np.ndarray]) -> FromTorch:
     Raises:
       CheckpointError: if it holds another network.
     """
+    prefix = _prefix(state)
+    if outside := sorted(name for name in state if not name.startswith(prefix)):
+        raise _another(path, f"is more than a ResNet-18 or 34: it has {outside[0]!r} beside the one under {prefix!r}")
     state = tidied(state)
     if strange := [name for name, value in state.items() if value.dtype.kind != "f" and not name.endswith(_COUNT)]:
         raise _another(path, f"has {strange[0]} as {state[strange[0]].dtype.name}")
@@ -101,38 +110,42 @@ def from_torch(path: object, state: Mapping[str, np.ndarray]) -> FromTorch:
         raise _another(path, f"is no {network.name.replace('resnet_basic_', 'ResNet-')}: it has no {lacking[0]!r}")
     if others := sorted(name for name in set(state) - expected if not name.endswith(_COUNT)):
         raise _another(path, f"is more than a ResNet-18 or 34: it has {others[0]!r} besides")
+    channels = _channels(state["conv1.weight"].shape, 1)
+    num_classes = max(state["fc.bias"].size, 1) if with_top else 0  # none would be a layer of no outputs
     values = {}
     for pair in pairs:
+        _check_shapes(path, state, pair, network, channels, num_classes)
         kernel = state[f"{pair.theirs}.weight"]
-        if pair.ours == "logits":
-            size = ()
-        else:
-            size = (_KERNELS[pair.ours.rpartition("/")[2] if "/" in pair.ours else "root"],) * 2
-        if kernel.ndim != 2 + len(size) or kernel.shape[2:] != size:
-            raise _another(path, f"has a {pair.theirs}.weight of shape {list(kernel.shape)}")
         values[f"{pair.ours}/weights"] = kernel.T[None, None] if pair.ours == "logits" else kernel.transpose(2, 3, 1, 0)
         if pair.norm:
             values |= {f"{pair.our_norm}/{leaf}": state[f"{pair.norm}.{theirs}"] for theirs, leaf in _NORM.items()}
         else:
             values[f"{pair.ours}/biases"] = state[f"{pair.theirs}.bias"]
-    num_classes = state["fc.bias"].size if with_top else 0
-    return FromTorch(network, num_classes, shortcut, values)
+    return FromTorch(network, num_classes, channels, shortcut, values)
 
 
 def to_torch(
-    values: Callable[[str], np.ndarray], network: Network, shortcut: str, with_top: bool
+    path: object, values: Callable[[str], np.ndarray], network: Network, shortcut: str, with_top: bool
 ) -> dict[str, np.ndarray]:
     """Weights of slim's names as a state dict of torchvision's.
 
     Args:
+      path: where the weights come from.
       values: gives a value by its name, relative to the network's scope.
       network: of ``resnet_basic``.
       shortcut: one of ``SHORTCUTS``.
       with_top: whether there are logits.
+
+    Raises:
+      CheckpointError: if they have other shapes than the network's.
     """
+    channels = _channels(values("conv1/weights").shape, 2)
+    num_classes = values("logits/biases").size if with_top else 0
     state = {}
     for pair in layer_pairs(network, shortcut, with_top):
         kernel = values(f"{pair.ours}/weights")
+        size, inputs, outputs = _dimensions(pair, network, channels, num_classes)
+        _check_shape(path, network, f"{pair.ours}/weights", kernel.shape, (size, size, inputs, outputs))
         kernel = kernel[0, 0].T if pair.ours == "logits" else kernel.transpose(3, 2, 0, 1)
         state[f"{pair.theirs}.weight"] = np.ascontiguousarray(kernel)
         if pair.norm:
@@ -140,7 +153,52 @@ def to_torch(
             state[f"{pair.norm}.{_COUNT}"] = np.array(0, np.int64)
         else:
             state[f"{pair.theirs}.bias"] = values(f"{pair.ours}/biases")
+        _check_shapes(path, state, pair, network, channels, num_classes)
     return state
+
+
+def _channels(kernel: tuple[int, ...], axis: int) -> int:
+    """Channels of the images, by the shape of the first kernel; 1 for a shape that cannot be right in any case."""
+    return max(kernel[axis], 1) if len(kernel) == 4 else 1
+
+
+def _dimensions(pair: LayerPair, network: Network, channels: int, num_classes: int) -> tuple[int, int, int]:
+    """(height and width, inputs, outputs) of a layer's kernel."""
+    depths = network.variant.base_depths
+    if pair.ours == "logits":
+        return 1, depths[-1], num_classes
+    if pair.ours == "conv1":
+        return _KERNELS["root"], channels, depths[0]
+    block, unit, _, layer = pair.ours.split("/")
+    number = int(block.removeprefix("block"))
+    outputs = depths[number - 1]
+    inputs = depths[max(number - 2, 0)] if unit == "unit_1" and layer != "conv2" else outputs
+    return _KERNELS[layer], inputs, outputs
+
+
+def _check_shapes(
+    path: object,
+    state: Mapping[str, np.ndarray],
+    pair: LayerPair,
+    network: Network,
+    channels: int,
+    num_classes: int,
+) -> None:
+    """Raises CheckpointError where a layer's values in a state dict do not have the network's shapes."""
+    size, inputs, outputs = _dimensions(pair, network, channels, num_classes)
+    kernel = (outputs, inputs) if pair.ours == "logits" else (outputs, inputs, size, size)
+    for name in _their_names(pair):
+        expected = kernel if name == f"{pair.theirs}.weight" else (outputs,)
+        _check_shape(path, network, name, state[name].shape, expected)
+
+
+def _check_shape(path: object, network: Network, name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if shape != expected:
+        raise CheckpointError(
+            f"{path} has the layers of {network.name} in other shapes: it has a {name} of shape {list(shape)} and not "
+            f"{list(expected)}: what can be converted are ResNet-18 and 34 of torchvision's widths.",
+            "unknown network",
+        )
 
 
 def _network(path: object, state: Mapping[str, np.ndarray]) -> tuple[Network, str]:

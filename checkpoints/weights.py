@@ -34,6 +34,8 @@ class Weights:
     pool1_padding, preprocessing, image_size: that go with the weights; None without a network.
     folded: names of values that another of the file's went into.
     sha256: of the file, or of the files one after the other.
+    channels: of the network's images.
+    fault: why the values make up no whole network, a clause; '' where nothing is known of that.
     """
 
     path: Path
@@ -48,6 +50,8 @@ class Weights:
     image_size: int | None
     folded: tuple[str, ...]
     sha256: str
+    channels: int = 3
+    fault: str = ""
 
     def value(self, name: str) -> np.ndarray:
         """A value of the network, by its name relative to the network's scope."""
@@ -64,7 +68,7 @@ class Weights:
         """Whether the values alone tell what pooling and input they want."""
         if self.network is None:
             return True
-        told = (default_pool1_padding(self.network), *expected_input(self.network, self.num_classes))
+        told = (default_pool1_padding(self.network), *expected_input(self.network, self.num_classes, self.channels))
         return told == (self.pool1_padding, self.preprocessing, self.image_size)
 
     def of_model(self) -> "Weights":
@@ -95,6 +99,11 @@ class Weights:
         Raises:
           CheckpointError: where there is not one network of the table.
         """
+        if self.fault:
+            raise CheckpointError(
+                f"{self.path} holds no whole network of the table, as {self.fault}: take the original file.",
+                "incomplete",
+            )
         if self.network is None:
             raise CheckpointError(
                 f"{self.path} does not hold one network of the table, which another framework's file is made of: "
@@ -163,7 +172,9 @@ class Weights:
         return dataclasses.replace(self.renamed(names), scope=scope)
 
     def with_classes(self, num_classes: int) -> "Weights":
-        """With logits of another number of classes: 1000 of 1001 drops the background, 1001 of 1000 adds one.
+        """Returns them with another number of classes: 1000 of 1001 drops the background, 1001 of 1000 adds one.
+
+        0 leaves the logits out, with all that was kept of them.
 
         Their moving averages are converted too; what an optimizer kept of them is left out.
 
@@ -175,18 +186,19 @@ class Weights:
         if num_classes == self.num_classes:
             return self
         convert = class_conversion(self.num_classes, num_classes)
-        if convert is None:
+        if convert is None and num_classes != 0:
             raise ValueError(
                 f"num_classes={num_classes} cannot be had from {self.path}, which has {self.num_classes} classes: 1001 "
-                "can be made 1000, and 1000 made 1001."
+                "can be made 1000, 1000 made 1001, and 0 leaves the logits out."
             )
         prefix = joined(self.scope, "")
         contents = sort_names(self.values)
         logits = [name for name in contents.variables if name.startswith(prefix) and is_logits(name)]
-        converted = {*logits, *(contents.shadows[name] for name in logits if name in contents.shadows)}
-        left_out = {name for name in self.values for logit in logits if f"/{logit}/" in f"/{name}"} - converted
+        top = {*logits, *(contents.shadows[name] for name in logits if name in contents.shadows)}
+        slots = {name for name in self.values for logit in logits if f"/{logit}/" in f"/{name}"} - top
+        left_out = slots if convert else slots | top
         names = {name: name for name in self.values if name not in left_out}
-        values = _View(self.values, names, dict.fromkeys(converted, convert.apply))
+        values = _View(self.values, names, dict.fromkeys(top, convert.apply) if convert else {})
         return dataclasses.replace(self, values=values, num_classes=num_classes)
 
     def for_size(self, image_size: int) -> "Weights":

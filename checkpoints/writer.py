@@ -42,6 +42,8 @@ def write_checkpoint(prefix: str | Path, values: Mapping[str, np.ndarray], forma
     if not values:
         raise ValueError("A checkpoint needs at least one variable.")
     names = list(values)
+    if strange := [text for text in (str(prefix), *names) if not _is_text(text)]:
+        raise ValueError(f"TensorFlow cannot write {strange[0]!a}, which is not UTF-8: give another place or name.")
     if "" in names:
         raise ValueError("A checkpoint cannot hold a variable without a name: leave it out, exclude=[''].")
     on_cpu = v1.ConfigProto(device_count={"GPU": 0})
@@ -60,6 +62,11 @@ def write_checkpoint(prefix: str | Path, values: Mapping[str, np.ndarray], forma
         except tf.errors.OpError as error:
             raise OSError(f"{Path(prefix).name} cannot be written ({_reason(error)}): is there space?") from error
     return checkpoint_files(prefix, format)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is UTF-8, which a path from the file system need not be."""
+    return name.encode(errors="replace").decode() == name
 
 
 def _placeholder(name: str, value: np.ndarray, format: str) -> tf.Tensor:

@@ -15,6 +15,9 @@ from tools.tables import print_table
 
 __all__ = ["run"]
 
+# Of a name, beside what a file is called while it is written; most file systems take 255 bytes in all.
+_LONGEST_NAME = 230
+
 
 def run(source: str, target: str, *, report: str | None = None, **options: Any) -> int:
     """The command: converts, prints what was done, and returns 0.
@@ -28,6 +31,8 @@ def run(source: str, target: str, *, report: str | None = None, **options: Any) 
       CheckpointError, ImportError, OSError, ValueError: as ``convert`` does.
     """
     if report is not None:
+        if not report.strip() or report.endswith("/"):
+            raise ValueError(f"The report {report!r} is no name of a file: give one, such as report.json.")
         _check_report(Path(report), (source, target), overwrite=options.get("overwrite", False))
     print(f"{source} to {target} ...", file=sys.stderr)
     with stoppable():
@@ -41,6 +46,8 @@ def run(source: str, target: str, *, report: str | None = None, **options: Any) 
 def _check_report(report: Path, others: Sequence[str], overwrite: bool) -> None:
     """Refuses what would take the place of something, or could not be written once all else is done."""
     folder = report.absolute().parent
+    if len(os.fsencode(report.name)) > _LONGEST_NAME:
+        raise OSError(f"The report's name is longer than {_LONGEST_NAME} bytes: give a shorter one than {report.name}.")
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder} for the report: make it.")
     if not os.access(folder, os.W_OK):
@@ -63,7 +70,9 @@ def _print(done: Conversion) -> None:
 
 def _facts(done: Conversion) -> list[tuple[str, str]]:
     facts = [("source", f"{done.source} ({done.source_kind})"), ("target", f"{done.target} ({done.target_kind})")]
-    if done.network:
+    if not done.network:
+        facts.append(("network", "none that is known, or several; the variables are copied as they are"))
+    else:
         options = "".join(f", {name}={value!r}" for name, value in done.options.items())
         facts.append(("network", f"{done.network}{options}, {done.num_classes or 'no'} classes"))
         facts.append(("pooling", f"pool1_padding={done.pool1_padding!r}"))

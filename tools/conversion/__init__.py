@@ -1,29 +1,30 @@
 """Weights from one framework's file to another's, proved by running both networks on the same pictures."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from checkpoints.conversion import read_weights
+from checkpoints.files import CheckpointError
 from checkpoints.folders import new_files
+from checkpoints.foreign_names import foreign_names
 from checkpoints.keras_weights import APPLICATIONS
 from checkpoints.notes import notes_file, write_notes
 from checkpoints.store import resolve
 from checkpoints.tensor_files import write_npz, write_safetensors, write_torch
 from checkpoints.torch_weights import SHORTCUTS, to_torch
 from checkpoints.weights import Weights
-from checkpoints.writer import FORMATS, checkpoint_files, files_called, write_checkpoint
+from checkpoints.writer import checkpoint_files, files_called, write_checkpoint
 from tools.conversion.proof import TOLERANCE, prove
+from tools.conversion.target import check_target, target_kind
 
 __all__ = ["Conversion", "convert"]
 
-# From the endings of files to their kinds; anything else is a checkpoint's.
-_KINDS = {".npz": "npz", ".safetensors": "safetensors", ".keras": "keras", ".pth": "torch", ".pt": "torch"}
-# What no checkpoint is called.
-_OTHERS = {".bin", ".csv", ".gz", ".json", ".npy", ".onnx", ".pb", ".pbtxt", ".pkl", ".tar", ".tflite", ".txt", ".zip"}
-_NAMES = ("slim", "torchvision")
+# Characters of a name that a message shows.
+_SHOWN = 60
 # Whose networks are not ours.
 _FRAMEWORKS = {"keras", "torch"}
 
@@ -93,9 +94,11 @@ def convert(
       target: a ``.npz``, ``.safetensors``, ``.keras`` or ``.pth`` file, or else a checkpoint.
       net, scope: as for ``read_weights``.
       to_scope: the scope that the network is to have under slim's names.
-      num_classes: of the logits: of 1001 classes 1000 drops the background, of 1000 1001 adds one.
+      num_classes: of the logits: of 1001 classes 1000 drops the background, of 1000 1001 adds one; 0 leaves the logits
+        out.
       image_size: that goes with the weights, where the file does not say and it is not the usual one.
-      only, exclude: patterns of slim's names to write, or not to.
+      only, exclude: patterns of slim's names to write, or not to; ``only=["*"]`` also takes arrays by another library's
+        names as they are.
       model_only: leave out what training left: slots, moving averages, a global step.
       ema: take the moving averages in the place of the variables, which are left out.
       format: of a checkpoint, 'V1' or 'V2'; None for V2.
@@ -108,12 +111,14 @@ def convert(
       OSError: if the target exists, or cannot be written.
       ValueError: for arguments that cannot be honoured, or networks that do not agree.
     """
-    source, target = Path(resolve(source, checkpoint_dir)), Path(target)
-    kind = _target_kind(target, format, names)
+    kind = target_kind(target, format, names)
+    source, target = _resolved(source, checkpoint_dir), Path(target)
     files = checkpoint_files(target, format or "V2") if kind == "slim" else [target]
-    _check_target(target, files, overwrite)
+    check_target(target, files, overwrite)
     weights = read_weights(source, net=net, scope=scope, ema=ema)
     crosses = bool(_FRAMEWORKS & {weights.kind, kind})
+    if not only:
+        _check_names(weights)
     if model_only:
         weights = weights.of_model()
     if only or exclude:
@@ -132,7 +137,9 @@ def convert(
         weights = weights.for_size(image_size)
     if not weights.values:
         raise ValueError(f"Nothing is left of {source} to write: leave an option out.")
-    _check_function(weights, kind, target)
+    if crosses:
+        _check_function(weights, kind, target)
+        _check_numbers(weights)
     noted = weights.network is not None and (crosses or not weights.tells_itself)
     with new_files(target.absolute().parent, files[-1].name) as folder:
         written = folder / target.name
@@ -165,41 +172,26 @@ def convert(
     )
 
 
-def _target_kind(target: Path, format: str | None, names: str | None) -> str:
-    suffix = target.suffix.lower()
-    if suffix in _OTHERS or target.name == "checkpoint":
-        raise ValueError(
-            f"{target} is what another kind of file is called: {', '.join(_KINDS)} can be written, and a checkpoint, "
-            "whose name ends in .ckpt or nothing."
+def _resolved(source: str | Path, checkpoint_dir: str | Path | None) -> Path:
+    try:
+        return Path(resolve(source, checkpoint_dir))
+    except OSError as error:
+        raise OSError(f"{source} cannot be read ({error.strerror}): give another file.") from error
+
+
+def _check_names(weights: Weights) -> None:
+    """Raises CheckpointError for arrays by another library's names, of which nobody could use what was written."""
+    if weights.network is not None or weights.kind not in ("npz", "safetensors"):
+        return
+    shapes = {name: value.shape for name, value in weights.values.items()}
+    if names := foreign_names(shapes):
+        examples = ", ".join(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..." for name in names[:3])
+        raise CheckpointError(
+            f"{weights.path} holds arrays by another library's names ({len(shapes)}, such as {examples}): what can be "
+            "converted has slim's names (resnet_v2_50/conv1/weights) or those of torchvision's ResNet-18 and 34 "
+            "(layer1.0.conv1.weight); only=['*'] takes arrays of any names as they are.",
+            "unknown network",
         )
-    if suffix in (".h5", ".hdf5"):
-        raise ValueError(f"{target} would be a file as Keras had it until 2023: call it {target.stem}.keras.")
-    if suffix in (".index", ".meta") or ".data-" in target.name:
-        raise ValueError(f"{target} is the name of one of a checkpoint's files: give what they have in common.")
-    kind = _KINDS.get(suffix, "slim")
-    if format is not None and kind != "slim":
-        raise ValueError(f"format={format!r} is of a checkpoint, and {target} is none by its ending: leave it out.")
-    if format not in (None, *FORMATS):
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}, and is {format!r}.")
-    if names not in (None, *_NAMES):
-        raise ValueError(f"names must be one of {', '.join(_NAMES)}, and is {names!r}.")
-    if names is not None and kind != "safetensors":
-        raise ValueError(f"names={names!r} is of a .safetensors file, and {target} is none: leave it out.")
-    return "torch" if names == "torchvision" else kind
-
-
-def _check_target(target: Path, files: Sequence[Path], overwrite: bool) -> None:
-    if not target.absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {target.absolute().parent} for {target.name}: make it.")
-    if target.is_dir():
-        raise FileExistsError(f"{target} is a folder: give the name of a file in it.")
-    # A checkpoint of the other format would be taken for this one, or the reverse.
-    others = files_called(target) - {*files}
-    there = [file for file in (*files, *sorted(others)) if os.path.lexists(file)]
-    if there and not overwrite:
-        raise FileExistsError(f"{there[0]} exists: give another name, or overwrite=True.")
-    if strange := [file for file in there if file.is_symlink() or not file.is_file()]:
-        raise FileExistsError(f"{strange[0]} is no plain file, and is not replaced: give another name.")
 
 
 def _check_function(weights: Weights, kind: str, target: Path) -> None:
@@ -222,11 +214,23 @@ def _check_function(weights: Weights, kind: str, target: Path) -> None:
         )
     elif weights.pool1_padding != "PAD1":
         raise ValueError(f"{target} would pool with pool1_padding='PAD1', and these weights go with 'SAME'.")
-    first = weights.value("conv1/weights")
-    if first.shape[2] != 3:
-        raise ValueError(
-            f"{target} would hold a network for images of {first.shape[2]} channels, and 3 can be converted."
-        )
+
+
+def _check_numbers(weights: Weights) -> None:
+    """Raises CheckpointError for values that are no finite numbers of floating point.
+
+    Behind infinite ones both networks may compute the same zeros. Where a NaN comes from, the proof says.
+    """
+    for name, value in weights.values.items():
+        if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
+            raise CheckpointError(
+                f"{weights.path} has {name} as {value.dtype.name}: take the unquantized file.", "dtype"
+            )
+        with np.errstate(over="ignore"):  # which of double precision is one of the cases
+            if np.isinf(value.astype(np.float32)).any():
+                raise CheckpointError(
+                    f"{weights.path} has infinite values in {name}, or too large for float32: take the original file."
+                )
 
 
 def _write(weights: Weights, path: Path, kind: str, format: str) -> None:
@@ -237,7 +241,9 @@ def _write(weights: Weights, path: Path, kind: str, format: str) -> None:
 
         write_model(path, weights)
     elif kind == "torch":
-        state = to_torch(weights.value, weights.network, weights.options["shortcut"], bool(weights.num_classes))
+        state = to_torch(
+            weights.path, weights.value, weights.network, weights.options["shortcut"], bool(weights.num_classes)
+        )
         (write_safetensors if path.suffix.lower() == ".safetensors" else write_torch)(path, state)
     else:
         (write_npz if kind == "npz" else write_safetensors)(path, weights.values)

@@ -3,8 +3,10 @@
 import functools
 import gc
 import json
+import re
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +29,7 @@ from checkpoints.layer_pairs import unit_names
 from checkpoints.tensor_files import writing
 from checkpoints.weights import Weights
 from nets.nets_factory import Network
-from tools.conversion.pictures import NORMALIZED
+from tools.conversion.pictures import NORMALIZED, preprocessing_for
 from tools.startup import import_tensorflow
 
 import_tensorflow()
@@ -68,9 +70,18 @@ def write_model(path: Path, weights: Weights) -> None:
     network = weights.network
     changes = {} if weights.pool1_padding == "PAD1" else _SLIM_POOLING
     epsilons = {pair.norm: SLIM_EPSILON for pair in layer_pairs(network) if pair.norm}
-    model = _model(network, weights.num_classes, weights.image_size, changes, epsilons)
+    model = _model(network, weights.num_classes, weights.image_size, weights.channels, changes, epsilons)
     for name, variables in to_keras(weights.value, network, bool(weights.num_classes), _takes_bgr(weights)):
-        _set_weights(model.get_layer(name), variables.__getitem__)
+        layer = model.get_layer(name)
+        for variable in layer.weights:
+            shape = variables[variable.name].shape
+            if shape != variable.shape:
+                raise CheckpointError(
+                    f"{weights.path} has the {variable.name} of what is {name!r} to Keras in the shape {list(shape)} "
+                    f"and not {list(variable.shape)}: take the original file.",
+                    "unknown network",
+                )
+        _set_weights(layer, variables.__getitem__)
     # Not the archive itself, which Keras makes up in memory, of three times the weights.
     unpacked = path.with_name(f"{path.name}.d")
     with writing(path):
@@ -100,7 +111,7 @@ def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.nd
       CheckpointError: if the file's configuration is of another network than its names.
     """
     names = _layers_by_alias(weights)
-    model = _model_of(path, weights.network)
+    model = _model_of(path, weights)
     fetched = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names.values()])
     computed = fetched(_input(weights, pixels), training=False)
     results = dict(zip(names, map(np.array, computed), strict=True))
@@ -109,14 +120,15 @@ def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.nd
     return results
 
 
-def _model_of(path: Path, network: Network) -> keras.Model:
+def _model_of(path: Path, weights: Weights) -> keras.Model:
     """Keras' own network with the weights of a file, once its configuration was seen to be that network's."""
+    network = weights.network
     with open_keras(path) as file:
         top = top_of(file)
         changes = _SLIM_POOLING if keras_pool1_padding(file) == "SAME" else {}
         # Of a network without a top a file of weights does not tell how it ended; nor does it matter to the rest.
         num_classes = file.variables[top]["bias"].size if top else 0
-        model = _model(network, num_classes, None, changes, epsilons_of(file))
+        model = _model(network, num_classes, None, weights.channels, changes, epsilons_of(file))
         if file.layers is not None:
             _check_layers(file, model.get_config()["layers"], network)
         for name in file.variables:
@@ -133,6 +145,7 @@ def _model(
     network: Network,
     num_classes: int,
     size: int | None,
+    channels: int,
     changes: Mapping[str, dict[str, Any]],
     epsilons: Mapping[str, float],
 ) -> keras.Model:
@@ -142,12 +155,13 @@ def _model(
       network: one of ``APPLICATIONS``.
       num_classes: 0 for no top.
       size: of its images; None for any.
+      channels: likewise.
       changes: from layers' names to what their arguments are changed to.
       epsilons: of the batch norms, likewise.
     """
     keras.backend.clear_session()
     application = getattr(keras.applications, APPLICATIONS[network.name])
-    images = keras.Input((size, size, 3))
+    images = keras.Input((size, size, channels))
     model = application(
         weights=None, include_top=bool(num_classes), input_tensor=images, classes=num_classes or _CLASSES
     )
@@ -192,13 +206,14 @@ def _layers_by_alias(weights: Weights) -> dict[str, str]:
 
 def _takes_bgr(weights: Weights) -> bool:
     """Whether the model takes its images as ``keras.applications.resnet.preprocess_input`` makes them."""
-    return weights.network.family == "resnet_v1" and weights.preprocessing == PREPROCESSING["resnet_v1"]
+    of_keras = weights.preprocessing == PREPROCESSING["resnet_v1"] and weights.channels == 3
+    return weights.network.family == "resnet_v1" and of_keras
 
 
 def _input(weights: Weights, pixels: np.ndarray) -> np.ndarray:
     family = weights.network.family
-    if weights.preprocessing != PREPROCESSING[family]:
-        return NORMALIZED[weights.preprocessing](pixels.astype(np.float32))
+    if (preprocessing := preprocessing_for(weights)) != PREPROCESSING[family]:
+        return NORMALIZED[preprocessing](pixels.astype(np.float32))
     own = keras.applications.resnet if family == "resnet_v1" else keras.applications.resnet_v2
     return own.preprocess_input(pixels.astype(np.float32))
 
@@ -221,7 +236,8 @@ def _check_layers(file: KerasFile, own: Sequence[Mapping[str, Any]], network: Ne
         if name not in ours:
             raise _unlike(file, f"has a layer {name!r} ({layer.kind}), which {application} has not")
         if not layer.is_as(ours[name]):
-            raise _unlike(file, f"has a layer {name!r} ({layer.kind}) that is not as {application} has it")
+            what = f"has a layer {name!r} ({layer.kind}) that is not as {application} has it"
+            raise _unlike(file, what + layer.difference_from(ours[name]))
     if lacking := [name for name in ours if name not in theirs]:
         raise _unlike(file, f"has no layer {lacking[0]!r}, which {application} has")
 
@@ -239,18 +255,44 @@ class _Described(NamedTuple):
         same = all(self.arguments[name] == other.arguments[name] for name in both)
         return same and (self.kind, self.inputs) == (other.kind, other.inputs)
 
+    def difference_from(self, other: "_Described") -> str:
+        """The first argument that differs, in parentheses; '' where it is something else that does."""
+        for name in sorted(self.arguments.keys() & other.arguments.keys()):
+            if self.arguments[name] != other.arguments[name]:
+                return f" ({name} {self.arguments[name]!r} and not {other.arguments[name]!r})"
+        return ""
+
 
 def _described(layers: Sequence[Mapping[str, Any]]) -> dict[str, _Described]:
     """Layers as Keras 2 or 3 has them in a configuration, by name; the input's is of no consequence."""
-    inputs = {layer["config"]["name"] for layer in layers if layer["class_name"] == "InputLayer"}
+    names = _lasting_names(layers)
     return {
-        "input" if layer["config"]["name"] in inputs else layer["config"]["name"]: _Described(
+        names[layer["config"]["name"]]: _Described(
             layer["class_name"],
-            tuple(sorted("input" if name in inputs else name for name in _connections(layer.get("inbound_nodes", [])))),
+            tuple(sorted(names.get(name, name) for name in _connections(layer.get("inbound_nodes", [])))),
             {key: _argument(layer["config"][key]) for key in _ARGUMENTS if key in layer["config"]},
         )
         for layer in layers
     }
+
+
+def _lasting_names(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """From layers' names to those that do not depend on how many models were made before.
+
+    Keras calls a layer without a name after its class and counts on: the first 'max_pooling2d' of a second model is
+    'max_pooling2d_3'.
+    """
+    counts: Counter[str] = Counter()
+    names = {}
+    for layer in layers:
+        name, kind = layer["config"]["name"], layer["class_name"]
+        own = re.sub(r"_\d+$", "", name).replace("_", "") == kind.lower()
+        if kind == "InputLayer":
+            names[name] = "input"
+        else:
+            names[name] = f"{kind} {counts[kind]}" if own else name
+            counts[kind] += own
+    return names
 
 
 def _argument(value: Any) -> Any:

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-__all__ = ["NORMALIZED", "cropped", "pictures_for"]
+from checkpoints.weights import Weights
+
+__all__ = ["NORMALIZED", "cropped", "pictures_for", "preprocessing_for"]
 
 _COUNT = 2
 
@@ -27,7 +29,12 @@ def _sides_of_central(size: int) -> tuple[int, int]:
     raise ValueError(f"No picture has a central crop of {size} pixels.")
 
 
-_SIDES = {"vgg": _sides_of_scaled, "inception": _sides_of_central, "torchvision": _sides_of_torchvision}
+_SIDES = {
+    "vgg": _sides_of_scaled,
+    "inception": _sides_of_central,
+    "torchvision": _sides_of_torchvision,
+    "none": lambda size: (size, 0),
+}
 
 # From pixels of 0 to 255 to a network's input, in NumPy: for a framework that has no such preprocessing of its own.
 NORMALIZED = {
@@ -37,24 +44,32 @@ NORMALIZED = {
         (pixels / np.float32(255) - np.array((0.485, 0.456, 0.406), np.float32))
         / np.array((0.229, 0.224, 0.225), np.float32)
     ),
+    "none": lambda pixels: pixels,
 }
 
 
-def pictures_for(preprocessing: str, size: int) -> np.ndarray:
-    """[2, side, side, 3], uint8: of the size that is cropped to ``size``; patterns and noise, always the same."""
-    if preprocessing not in _SIDES:
-        raise ValueError(
-            f"The weights go with preprocessing {preprocessing!r}, and another framework's network can be compared "
-            f"with {', '.join(_SIDES)} alone."
-        )
+def preprocessing_for(weights: Weights) -> str:
+    """The preprocessing that two networks are compared with: the weights' own, or else 'none'.
+
+    Images of other than three channels go through no preprocessing that the frameworks share.
+    """
+    return weights.preprocessing if weights.preprocessing in _SIDES and weights.channels == 3 else "none"
+
+
+def pictures_for(preprocessing: str, size: int, channels: int) -> np.ndarray:
+    """Returns patterns and noise, always the same, of the size that is cropped to ``size``.
+
+    [2, side, side, channels], uint8; for 'none' float32 in [-1, 1].
+    """
     side, _ = _SIDES[preprocessing](size)
     generator = np.random.default_rng(0)
-    coarse = generator.integers(0, 224, (_COUNT, -(-side // 16), -(-side // 16), 3))
+    coarse = generator.integers(0, 224, (_COUNT, -(-side // 16), -(-side // 16), channels))
     patterns = coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :side, :side]
-    return (patterns + generator.integers(0, 32, patterns.shape)).astype(np.uint8)
+    pixels = (patterns + generator.integers(0, 32, patterns.shape)).astype(np.uint8)
+    return pixels / np.float32(127.5) - np.float32(1) if preprocessing == "none" else pixels
 
 
 def cropped(pictures: np.ndarray, preprocessing: str, size: int) -> np.ndarray:
-    """[2, size, size, 3]: what the preprocessing leaves of them, before it changes the values."""
+    """[2, size, size, channels]: what the preprocessing leaves of them, before it changes the values."""
     _, start = _SIDES[preprocessing](size)
     return pictures[:, start : start + size, start : start + size]

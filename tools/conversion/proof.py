@@ -15,7 +15,7 @@ from checkpoints.notes import write_notes
 from checkpoints.weights import Weights
 from checkpoints.writer import write_checkpoint
 from nets.guards import InferenceWarning
-from tools.conversion.pictures import cropped, pictures_for
+from tools.conversion.pictures import cropped, pictures_for, preprocessing_for
 from tools.feature_extractor import FeatureExtractor
 
 __all__ = ["TOLERANCE", "prove"]
@@ -49,17 +49,24 @@ def prove(source: Path, weights: Weights, written: Path, kind: str, ema: bool) -
     else:
         from tools.conversion.torch_side import end_point_names, outputs
     aliases = end_point_names(weights)
-    pictures = pictures_for(weights.preprocessing, _SIZE)
-    expected = outputs(theirs, weights, cropped(pictures, weights.preprocessing, _SIZE))
+    preprocessing = preprocessing_for(weights)
+    pictures = pictures_for(preprocessing, _SIZE, weights.channels)
+    expected = outputs(theirs, weights, cropped(pictures, preprocessing, _SIZE))
     classes = expected[aliases[-1]].shape[-1] if weights.num_classes else None
     results = _our_outputs(ours, weights, aliases, pictures, classes, ema and ours == source)
     differences = {alias: _difference(alias, results[alias], expected[alias]) for alias in aliases}
     # What is no number is further off than any.
     worst = max(differences, key=lambda alias: np.nan_to_num(differences[alias], nan=np.inf))
     if not differences[worst] <= TOLERANCE:
+        numbers = np.isfinite(differences[worst])
+        cause = (
+            "is it the network that its names say"
+            if numbers
+            else "has it values that are no numbers, or variances below 0"
+        )
         raise ValueError(
             f"The networks of {source} and of what was made of it differ by {differences[worst]:.2g} of the largest "
-            f"value in {worst}, more than {TOLERANCE:g}: nothing is written; is it the network that its names say?"
+            f"value in {worst}, more than {TOLERANCE:g}: nothing is written; {cause}?"
         )
     return differences
 
@@ -82,6 +89,7 @@ def _our_outputs(
                 scope=weights.scope or None,
                 ema=ema,
                 image_size=_SIZE,
+                preprocessing=preprocessing_for(weights),
                 batch_size=len(pictures),
                 freeze=False,
             )
@@ -104,4 +112,5 @@ def _difference(alias: str, result: np.ndarray, expected: np.ndarray) -> float:
         expected = expected[:, ::2, ::2]
     if result.shape != expected.shape:
         raise ValueError(f"The networks' {alias} differ in shape, {list(result.shape)} and {list(expected.shape)}.")
-    return float(np.max(np.abs(result - expected)) / max(np.max(np.abs(expected)), np.finfo(np.float32).tiny))
+    with np.errstate(invalid="ignore"):  # of infinities, whose difference is no number
+        return float(np.max(np.abs(result - expected)) / max(np.max(np.abs(expected)), np.finfo(np.float32).tiny))

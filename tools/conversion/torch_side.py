@@ -12,7 +12,7 @@ from checkpoints.layer_pairs import unit_names
 from checkpoints.tensor_files import read_safetensors, read_torch
 from checkpoints.torch_weights import is_projected, tidied
 from checkpoints.weights import Weights
-from tools.conversion.pictures import NORMALIZED
+from tools.conversion.pictures import NORMALIZED, preprocessing_for
 
 __all__ = ["end_point_names", "outputs"]
 
@@ -34,13 +34,13 @@ def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.nd
     Args:
       path: the state dict.
       weights: what is known of them.
-      pixels: uint8 [N, size, size, 3], RGB.
+      pixels: uint8 [N, size, size, 3], RGB; float32 of any channels for weights without a preprocessing.
     """
     state = tidied(read_safetensors(path) if kind_of(path) == "safetensors" else read_torch(path))
     classes = len(state["fc.bias"]) if "fc.bias" in state else 0
-    network = _ResNet(weights.network.variant.units, weights.options["shortcut"], classes)
+    network = _ResNet(weights.network.variant.units, weights.options["shortcut"], weights.channels, classes)
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
-    images = NORMALIZED[weights.preprocessing](pixels.astype(np.float32))
+    images = NORMALIZED[preprocessing_for(weights)](pixels.astype(np.float32))
     with torch.inference_mode():
         points = network.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
     return {name: (point.permute(0, 2, 3, 1) if point.ndim == 4 else point).numpy() for name, point in points.items()}
@@ -70,21 +70,21 @@ class _Unit(nn.Module):
 
 
 class _ResNet(nn.Module):
-    def __init__(self, units: tuple[int, ...], shortcut: str, num_classes: int) -> None:
+    def __init__(self, units: tuple[int, ...], shortcut: str, channels: int, num_classes: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(channels, 64, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        channels, self.depth = 64, len(units)
+        inputs, self.depth = 64, len(units)
         for block, count in enumerate(units, start=1):
             depth = 32 * 2**block
             made = []
             for unit in range(1, count + 1):
                 stride = 2 if block > 1 and unit == 1 else 1
-                made.append(_Unit(channels, depth, stride, is_projected(shortcut, block, unit)))
-                channels = depth
+                made.append(_Unit(inputs, depth, stride, is_projected(shortcut, block, unit)))
+                inputs = depth
             self.add_module(f"layer{block}", nn.Sequential(*made))
         if num_classes:
-            self.fc = nn.Linear(channels, num_classes)
+            self.fc = nn.Linear(inputs, num_classes)
 
     def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         points = {"conv1": functional.relu(self.bn1(self.conv1(inputs)))}

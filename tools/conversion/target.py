@@ -1,0 +1,107 @@
+"""What a target's name says that it is to be, and whether a file of that name can be written."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from checkpoints.writer import FORMATS, files_called
+
+__all__ = ["KINDS_BY_ENDING", "check_target", "target_kind"]
+
+# From the endings of files to their kinds; anything else is a checkpoint's.
+KINDS_BY_ENDING = {".npz": "npz", ".safetensors": "safetensors", ".keras": "keras", ".pth": "torch", ".pt": "torch"}
+_NAMES = ("slim", "torchvision")
+
+# The endings of other files, which no checkpoint's name has: of weights and models, archives, tables, texts, images.
+_OTHERS = frozenset().union(
+    ("bin", "caffemodel", "coreml", "engine", "ggml", "gguf", "jit", "joblib", "mar", "mat", "mlir", "mlmodel"),
+    ("mlpackage", "msgpack", "nnef", "npy", "onnx", "ort", "params", "pb", "pbtxt", "pdparams", "pickle", "pkl"),
+    ("plan", "prototxt", "pt2", "ptl", "t7", "tflite", "tfrecord", "th", "torch", "torchscript", "trt", "uff"),
+    ("7z", "bz2", "gz", "rar", "tar", "tgz", "xz", "zip", "zst"),
+    ("arrow", "csv", "feather", "html", "json", "jsonl", "log", "md", "parquet", "toml", "tsv", "txt", "xml", "yaml"),
+    ("bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp", "yml"),
+)
+# Keras' files until 2023, which are read and not written.
+_HDF5 = frozenset(("h5", "hdf", "hdf5"))
+# What people call other formats, where a name is that and no more.
+_FORMATS = frozenset().union(
+    *(_OTHERS, _HDF5, (ending.removeprefix(".") for ending in KINDS_BY_ENDING)),
+    ("frozen", "graph", "graphdef", "numpy", "openvino", "pytorch", "tensorrt", "tfjs", "torchvision"),
+)
+# And where a name ends in it: a SavedModel is a folder, and a frozen graph need not end in .pb.
+_FOLDERS_AND_GRAPHS = re.compile(r"(saved_?model|frozen_?(inference_?)?graph(_?def)?)$")
+
+
+def target_kind(target: str | Path, format: str | None, names: str | None) -> str:
+    """Returns the kind of file that a target's name is of, one of ``checkpoints.conversion.KINDS``.
+
+    Args:
+      target: as it was given.
+      format, names: as for ``convert``.
+
+    Raises:
+      ValueError: for a name of a file that cannot be written, or arguments that do not go with it.
+    """
+    path = Path(target)
+    suffix = path.suffix.lower().rstrip()
+    _check_name(target, path, suffix)
+    kind = KINDS_BY_ENDING.get(suffix, "slim")
+    if format is not None and kind != "slim":
+        raise ValueError(f"format={format!r} is of a checkpoint, and {path} is none by its ending: leave it out.")
+    if format not in (None, *FORMATS):
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, and is {format!r}.")
+    if names not in (None, *_NAMES):
+        raise ValueError(f"names must be one of {', '.join(_NAMES)}, and is {names!r}.")
+    if names is not None and kind != "safetensors":
+        raise ValueError(f"names={names!r} is of a .safetensors file, and {path} is none: leave it out.")
+    return "torch" if names == "torchvision" else kind
+
+
+def _check_name(target: str | Path, path: Path, suffix: str) -> None:
+    """Raises ValueError for the name of a folder, or of a file that is neither a checkpoint nor written here."""
+    if not str(target).strip():
+        raise ValueError("The target's name is empty: give the name of a file, such as name.ckpt.")
+    if str(target).endswith(("/", os.sep)):
+        raise ValueError(f"{target} is the name of a folder: give the name of a file in it, such as {path}/model.ckpt.")
+    if "\0" in str(target):
+        raise ValueError(f"The target {str(target)!r} has a zero byte in its name: give another name.")
+    ending, name = suffix.removeprefix("."), path.name.lower().strip(". ")
+    if path.name != path.name.strip():
+        raise ValueError(f"The target {str(target)!r} begins or ends in a space: give a name without it.")
+    if ending in _HDF5:
+        raise ValueError(f"{path} would be a file as Keras had it until 2023: call it {path.stem}.keras.")
+    if suffix == ".index" or suffix == ".meta" or ".data-" in path.name:
+        raise ValueError(f"{path} is the name of one of a checkpoint's files: give what they have in common.")
+    if ending in _OTHERS or name in _FORMATS or name == "checkpoint" or _FOLDERS_AND_GRAPHS.search(name):
+        raise ValueError(
+            f"{path} is what another kind of file is called: give a name that ends in "
+            f"{', '.join(KINDS_BY_ENDING)}, or {_as_checkpoint(path)} for a checkpoint."
+        )
+
+
+def _as_checkpoint(path: Path) -> str:
+    """A name like a path's that is a checkpoint's."""
+    stem = path.stem.strip(". ")
+    return f"{stem if stem and stem.lower() != 'checkpoint' else 'model'}.ckpt"
+
+
+def check_target(target: Path, files: Sequence[Path], overwrite: bool) -> None:
+    """Raises OSError if the files of a target cannot be made, or would take the place of others."""
+    folder = target.absolute().parent
+    try:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"There is no folder {folder} for {target.name}: make it.")
+        if target.is_dir():
+            raise FileExistsError(f"{target} is a folder: give the name of a file in it.")
+        # A checkpoint of the other format would be taken for this one, or the reverse.
+        others = files_called(target) - {*files}
+        there = [file for file in (*files, *sorted(others)) if os.path.lexists(file)]
+    except OSError as error:
+        if error.errno is None:
+            raise  # of here
+        raise OSError(f"{target} cannot be written ({error.strerror}): give another place or name.") from error
+    if there and not overwrite:
+        raise FileExistsError(f"{there[0]} exists: give another name, or overwrite=True.")
+    if strange := [file for file in there if file.is_symlink() or not file.is_file()]:
+        raise FileExistsError(f"{strange[0]} is no plain file, and is not replaced: give another name.")
