@@ -135,7 +135,7 @@ def test_double_precision_from_pytorch(tmp_path, state):
         ({"fc.bias": torch.ones(4)}, "a fc.weight of shape [9, 512] and not [4, 512]"),
         ({"bn1.running_mean": torch.full((64,), torch.inf)}, "has infinite values in resnet_basic_18/conv1"),
         ({"conv1.weight": torch.full((64, 3, 7, 7), 1e300, dtype=torch.float64)}, "or too large for float32"),
-        ({"bn1.running_var": -torch.ones(64)}, "has it values that are no numbers, or variances below 0?"),
+        ({"bn1.running_var": -torch.ones(64)}, "does it hold NaNs, or variances below 0?"),
         ({"bn1.running_mean": torch.ones(64, dtype=torch.bool)}, "has bn1.running_mean as bool"),
         ({"head.weight": torch.ones(3, 3)}, "it has 'head.weight' besides"),
     ],

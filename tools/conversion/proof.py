@@ -59,11 +59,7 @@ def prove(source: Path, weights: Weights, written: Path, kind: str, ema: bool) -
     worst = max(differences, key=lambda alias: np.nan_to_num(differences[alias], nan=np.inf))
     if not differences[worst] <= TOLERANCE:
         numbers = np.isfinite(differences[worst])
-        cause = (
-            "is it the network that its names say"
-            if numbers
-            else "has it values that are no numbers, or variances below 0"
-        )
+        cause = "is it the network that its names say" if numbers else "does it hold NaNs, or variances below 0"
         raise ValueError(
             f"The networks of {source} and of what was made of it differ by {differences[worst]:.2g} of the largest "
             f"value in {worst}, more than {TOLERANCE:g}: nothing is written; {cause}?"

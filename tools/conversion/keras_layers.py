@@ -1,0 +1,135 @@
+"""The layers of a Keras model, compared with those of Keras' own network: read, and never made."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from checkpoints.files import CheckpointError
+from checkpoints.keras_files import KerasFile
+from checkpoints.keras_weights import APPLICATIONS
+from nets.nets_factory import Network
+
+__all__ = ["check_layers", "unlike"]
+
+# What has to be as in Keras' own network; what is not here does not change what an inference computes.
+_ARGUMENTS = (
+    "activation",
+    "axis",
+    "data_format",
+    "dilation_rate",
+    "filters",
+    "groups",
+    "kernel_size",
+    "padding",
+    "pool_size",
+    "strides",
+    "units",
+)
+# What a network without a top may end in.
+_ENDS = {"avg_pool": "GlobalAveragePooling2D", "max_pool": "GlobalMaxPooling2D"}
+
+
+def check_layers(file: KerasFile, own: Sequence[Mapping[str, Any]], network: Network) -> None:
+    """Compares the layers of a file's model with those of Keras' own network.
+
+    Raises:
+      CheckpointError: if the model has a layer, an argument or a connection that Keras' own network does not have. It
+        is read and compared, and never made: what it would run is not run.
+    """
+    theirs, ours = _described(file.layers), _described(own)
+    if len(theirs) != len(file.layers):
+        raise unlike(file, "has several layers of one name, or several inputs")
+    for name, kind in _ENDS.items():
+        if name in theirs and name not in ours and theirs[name].kind == kind:
+            del theirs[name]
+    application = APPLICATIONS[network.name]
+    for name, layer in theirs.items():
+        if name not in ours:
+            raise unlike(file, f"has a layer {name!r} ({layer.kind}), which {application} has not")
+        if not layer.is_as(ours[name]):
+            what = f"has a layer {name!r} ({layer.kind}) that is not as {application} has it"
+            raise unlike(file, what + layer.difference_from(ours[name]))
+    if lacking := [name for name in ours if name not in theirs]:
+        raise unlike(file, f"has no layer {lacking[0]!r}, which {application} has")
+
+
+class _Described(NamedTuple):
+    """A layer of a configuration: its class, what it is connected to, and the arguments that matter."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    arguments: dict[str, Any]
+
+    def is_as(self, other: "_Described") -> bool:
+        """Whether they are the same; an argument that one version of Keras does not write has its default."""
+        both = self.arguments.keys() & other.arguments.keys()
+        same = all(self.arguments[name] == other.arguments[name] for name in both)
+        return same and (self.kind, self.inputs) == (other.kind, other.inputs)
+
+    def difference_from(self, other: "_Described") -> str:
+        """The first argument that differs, in parentheses; '' where it is something else that does."""
+        for name in sorted(self.arguments.keys() & other.arguments.keys()):
+            if self.arguments[name] != other.arguments[name]:
+                return f" ({name} {self.arguments[name]!r} and not {other.arguments[name]!r})"
+        return ""
+
+
+def _described(layers: Sequence[Mapping[str, Any]]) -> dict[str, _Described]:
+    """Layers as Keras 2 or 3 has them in a configuration, by name; the input's is of no consequence."""
+    names = _lasting_names(layers)
+    return {
+        names[layer["config"]["name"]]: _Described(
+            layer["class_name"],
+            tuple(sorted(names.get(name, name) for name in _connections(layer.get("inbound_nodes", [])))),
+            {key: _argument(layer["config"][key]) for key in _ARGUMENTS if key in layer["config"]},
+        )
+        for layer in layers
+    }
+
+
+def _lasting_names(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """From layers' names to those that do not depend on how many models were made before.
+
+    Keras calls a layer without a name after its class and counts on: the first 'max_pooling2d' of a second model is
+    'max_pooling2d_3'.
+    """
+    counts: Counter[str] = Counter()
+    names = {}
+    for layer in layers:
+        name, kind = layer["config"]["name"], layer["class_name"]
+        own = re.sub(r"_\d+$", "", name).replace("_", "") == kind.lower()
+        if kind == "InputLayer":
+            names[name] = "input"
+        else:
+            names[name] = f"{kind} {counts[kind]}" if own else name
+            counts[kind] += own
+    return names
+
+
+def _argument(value: Any) -> Any:
+    """Without tuples, as JSON has it, and as one number where Keras 2 wrote a list of one: the axis [3]."""
+    value = json.loads(json.dumps(value))
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _connections(node: Any) -> Iterator[str]:
+    """The names in ['conv1_pad', 0, 0], which is how Keras writes one of a layer's inputs, wherever that stands."""
+    if isinstance(node, Mapping):
+        node = list(node.values())
+    if not isinstance(node, list | tuple):
+        return
+    if len(node) >= 3 and isinstance(node[0], str) and isinstance(node[1], int) and isinstance(node[2], int):
+        yield node[0]
+        return
+    for inner in node:
+        yield from _connections(inner)
+
+
+def unlike(file: KerasFile, what: str) -> CheckpointError:
+    """Returns the error for a model that is none of Keras' own networks, as it ``what``."""
+    return CheckpointError(
+        f"{file.path} {what}: what can be converted are Keras' own networks; nothing of this one was run.",
+        "unknown network",
+    )
