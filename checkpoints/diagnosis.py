@@ -1,6 +1,7 @@
 """What a checkpoint is, by what is inside it: its network, its classes, the input it wants, and what is wrong."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,9 +25,6 @@ _PUBLISHED_V2_INPUT = ("inception", 299)
 # Whether class 0 is the background, where the number of classes tells.
 _BACKGROUND = {1000: False, 1001: True}
 
-# Of the object-based checkpoints of TensorFlow 2.
-_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
@@ -40,6 +38,7 @@ class Diagnosis:
     structure: the one that the rest is about; None where there is none, or several to choose from.
     problems: why it cannot be used as it is, each with what to do.
     notes: what `slimnets convert` noted of the structure's weights, beside the file.
+    object_based: whether it was saved by ``tf.train.Checkpoint``, or as a SavedModel's variables.
     """
 
     path: Path
@@ -51,6 +50,7 @@ class Diagnosis:
     structure: Structure | None
     problems: tuple[Problem, ...]
     notes: Notes | None = None
+    object_based: bool = False
 
     @property
     def network(self) -> Network | None:
@@ -132,7 +132,7 @@ def expected_input(network: Network, num_classes: int, channels: int | None = No
 
 
 def diagnose(
-    checkpoint: str | Path | CheckpointReader,
+    checkpoint: str | os.PathLike[str] | CheckpointReader,
     *,
     scope: str | None = None,
     net: str | None = None,
@@ -143,7 +143,7 @@ def diagnose(
     """Tells what a file is, and what is wrong with it; what is wrong is said and not raised.
 
     Args:
-      checkpoint: a path, as for ``open_checkpoint``, or an open reader.
+      checkpoint: a path or a key, as for ``open_checkpoint``, or an open reader.
       scope: of the network to look at, where there are several.
       net: name of the network that it is to be; another is a problem, and of several networks it chooses.
       num_classes: that it is to have; another number is a problem.
@@ -181,6 +181,7 @@ def diagnose(
         structure,
         tuple(problems),
         _notes_on(reader, structure),
+        reader.object_based,
     )
 
 
@@ -194,7 +195,7 @@ def _no_single_structure(
     reader: CheckpointReader, contents: Contents, structures: Sequence[Structure], scope: str | None
 ) -> Problem:
     path = reader.path
-    if _OBJECT_GRAPH in reader.shapes:
+    if reader.object_based and not structures:
         sentence = (
             f"{path} is an object-based checkpoint of TensorFlow 2 (Keras' save_weights, tf.train.Checkpoint), whose "
             "names are those of objects: load it where it was made, and save it with tf.compat.v1.train.Saver."

@@ -1,10 +1,12 @@
 """One view of a checkpoint, whatever its format: names, shapes, dtypes and values of what is stored.
 
-V1 is the single file of the published slim weights; V2 is a bundle, ``.index`` and ``.data-?????-of-?????``.
+V1 is the single file of the published slim weights; V2 is a bundle, ``.index`` and ``.data-?????-of-?????``. A bundle
+may be object-based, as ``tf.train.Checkpoint`` writes it; its variables have the names here that they had in a graph.
 """
 
 import functools
 import math
+import os
 import shutil
 import tempfile
 import weakref
@@ -13,10 +15,13 @@ from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from checkpoints.files import CheckpointError, data_files, find_checkpoint, shards
 from checkpoints.formats import identify
 from checkpoints.notes import Notes, read_notes, sha256_of
+from checkpoints.object_graph import OBJECT_GRAPH, stored_keys
+from checkpoints.store import resolve
 
 __all__ = ["CheckpointReader", "open_checkpoint"]
 
@@ -34,6 +39,7 @@ class CheckpointReader:
     format: 'V1' or 'V2'.
     shapes: from the stored names to their shapes, in the order of the names.
     dtypes: from the stored names to their dtypes.
+    object_based: whether it was saved by ``tf.train.Checkpoint``, or as a SavedModel's variables.
     """
 
     def __init__(self, path: str | Path, prefix: Path, format: str) -> None:
@@ -52,6 +58,21 @@ class CheckpointReader:
         self.dtypes: dict[str, tf.DType] = {name: dtypes[name] for name in self.shapes}
         if format == "V2":
             self._check_size_of_data()
+        # From what is not stored under its name to the key that it is stored under.
+        self._keys: dict[str, str] = {}
+        self.object_based = OBJECT_GRAPH in self.shapes
+        if self.object_based:
+            self._name_variables()
+
+    def _name_variables(self) -> None:
+        """Puts the variables' names in the place of the keys of an object-based checkpoint."""
+        try:
+            self._keys = stored_keys(self.read(OBJECT_GRAPH), self.shapes)
+        except (DecodeError, TypeError) as error:
+            self._fail(error, OBJECT_GRAPH)
+        shapes, dtypes = self.shapes, self.dtypes
+        self.shapes = {name: shapes[self._keys[name]] for name in sorted(self._keys)}
+        self.dtypes = {name: dtypes[self._keys[name]] for name in self.shapes}
 
     def _name_for_tensorflow(self) -> str:
         """What TensorFlow is to open, which takes some characters of a name for a pattern."""
@@ -97,7 +118,7 @@ class CheckpointReader:
         if name not in self.shapes:
             raise KeyError(name)
         try:
-            return self._reader.get_tensor(name)
+            return self._reader.get_tensor(self._keys.get(name, name))
         except tf.errors.UnimplementedError:
             return self._read_by_operation(name)
         except _READ_ERRORS as error:
@@ -107,7 +128,8 @@ class CheckpointReader:
         """Reads what TensorFlow's reader cannot, and its operation can: of V1, half precision and cut variables."""
         on_cpu = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
         with tf.Graph().as_default(), tf.compat.v1.Session(config=on_cpu) as session:
-            arguments = {"tensor_names": [name], "shape_and_slices": [""], "dtypes": [self.dtypes[name]]}
+            stored = self._keys.get(name, name)
+            arguments = {"tensor_names": [stored], "shape_and_slices": [""], "dtypes": [self.dtypes[name]]}
             value = tf.raw_ops.RestoreV2(prefix=self._name, **arguments)
             try:
                 return session.run(value)[0]
@@ -140,14 +162,23 @@ class CheckpointReader:
         ) from error
 
 
-def open_checkpoint(path: str | Path) -> CheckpointReader:
+def open_checkpoint(path: str | os.PathLike[str], *, checkpoint_dir: str | Path | None = None) -> CheckpointReader:
     """Opens a checkpoint.
 
     Args:
-      path: a V1 file; a V2 bundle's common name, or one of its files; or a folder with a ``checkpoint`` file or
-        with one checkpoint in it.
+      path: a V1 file; a V2 bundle's common name, or one of its files; a folder with a ``checkpoint`` file or with one
+        checkpoint in it; or a key of the catalog of published weights. What exists under that name goes before a key.
+      checkpoint_dir: folder of the downloaded checkpoints; see ``checkpoints.store.store_folder``.
 
     Raises:
-      CheckpointError: if there is no checkpoint, or it is damaged.
+      CheckpointError: if there is no checkpoint, it is damaged, or it is a key whose weights are not downloaded.
+      ValueError: for what is no path.
     """
-    return CheckpointReader(path, *find_checkpoint(path))
+    if path is None:
+        raise ValueError(
+            "The checkpoint is None, which tf.train.latest_checkpoint returns for a folder without one: give a path."
+        )
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"The checkpoint must be a path or a key of the catalog, and is {path!r}: give a string.")
+    found = resolve(path, checkpoint_dir)
+    return CheckpointReader(found, *find_checkpoint(found))

@@ -65,7 +65,7 @@ def locate(key: str, folder: str | Path | None = None) -> Path:
     return path
 
 
-def resolve(checkpoint: str | Path, folder: str | Path | None = None) -> Path:
+def resolve(checkpoint: str | os.PathLike[str], folder: str | Path | None = None) -> Path:
     """From a path or a catalog key to a path: what exists under that name goes before a key of the same name.
 
     Args:

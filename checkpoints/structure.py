@@ -25,6 +25,7 @@ __all__ = ["Contents", "Shapes", "Structure", "model_shapes", "sort_names", "str
 _BOOKKEEPING = (
     (re.compile(r"(?:^|/)global_step$"), "global_step"),
     (re.compile(r"(?:^|/)mean_rgb$"), "mean_rgb"),
+    (re.compile(r"^save_counter$"), "save_counter"),  # of tf.train.Checkpoint
     (re.compile(r"(?:^|/)beta[12]_power(?:_\d+)?$"), "beta powers (Adam)"),
 )
 

@@ -18,7 +18,6 @@ import numpy as np
 import tensorflow as tf
 
 from checkpoints import open_checkpoint, restore
-from checkpoints.store import resolve
 from nets import endpoint_info, guards
 from nets.building import building
 from nets.preprocessing import check_preprocessing, preprocess
@@ -114,7 +113,7 @@ class FeatureExtractor:
             raise ValueError(f"batch_size must be at least 1, and is {batch_size}.")
         if pool not in POOLS:
             raise ValueError(f"pool must be one of {', '.join(POOLS)}, and is {pool!r}.")
-        self.reader = open_checkpoint(resolve(checkpoint, checkpoint_dir))
+        self.reader = open_checkpoint(checkpoint, checkpoint_dir=checkpoint_dir)
         self.batch_size = batch_size
         self.precision = precision
         self.pool = pool

@@ -54,6 +54,7 @@ def record(found: Diagnosis, checked: bool, variables: bool) -> dict[str, Any]:
         "path": str(found.path),
         "usable": found.usable,
         "format": found.format,
+        "object_based": found.object_based,
         "net": found.network.name if found.network else None,
         "family": structure.family if structure else None,
         "units": structure.units if structure else None,
@@ -112,7 +113,8 @@ def _print(found: Diagnosis, checked: bool, variables: bool) -> None:
 
 
 def _facts(found: Diagnosis) -> list[tuple[str, str]]:
-    facts = [("file", str(found.path)), ("format", found.format or "unknown")]
+    kind = f"{found.format or 'unknown'}{', object-based' if found.object_based else ''}"
+    facts = [("file", str(found.path)), ("format", kind)]
     structure = found.structure
     if structure:
         name = found.network.name if found.network else f"a {structure.family} that is not in the table"

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from checkpoints import restore
-from checkpoints.store import resolve
+from checkpoints import open_checkpoint, restore
 from nets import endpoint_info, guards, nets_factory
 from nets.nets_factory import Network
 from tools.freezing import freeze, import_frozen, worth_splitting
@@ -202,7 +201,8 @@ def _fill(session: v1.Session, options: Options, seconds: dict[str, float]) -> N
                 session.run(v1.variables_initializer(variables))
             return
         with _measured(seconds, "restore"):
-            restored = set(restore(session, resolve(options.checkpoint, options.checkpoint_dir)).loaded)
+            reader = open_checkpoint(options.checkpoint, checkpoint_dir=options.checkpoint_dir)
+            restored = set(restore(session, reader).loaded)
             others = [variable for variable in variables if variable.op.name not in restored]
             session.run([variable.initializer for variable in others])
 
