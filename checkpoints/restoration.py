@@ -1,24 +1,26 @@
 """From a checkpoint into the session it is given, with a report of what went where. Strict unless told otherwise."""
 
 import dataclasses
-import fnmatch
 import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_slim as slim
 
-from checkpoints.background import class_conversion
+from checkpoints.assignment import assign
 from checkpoints.damage import shortened, untrained_statistics, value_kind
 from checkpoints.files import CheckpointError
+from checkpoints.kernels import first_kernel_conversions
+from checkpoints.logits import class_conversions
 from checkpoints.mismatch import CheckpointMismatch, Mismatch
-from checkpoints.naming import SHADOW, STATISTICS, block_of, is_logits, joined
+from checkpoints.naming import block_of
+from checkpoints.patterns import as_patterns, matching, offered
 from checkpoints.reader import CheckpointReader, open_checkpoint
+from checkpoints.scopes import places_in
 from checkpoints.structure import sort_names, structures_in
 from nets.guards import InferenceWarning
 
@@ -34,10 +36,11 @@ class RestoreReport:
     path: of the checkpoint.
     format: 'V1' or 'V2'.
     loaded: variables that got their value from the file.
-    missing: variables that the file has no value for; only excluded ones, or restoring would have failed.
-    mismatched: variables that have another shape in the file, likewise.
-    unused: what else the file holds: optimizer slots, a global step, the excluded.
+    missing, mismatched: variables that the file has no value for, or one of another shape; always empty, as restoring
+      raises ``CheckpointMismatch`` for them.
+    unused: what else the file holds, such as optimizer slots or a global step.
     warnings: what makes the restored values of doubtful use.
+    excluded: variables that ``exclude`` left alone, whether the file has them or not.
     """
 
     path: Path
@@ -47,34 +50,37 @@ class RestoreReport:
     mismatched: tuple[str, ...]
     unused: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.path} ({self.format}): {len(self.loaded)} variables loaded"]
-        for label in ("missing", "mismatched", "unused"):
+        for label in ("missing", "mismatched", "unused", "excluded"):
             names = getattr(self, label)
-            examples = f": {shortened(names)}" if names else ""
-            lines.append(f"  {len(names)} {label}{examples}")
+            if names or label != "excluded":
+                examples = f": {shortened(names)}" if names else ""
+                lines.append(f"  {len(names)} {label}{examples}")
         return "\n".join(lines)
 
 
 def restore(
     session: v1.Session,
-    checkpoint: str | Path | CheckpointReader,
+    checkpoint: str | os.PathLike[str] | CheckpointReader,
     *,
     variables: Iterable[tf.Variable] | None = None,
     scope: str | Mapping[str, str] | None = None,
-    exclude: str | Sequence[str] = (),
+    exclude: str | Sequence[str] | None = (),
     ema: bool = False,
     num_classes: int | None = None,
+    first_kernel: str | None = None,
 ) -> RestoreReport:
     """Gives the variables of a session their values from a checkpoint.
 
-    Adds no op to the graph, and runs no initializer but with the file's values. Moving statistics that training never
-    touched are restored with an ``InferenceWarning``.
+    Adds no op to the graph, unless a variable has no assignment in it, and runs no initializer but with the file's
+    values. Moving statistics that training never touched are restored with an ``InferenceWarning``.
 
     Args:
       session: an open session.
-      checkpoint: a path, as for ``open_checkpoint``, or an open reader.
+      checkpoint: a path or a key, as for ``open_checkpoint``, or an open reader.
       variables: what to restore; None for the graph's model variables, or all global ones where it has none.
       scope: the variable scope that the network has in the file, where it has another in the graph; with several
         networks, from their scopes in the graph to those in the file.
@@ -83,6 +89,11 @@ def restore(
         place; moving statistics that it has no average of are taken as they are.
       num_classes: of the graph's logits, where the file's are to be converted: 1000 drops the background of 1001
         classes, 1001 adds one to 1000, as class 0, that never wins.
+      first_kernel: how to convert the first kernel, where the graph's images have k channels and the file's c. 'mean'
+        gives each of the k channels the sum of the kernel over the file's channels, divided by k. 'repeat' gives
+        channel i the file's channel i modulo c, divided by the number of its copies; with k less than c, the sum of
+        the file's channels that are i modulo k. Either way the network answers to an image of k equal channels as the
+        file's does to one of c such channels.
 
     Returns:
       A report.
@@ -97,46 +108,61 @@ def restore(
     reader = checkpoint if isinstance(checkpoint, CheckpointReader) else open_checkpoint(checkpoint)
     whole_network = variables is None
     with session.graph.as_default():
+        has_model_variables = bool(slim.get_model_variables())
         if variables is None:
             variables = slim.get_model_variables() or v1.global_variables()
+        elif isinstance(variables, tf.Variable) or hasattr(variables, "as_tensor"):
+            variables = [variables]
         pieces = [_Piece.of(part) for variable in variables for part in _parts(variable)]
     if not pieces:
-        raise ValueError("There is no variable to restore: build the network first, in the session's graph.")
+        raise ValueError(
+            "There is no variable to restore: build the network first, in the session's graph, and give variables "
+            "where they are not all."
+            if whole_network
+            else "variables is empty, and there is nothing to restore: give some, or leave it out."
+        )
     in_graph = {piece.name: piece.full_shape for piece in pieces}
-    excluded = _matching(in_graph, [exclude] if isinstance(exclude, str) else list(exclude))
-    renamed = _renamed(reader, in_graph, scope)
-    sources = _averages(reader, renamed) if ema else renamed
-    kept = {name: stored for name, stored in sources.items() if name not in excluded}
-    conversions = {} if num_classes is None else _conversions(reader, in_graph, kept, num_classes)
-    missing = [name for name in in_graph if sources[name] not in reader.shapes]
+    scopes_here = [found.scope for found in structures_in(in_graph)]
+    excluded = matching(in_graph, as_patterns(exclude, "exclude"), scopes=scopes_here)
+    places = places_in(reader, in_graph, scope, ema)
+    kept = {name: stored for name, stored in places.stored.items() if name not in excluded}
+    found_shapes = {name: reader.shapes[stored] for name, stored in kept.items() if stored in reader.shapes}
+    conversions: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+    if num_classes is not None:
+        conversions |= class_conversions(reader, in_graph, places.stored, excluded, num_classes)
+    if first_kernel is not None:
+        wanted_shapes = {name: in_graph[name] for name in kept}
+        conversions |= first_kernel_conversions(first_kernel, wanted_shapes, found_shapes)
     mismatched = {}
-    for name, shape in in_graph.items():
-        stored = reader.shapes.get(sources[name])
-        converted = (*stored[:-1], num_classes) if stored and name in conversions else stored
-        if stored is not None and converted != shape:
-            mismatched[name] = (shape, stored)
-    used = set(kept.values())
-    unused = tuple(name for name in reader.shapes if name not in used)
+    for name, there in found_shapes.items():
+        if in_graph[name] != (_converted_shape(in_graph[name], there) if name in conversions else there):
+            mismatched[name] = (in_graph[name], there)
     failing = Mismatch(
         reader,
         in_graph,
-        sources,
-        missing=[name for name in missing if name not in excluded],
-        mismatched={name: shapes for name, shapes in mismatched.items() if name not in excluded},
-        superfluous=_superfluous_in_blocks(reader, set(renamed.values())) if whole_network else [],
+        places,
+        missing=[name for name in kept if name not in found_shapes],
+        mismatched=mismatched,
+        superfluous=_superfluous_in_blocks(reader, set(places.renamed.values())) if whole_network else [],
+        excluded=excluded,
         ema=ema,
+        has_model_variables=has_model_variables,
     )
+    used = set(places.stored.values())
+    unused = tuple(name for name in reader.shapes if name not in used)
     if failing:
         raise CheckpointMismatch(failing.message, failing.missing, failing.mismatched, unused)
-    wanted = [piece for piece in pieces if piece.name not in excluded]
     # All is read before anything is assigned, so that a damaged file leaves the session as it was.
-    values = {}
-    for name in dict.fromkeys(piece.name for piece in wanted):
-        value = reader.read(sources[name])
-        values[name] = conversions[name](value) if name in conversions else value
+    values = {name: reader.read(stored) for name, stored in kept.items()}
+    values |= {name: convert(values[name]) for name, convert in conversions.items()}
+    wanted = [piece for piece in pieces if piece.name in kept]
     converted = [(piece.variable, _value(reader, piece, values[piece.name])) for piece in wanted]
-    _assign(session, converted)
-    doubts = (_not_finite(converted), untrained_statistics(values), _other_pooling(session.graph, reader, renamed))
+    assign(session, converted)
+    doubts = (
+        _not_finite(converted),
+        untrained_statistics(values),
+        _other_pooling(session.graph, reader, places.renamed),
+    )
     found = [sentence for sentence in doubts if sentence]
     for sentence in found:
         warnings.warn(f"{reader.path}: {sentence}", InferenceWarning, stacklevel=2)
@@ -144,11 +170,19 @@ def restore(
         path=reader.path,
         format=reader.format,
         loaded=tuple(values),
-        missing=tuple(missing),
-        mismatched=tuple(mismatched),
+        missing=(),
+        mismatched=(),
         unused=unused,
         warnings=tuple(found),
+        excluded=tuple(name for name in in_graph if name in excluded),
     )
+
+
+def _converted_shape(here: tuple[int, ...], there: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a value from the file once its classes, its last axis, or a kernel's channels are the graph's."""
+    if len(there) == 4 and here[2] != there[2]:
+        return (*there[:2], here[2], there[3])
+    return (*there[:-1], here[-1])
 
 
 def _not_finite(values: Iterable[tuple[tf.Variable, np.ndarray]]) -> str | None:
@@ -182,80 +216,6 @@ def _other_pooling(graph: tf.Graph, reader: CheckpointReader, renamed: Mapping[s
     )
 
 
-def _renamed(
-    reader: CheckpointReader, in_graph: Mapping[str, tuple[int, ...]], scope: str | Mapping[str, str] | None
-) -> dict[str, str]:
-    """From the graph's variables to their names in the file."""
-    renamed = {name: name for name in in_graph}
-    # Of two scopes, one inside of the other, the inner one counts.
-    for here, there in sorted(_scopes(reader, in_graph, scope).items(), key=lambda item: len(item[0])):
-        prefix = joined(here.strip("/"), "")
-        inside = [name for name in in_graph if name.startswith(prefix)]
-        if not inside:
-            raise ValueError(f"scope names {here!r}, under which the graph has no variable, such as {min(in_graph)}.")
-        renamed |= {name: joined(there.strip("/"), name.removeprefix(prefix)) for name in inside}
-    return renamed
-
-
-def _averages(reader: CheckpointReader, renamed: Mapping[str, str]) -> dict[str, str]:
-    """From the graph's variables to the names of their moving averages in the file."""
-    shadows = sort_names(reader.shapes).shadows
-    return {name: _averaged(stored, shadows) for name, stored in renamed.items()}
-
-
-def _averaged(stored: str, shadows: Mapping[str, str]) -> str:
-    # An average of all trainable variables, which is the default, leaves the moving statistics out.
-    if stored not in shadows and stored.endswith(STATISTICS):
-        return stored
-    return shadows.get(stored, f"{stored}/{SHADOW}")
-
-
-def _scopes(
-    reader: CheckpointReader, in_graph: Mapping[str, tuple[int, ...]], scope: str | Mapping[str, str] | None
-) -> Mapping[str, str]:
-    """From scopes in the graph to those in the file."""
-    if scope is None:
-        return {}
-    if not isinstance(scope, str):
-        return scope
-    prefix = joined(scope.strip("/"), "")
-    if not any(name.startswith(prefix) for name in reader.shapes):
-        there = ", ".join(repr(found.scope) for found in structures_in(reader.shapes)) or "no known network"
-        raise ValueError(f"scope={scope!r} is none in {reader.path}: it has networks under {there}.")
-    here = [found.scope for found in structures_in(in_graph)]
-    if len(here) > 1:
-        raise ValueError(
-            f"scope={scope!r} does not say for which of the graph's networks, {', '.join(map(repr, here))}: give a "
-            "dict from their scopes to those in the file."
-        )
-    # Without a known network, the scope that all the variables have in common.
-    return {here[0] if here else os.path.commonpath([name.rpartition("/")[0] for name in in_graph]): scope}
-
-
-def _conversions(
-    reader: CheckpointReader, in_graph: Mapping[str, tuple[int, ...]], sources: Mapping[str, str], num_classes: int
-) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """From the graph's logits to what makes the file's values theirs."""
-    logits = [name for name in sources if is_logits(name)]
-    here = {in_graph[name][-1] for name in logits}
-    if here != {num_classes}:
-        classes = " and ".join(f"{number} classes" for number in sorted(here)) or "no logits"
-        raise ValueError(
-            f"num_classes={num_classes} is what the file's logits are to become, and the graph has {classes}: "
-            f"build the network with num_classes={num_classes}, or leave it out."
-        )
-    stored = {reader.shapes[sources[name]][-1] for name in logits if sources[name] in reader.shapes}
-    if stored == {num_classes}:
-        return {}
-    if len(stored) == 1 and (found := class_conversion(*stored, num_classes)):
-        return dict.fromkeys(logits, found.apply)
-    there = f"{min(stored)} classes" if stored else "no logits"
-    raise ValueError(
-        f"num_classes={num_classes} cannot be had from {reader.path}, which has {there}: 1001 can be made 1000, and "
-        "1000 made 1001; otherwise build the network with the file's number, or exclude the logits."
-    )
-
-
 def _superfluous_in_blocks(reader: CheckpointReader, names: set[str]) -> list[str]:
     """The file's weights in blocks that these names are in too, and are not among them.
 
@@ -278,6 +238,11 @@ class _Piece:
 
     @classmethod
     def of(cls, variable: tf.Variable) -> "_Piece":
+        if not variable.shape.is_fully_defined():
+            raise ValueError(
+                f"{variable.op.name} has no shape of its own ({variable.shape}), by which a value could be told to be "
+                "its own: make it with a shape, or leave it out of variables."
+            )
         shape = tuple(variable.shape.as_list())
         cut = variable._get_save_slice_info()
         if cut is None:
@@ -289,38 +254,8 @@ class _Piece:
 def _parts(variable: tf.Variable) -> list[tf.Variable]:
     """The variable itself, or the pieces of one that a partitioner cut."""
     if isinstance(variable, str):
-        raise ValueError(f"variables must be variables, and has the name {variable!r}.")
+        raise ValueError(f"variables must be variables, and has the name {variable!r}: give the variables themselves.")
     return list(variable) if hasattr(variable, "as_tensor") else [variable]
-
-
-def _matching(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
-    matching = set()
-    for pattern in patterns:
-        matches = fnmatch.filter(names, pattern)
-        if not matches:
-            raise ValueError(
-                f"exclude={pattern!r} fits no variable of the graph, such as {min(names, default='none')}."
-            )
-        matching.update(matches)
-    return matching
-
-
-def _assign(session: v1.Session, values: Iterable[tuple[tf.Variable, np.ndarray]]) -> None:
-    """Runs the variables' initializers with the stored values in the place of the initial ones."""
-    initializers, feeds = [], {}
-    for variable, value in values:
-        initial_value = variable.initializer.inputs[1]
-        # Variables made with one tensor as initial value cannot be fed together.
-        if initial_value.ref() in feeds:
-            _run(session, initializers, feeds)
-            initializers, feeds = [], {}
-        initializers.append(variable.initializer)
-        feeds[initial_value.ref()] = value
-    _run(session, initializers, feeds)
-
-
-def _run(session: v1.Session, initializers: list[tf.Operation], feeds: dict[Any, np.ndarray]) -> None:
-    session.run(initializers, {reference.deref(): value for reference, value in feeds.items()})
 
 
 def _value(reader: CheckpointReader, piece: _Piece, stored: np.ndarray) -> np.ndarray:
@@ -337,4 +272,4 @@ def _value(reader: CheckpointReader, piece: _Piece, stored: np.ndarray) -> np.nd
 
 def _other_dtype(reader: CheckpointReader, piece: _Piece, there: tf.DType, here: tf.DType) -> str:
     types = f"{piece.name} as {there.name}, and the graph as {here.name}"
-    return f"{reader.path} has {types}: exclude it, or take another file."
+    return f"{reader.path} has {types}: exclude it, {offered([piece.name])}, or take another file."

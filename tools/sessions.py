@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from checkpoints.assignment import assign as assign_values
+
 __all__ = ["PRECISIONS", "assign", "has_gpu", "session_config", "supports_bfloat16", "without_deprecation_notices"]
 
 v1 = tf.compat.v1
@@ -80,8 +82,7 @@ def supports_bfloat16() -> bool:
 
 def assign(session: v1.Session, variables: Iterable[tf.Variable], values: Mapping[str, np.ndarray]) -> None:
     """Gives variables of a session's graph their values, by name; adds no op to the graph."""
-    feeds = {variable.initializer.inputs[1]: values[variable.op.name] for variable in variables}
-    session.run([variable.initializer for variable in variables], feeds)
+    assign_values(session, [(variable, values[variable.op.name]) for variable in variables])
 
 
 @contextmanager
