@@ -10,7 +10,7 @@ from typing import Any
 from checkpoints.background import class_conversion
 from checkpoints.damage import Problem, shortened, value_problems
 from checkpoints.files import CheckpointError
-from checkpoints.naming import joined
+from checkpoints.naming import joined, logits_pattern
 from checkpoints.notes import Notes
 from checkpoints.reader import CheckpointReader, open_checkpoint
 from checkpoints.structure import Contents, Structure, sort_names, structures_in
@@ -215,8 +215,8 @@ def _no_single_structure(
     blocks = [block for structure in structures for block in structure.blocks]
     if len({structure.family for structure in structures}) == 1 and len(blocks) == len(set(blocks)):
         sentence = (
-            f"{path} holds one network in parts, {found}: restore each part into its own, by scope={{...}} from the "
-            "graph's scopes to the file's."
+            f"{path} holds one network in parts, {found}: restore each part into its own, or into one network, by a "
+            "dict from the graph's scopes to the file's, which the error of restoring it without one spells out."
         )
         return Problem("several scopes", sentence)
     sentence = f"{path} holds several networks, {found}: choose one by its scope, scope={structures[0].scope!r}."
@@ -254,7 +254,8 @@ def _structure_problems(
     if structure.channels not in (None, 1, 3):
         sentence = (
             f"{path} is for images of {structure.channels} channels, which no preprocessing here makes: build the "
-            "network on such images, and restore that."
+            "network on such images, and restore that; or restore it with first_kernel='mean' or "
+            "first_kernel='repeat', in Python, which convert the first kernel to the channels of a graph."
         )
         problems.append(Problem("channels", sentence))
     if wanted is not None and network is not wanted:
@@ -271,7 +272,7 @@ def _classes(structure: Structure, num_classes: int) -> str:
         return f"has no logits, and not {num_classes} classes: build the network with num_classes=None"
     if found := class_conversion(here, num_classes):
         return f"has {here} classes and not {num_classes}: restoring it with num_classes={num_classes} {found.effect}"
-    logits = joined(structure.scope, "logits/*")
+    logits = logits_pattern(structure.unit_scope, structure.scope)
     return (
         f"has {here} classes and not {num_classes}: build with num_classes={here}, or give exclude='{logits}' and "
         "train logits of your own"

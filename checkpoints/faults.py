@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from checkpoints.naming import CONVOLUTIONAL_LOGITS, LAST_NORM, LOGITS, NORM, ROOT_KERNEL, joined, root_of
+from checkpoints.naming import LAST_NORM, LOGITS, NORM, ROOT_KERNEL, SLIM_FAMILIES, joined, logits_pattern, root_of
 from nets.nets_factory import Network
 
 __all__ = ["Shapes", "Units", "faults_of", "unit_counts"]
@@ -45,16 +45,17 @@ def faults_of(
       units: what is in each unit.
       shapes: from the variables' names, relative to ``scope``, to their shapes.
     """
-    # What is missing is not what is wrong where shapes are.
-    faults = tuple(_shape_faults(shapes, family, scope)) or tuple(_name_faults(unit_scope, units, set(shapes)))
+    # Wrong shapes explain more than missing names, so they are reported first.
+    faults = tuple(_shape_faults(shapes, family, scope))
+    faults = faults or tuple(_name_faults(unit_scope, scope, family, units, set(shapes)))
     if faults or network is None or options.keys() - {"activate_before_residual"}:
         return faults
     return tuple(_count_faults(shapes, network))
 
 
-def _name_faults(unit_scope: str, units: Units, names: set[str]) -> Iterator[str]:
+def _name_faults(unit_scope: str, scope: str, family: str, units: Units, names: set[str]) -> Iterator[str]:
     counts = unit_counts(units)
-    yield from _norm_faults(names)
+    yield from _norm_faults(names, family)
     lacking = [f"{block}/{unit + 1}" for block in counts for unit in range(counts[block]) if (block, unit) not in units]
     # Every unit has the same layers but for its shortcut; the networks for small images share some with it.
     layers = {
@@ -79,7 +80,8 @@ def _name_faults(unit_scope: str, units: Units, names: set[str]) -> Iterator[str
                 "build the root yourself, with include_root_block=False, or take the plain variant"
             )
         else:
-            yield f"it lacks {root}, the first layer: take the whole checkpoint, or build with include_root_block=False"
+            build = ", or build with include_root_block=False" if family in SLIM_FAMILIES else ""
+            yield f"it lacks {root}, the first layer: take the whole checkpoint{build}"
     last = LAST_NORM.get(unit_scope)
     if (
         last is not None
@@ -90,34 +92,37 @@ def _name_faults(unit_scope: str, units: Units, names: set[str]) -> Iterator[str
     for weights in LOGITS:
         biases = weights.rpartition("/")[0] + "/biases"
         if weights in names and biases not in names:
-            yield f"it lacks {biases}: exclude the logits, or take the whole checkpoint"
+            exclude = f"exclude={logits_pattern(unit_scope, scope)!r}"
+            yield f"it lacks {biases}: exclude the logits, {exclude}, or take the whole checkpoint"
 
 
-def _norm_faults(names: set[str]) -> Iterator[str]:
+def _norm_faults(names: set[str], family: str) -> Iterator[str]:
     layers = {leaf: {n.rpartition("/")[0] for n in names if n.rpartition("/")[2] == leaf} for leaf in NORM}
     everywhere = set.union(*layers.values())
     if any(scope.endswith("GroupNorm") for scope in everywhere):
         yield "it has group norms and no batch norms, another network: build it yourself, and restore that"
     elif not everywhere or _convolutions_without_norm(names):
-        yield (
-            "it has no batch norm: build it yourself, under resnet_arg_scope(use_batch_norm=False), and restore that"
-        )
+        yield f"it has no batch norm: {_built_otherwise(family, 'use_batch_norm=False')}"
     elif not layers["moving_mean"] and not layers["moving_variance"]:
         yield (
             "it has no moving statistics, as only trainable variables were saved: save tf.global_variables(), or "
             "estimate the statistics on data; without them there is no inference"
         )
     elif not layers["gamma"]:
-        yield (
-            "its batch norms have no gamma: build it yourself, under resnet_arg_scope(batch_norm_scale=False), and "
-            "restore that"
-        )
+        yield f"its batch norms have no gamma: {_built_otherwise(family, 'batch_norm_scale=False')}"
     elif not layers["beta"]:
         yield "its batch norms have no beta: build it yourself, with center=False for batch_norm, and restore that"
     else:
         for leaf in NORM:
             if lacking := sorted(everywhere - layers[leaf]):
                 yield f"it lacks {leaf} of {len(lacking)} batch norms, such as {lacking[0]}: take the whole checkpoint"
+
+
+def _built_otherwise(family: str, option: str) -> str:
+    """What to do about a network that was built under an arg scope with an option, which not every family's has."""
+    if family not in SLIM_FAMILIES:
+        return "take the original file"
+    return f"build it yourself, under resnet_arg_scope({option}), and restore that"
 
 
 def _convolutions_without_norm(names: set[str]) -> bool:
@@ -160,7 +165,7 @@ def _shape_faults(shapes: Shapes, family: str, network_scope: str) -> Iterator[s
     for weights in LOGITS:
         logits = joined(network_scope, weights.rpartition("/")[0] + "/*")
         kernel, biases = shapes.get(weights), shapes.get(weights.rpartition("/")[0] + "/biases")
-        if kernel and family in CONVOLUTIONAL_LOGITS and len(kernel) != 4:
+        if kernel and family in SLIM_FAMILIES and len(kernel) != 4:
             yield (
                 f"{weights} is {list(kernel)}, a matrix, and {family} has a 1x1 convolution there: leave the logits "
                 f"out with exclude='{logits}', or save it with two axes of 1 in front"

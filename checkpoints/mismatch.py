@@ -9,7 +9,7 @@ from checkpoints.damage import shortened
 from checkpoints.diagnosis import diagnose
 from checkpoints.files import CheckpointError
 from checkpoints.kernels import FIRST_KERNELS, is_first_kernel
-from checkpoints.naming import SHADOW, is_logits, joined
+from checkpoints.naming import SHADOW, SLIM_FAMILIES, is_logits, joined
 from checkpoints.patterns import offered, patterns_for
 from checkpoints.reader import CheckpointReader
 from checkpoints.scopes import Places, averages_of, kind_of, moved_scopes, offered_scopes, places_in, under_scope
@@ -130,7 +130,7 @@ class Mismatch(NamedTuple):
             return "the file has no moving averages of the variables; leave ema=True out."
         if not self.ema and any(stored[name] in contents.shadows for name in self.missing):
             without = self._elsewhere(ema=True)
-            also = self._exclude(without) if without < self._failing or not without & self._failing else ""
+            also = self._exclude(without) if len(without) < len(self._failing) else ""
             return (
                 "the file has nothing but moving averages of these variables; give ema=True"
                 f"{f', and {also}, of which it has none' if without and also else ''}."
@@ -138,8 +138,9 @@ class Mismatch(NamedTuple):
         averaged = set(contents.shadows.values())
         unfound = any(stored[name].endswith(f"/{SHADOW}") for name in self.missing)
         if self.ema and unfound and averaged & set(stored.values()):
-            leave = "exclude these" if self._elsewhere(ema=False) else "leave ema=True out, or exclude these"
-            return f"the file has moving averages of a part of the variables only; {leave}."
+            exclude = "exclude these" if self._exclude(self._failing) else "take another file"
+            leave = "" if self._elsewhere(ema=False) else "leave ema=True out, or "
+            return f"the file has moving averages of a part of the variables only; {leave}{exclude}."
         return None
 
     def _of_slots(self) -> str | None:
@@ -210,6 +211,9 @@ class Mismatch(NamedTuple):
             return None
         if any(len(here) != len(there) for here, there in self.mismatched.values()):
             return None  # faults of the file's own
+        scopes = {name.rpartition("/")[0] for name in self.mismatched}
+        if any(name.rpartition("/")[0] in scopes for name in set(self.shapes) - set(self.mismatched) - self.excluded):
+            return None  # likewise: its weights and biases do not agree
         here, there = ({shapes[side][-1] for shapes in self.mismatched.values()} for side in (0, 1))
         if len(there) > 1 and len(structures_in(self.shapes)) < 2:
             return None
@@ -226,7 +230,9 @@ class Mismatch(NamedTuple):
         stored = [self.places.renamed[name] for name in self.missing]
         biases = [name for name in stored if name.endswith("/biases")]
         if any(name.removesuffix("biases") + "BatchNorm/beta" in self.reader.shapes for name in biases):
-            return "the graph was built without its arg scope; build it under slim.arg_scope(resnet_arg_scope())."
+            families = {found.family for found in structures_in(self.reader.shapes)} - set(SLIM_FAMILIES)
+            arg_scope = f"{families.pop()}_arg_scope" if len(families) == 1 else "resnet_arg_scope"
+            return f"the graph was built without its arg scope; build it under slim.arg_scope({arg_scope}())."
         norms = [name for name in stored if name.endswith("/BatchNorm/beta")]
         if any(name.removesuffix("BatchNorm/beta") + "biases" in self.reader.shapes for name in norms):
             return (
@@ -256,9 +262,10 @@ class Mismatch(NamedTuple):
         if theirs.faults:
             return f"the file holds a {_described(theirs)}, but {self._fault(same[0], theirs)}."
         if self.mismatched and not self.missing:
-            return f"the file's {_described(theirs)} has kernels of its own; take the original file, or exclude these."
+            exclude = ", or exclude these" if self._exclude(self._failing) and not self.superfluous else ""
+            return f"the file's {_described(theirs)} has kernels of its own; take the original file{exclude}."
         options = "".join(f", {name}={value!r}" for name, value in theirs.options.items())
-        exclude = ", or exclude what it lacks" if self._failing and not self.superfluous else ""
+        exclude = ", or exclude what it lacks" if self._exclude(self._failing) and not self.superfluous else ""
         return f"the file holds a {_described(theirs)} with {classes}{options}; build it so{exclude}."
 
     def _same_place(self, here: Sequence[Structure], there: Sequence[Structure]) -> tuple[Structure, Structure] | None:

@@ -3,7 +3,6 @@
 import re
 
 __all__ = [
-    "CONVOLUTIONAL_LOGITS",
     "FIRST_KERNEL",
     "LAST_NORM",
     "LAYER_VARIABLES",
@@ -13,11 +12,13 @@ __all__ = [
     "ROOT_KERNEL",
     "SHADOW",
     "SHORTCUT_OF_PROJECTIONS",
+    "SLIM_FAMILIES",
     "STATISTICS",
     "UNITS",
     "block_of",
     "is_logits",
     "joined",
+    "logits_pattern",
     "root_of",
 ]
 
@@ -46,8 +47,9 @@ SHORTCUT_OF_PROJECTIONS = {
     (True, True, True): "C",
     (True, False, True): "first_unit",
 }
-# The families whose logits are a 1x1 convolution, and not a matrix product.
-CONVOLUTIONAL_LOGITS = ("resnet_v1", "resnet_v2", "resnet_basic")
+# slim's families and those made of its parts: they are built under resnet_arg_scope, may do without a root block, and
+# their logits are a 1x1 convolution and not a matrix product.
+SLIM_FAMILIES = ("resnet_v1", "resnet_v2", "resnet_basic")
 LOGITS = ("logits/weights", "logit/DW")
 STATISTICS = ("moving_mean", "moving_variance")
 NORM = ("beta", "gamma", *STATISTICS)
@@ -63,6 +65,11 @@ def root_of(unit_scope: str) -> str:
 def is_logits(name: str) -> bool:
     """Whether a variable of this name belongs to a network's logits."""
     return re.search(r"(^|/)(logits/(weights|biases)|logit/(DW|biases))$", name) is not None
+
+
+def logits_pattern(unit_scope: str, scope: str) -> str:
+    """A pattern of the names of a network's logits, for ``exclude``."""
+    return joined(scope, "logit/*" if unit_scope == "sub1" else "logits/*")
 
 
 def joined(scope: str, name: str) -> str:

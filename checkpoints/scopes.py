@@ -180,10 +180,12 @@ def moved_scopes(reader: CheckpointReader, in_graph: Shapes, wanted: set[str]) -
 def _moved(name: str, in_graph: Shapes, wanted: set[str], stored: Shapes) -> tuple[str, str] | None:
     """(scope in the graph, scope in the file) of the widest scope of a variable that is found whole elsewhere."""
     parts = name.split("/")
-    for count in range(len(parts) - 1):
+    for count in range(len(parts)):
         here, rest = "/".join(parts[:count]), "/".join(parts[count:])
         inside = [each for each in in_graph if each.startswith(joined(here, "")) and each in wanted]
         ends = [other.removesuffix(rest).strip("/") for other in stored if f"/{other}".endswith(f"/{rest}")]
+        if count > 1:  # a layer's or a block's scope, which no other's stands for
+            ends = [end for end in ends if end.rpartition("/")[2] == parts[count - 1]]
         whole = [end for end in ends if all(stored.get(under_scope(n, here, end)) == in_graph[n] for n in inside)]
         if len(whole) == 1:
             return here, whole[0]

@@ -14,6 +14,7 @@ from checkpoints.diagnosis import default_pool1_padding, expected_input
 from checkpoints.files import CheckpointError
 from checkpoints.naming import STATISTICS, is_logits, joined
 from checkpoints.notes import Notes
+from checkpoints.patterns import as_patterns, matching
 from checkpoints.structure import sort_names
 from nets.nets_factory import Network
 
@@ -120,9 +121,9 @@ class Weights:
         Raises:
           ValueError: for a pattern that fits nothing, or if nothing is left.
         """
-        for pattern in (*only, *exclude):
-            if not fnmatch.filter(self.values, pattern):
-                raise ValueError(f"{pattern!r} fits no variable of {self.path}, such as {min(self.values)}.")
+        scopes = [self.scope] if self.network else []
+        for argument, patterns in (("only", only), ("exclude", exclude)):
+            matching(self.values, as_patterns(patterns, argument), argument=argument, of=str(self.path), scopes=scopes)
         kept = [
             name
             for name in self.values

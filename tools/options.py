@@ -1,11 +1,18 @@
 """Sentences that speak of Python's arguments, for who gives them as options of a command."""
 
 import re
+from collections.abc import Callable
 
 __all__ = ["as_options"]
 
+
+def _repeated(found: re.Match[str]) -> str:
+    """An argument of several values as an option that is given once for each."""
+    return " ".join(f"--{found[1]} '{value}'" for value in re.findall(r"'([^']*)'", found[2]))
+
+
 # What the library's own sentences offer, and the command has as an option.
-_OPTIONS = (
+_OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"ema=True", "--ema"),
     (r"overwrite=True", "--overwrite"),
     (r"update=True", "--update"),
@@ -13,7 +20,8 @@ _OPTIONS = (
     (r"to_scope='([^']*)'", r"--to-scope \1"),
     (r"num_classes=None", "--num-classes 0"),
     (r"(scope|preprocessing|net)='([^']*)'", r"--\1 \2"),
-    (r"(exclude|only)=\[?('[^']*')\]?", r"--\1 \2"),
+    (r"(exclude|only)=('[^']*')", r"--\1 \2"),
+    (r"(exclude|only)=\[('[^']*'(?:, '[^']*')*)\]", _repeated),
     (r"exclude=\[\.\.\.\]", "--exclude"),
     (r"num_classes=(\d+)", r"--num-classes \1"),
     (r"image_size=(\d+)", r"--image-size \1"),
