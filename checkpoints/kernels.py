@@ -33,7 +33,7 @@ def first_kernel_conversions(
     Raises:
       ValueError: for another value of ``how``, or where there is nothing to convert.
     """
-    if how not in FIRST_KERNELS:
+    if not isinstance(how, str) or how not in FIRST_KERNELS:
         names = " or ".join(repr(name) for name in FIRST_KERNELS)
         raise ValueError(f"first_kernel must be {names}, and is {how!r}.")
     kernels = [name for name in in_graph if is_first_kernel(name)]

@@ -9,7 +9,7 @@ from checkpoints.damage import shortened
 from checkpoints.diagnosis import diagnose
 from checkpoints.files import CheckpointError
 from checkpoints.kernels import FIRST_KERNELS, is_first_kernel
-from checkpoints.naming import SHADOW, SLIM_FAMILIES, is_logits, joined
+from checkpoints.naming import SHADOW, is_logits, joined
 from checkpoints.patterns import offered, patterns_for
 from checkpoints.reader import CheckpointReader
 from checkpoints.scopes import Places, averages_of, kind_of, moved_scopes, offered_scopes, places_in, under_scope
@@ -230,9 +230,7 @@ class Mismatch(NamedTuple):
         stored = [self.places.renamed[name] for name in self.missing]
         biases = [name for name in stored if name.endswith("/biases")]
         if any(name.removesuffix("biases") + "BatchNorm/beta" in self.reader.shapes for name in biases):
-            families = {found.family for found in structures_in(self.reader.shapes)} - set(SLIM_FAMILIES)
-            arg_scope = f"{families.pop()}_arg_scope" if len(families) == 1 else "resnet_arg_scope"
-            return f"the graph was built without its arg scope; build it under slim.arg_scope({arg_scope}())."
+            return "the graph was built without its arg scope; build it under slim.arg_scope(resnet_arg_scope())."
         norms = [name for name in stored if name.endswith("/BatchNorm/beta")]
         if any(name.removesuffix("BatchNorm/beta") + "biases" in self.reader.shapes for name in norms):
             return (

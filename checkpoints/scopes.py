@@ -134,7 +134,7 @@ def offered_scopes(
             found[here.scope] = max(alike, key=lambda there: _nearness(here, there, preferred)).scope
     if all(sought[here] == there for here, there in found.items()):
         return None
-    changed = {here: there for here, there in found.items() if here != there}
+    changed = {here: there for here, there in found.items() if {here, sought[here]} != {there}}
     # Of a network inside of another one's scope it must be said too that it stays.
     inner = {here: there for here, there in found.items() if any(here.startswith(joined(s, "")) for s in changed)}
     return inner | changed

@@ -106,9 +106,10 @@ class Weights:
                 "incomplete",
             )
         if self.network is None:
+            averages = ", or its averages, ema=True" if sort_names(self.values).shadows else ""
             raise CheckpointError(
                 f"{self.path} does not hold one network of the table, which another framework's file is made of: "
-                "choose one by its scope or net, or its averages, ema=True; `slimnets inspect` says what there is.",
+                f"choose one by its scope or net{averages}; `slimnets inspect` says what there is.",
                 "unknown network",
             )
         prefix = joined(self.scope, "")

@@ -8,7 +8,9 @@ sentence that offers an argument, so that none can be added that no row, or no t
 import ast
 import functools
 import re
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +18,27 @@ import pytest
 import tensorflow as tf
 import tf_slim as slim
 
-from checkpoints import restore
-from nets import layers, nets_factory, resnet_v2
+import checkpoints
+from checkpoints import diagnose, restore
+from checkpoints.conversion import read_weights
+from checkpoints.notes import Notes, write_notes
+from checkpoints.tensor_files import write_npz
+from checkpoints.writer import write_checkpoint
+from nets import layers, nets_factory, resnet_basic, resnet_v2
+from nets.guards import InferenceWarning
 from tests.reference import random_values_of_shapes
-from tests.test_restoration import CIFAR, SHADOW, TINY, averages, held, open_session, split, weights, write
+from tests.test_restoration import (
+    CIFAR,
+    SHADOW,
+    TINY,
+    averages,
+    held,
+    open_session,
+    shapes_of,
+    split,
+    weights,
+    write,
+)
 
 v1 = tf.compat.v1
 
@@ -31,6 +50,9 @@ _CALLS = {
     "slim.get_model_variables()": slim.get_model_variables,
     "tf.compat.v1.global_variables()": v1.global_variables,
 }
+
+
+BASIC = "resnet_basic_18"
 
 
 class Offer(NamedTuple):
@@ -53,27 +75,33 @@ def offers(message: str) -> list[Offer]:
     return found
 
 
-def weights_of(name):
-    shapes = {
-        v.op.name: v.shape.as_list() for v in graph_of(functools.partial(cifar, name=name)).get_collection("variables")
-    }
-    return random_values_of_shapes(shapes)
-
-
 # Graphs.
 
 
-def tiny(scope=TINY, classes=10, channels=3, arg_scope=None, **options):
-    """Builds the tiny network."""
-    images = v1.placeholder(tf.float32, [1, 32, 32, channels])
-    with slim.arg_scope(resnet_v2.resnet_arg_scope(**(arg_scope or {}))):
-        resnet_v2.resnet_v2_tiny(images, classes, is_training=False, scope=scope, **options)
+def tiny(scope=TINY, classes=10, channels=3, arg_scope=None):
+    """Makes the variables of the tiny network, or builds it where it is another's."""
+    if arg_scope:
+        with slim.arg_scope(resnet_v2.resnet_arg_scope(**arg_scope)):
+            resnet_v2.resnet_v2_tiny(v1.placeholder(tf.float32, [1, 32, 32, 3]), classes, is_training=False)
+        return
+    for name, value in weights(scope=scope, classes=classes).items():
+        first = name == f"{scope}/conv1/weights"
+        make(name, (*value.shape[:2], channels, value.shape[3]) if first else value.shape)
 
 
-def cifar(scope=None, classes=10, name=CIFAR, **options):
-    """Builds a network for small images, which has no scope of its own."""
-    images = v1.placeholder(tf.float32, [1, 32, 32, 3])
-    nets_factory.get_network_fn(name, classes)(images, **({"scope": scope} if scope else {}), **options)
+def cifar(scope="", classes=10):
+    """Makes the variables of a network for small images, which has no scope of its own."""
+    for name, value in weights(CIFAR, scope=scope, classes=classes).items():
+        make(name, value.shape)
+
+
+def basic(**options):
+    """Builds a network that has options."""
+    nets_factory.get_network_fn(BASIC, 10)(v1.placeholder(tf.float32, [1, 32, 32, 3]), **options)
+
+
+def make(name, shape):
+    slim.model_variable(name, shape, initializer=v1.zeros_initializer())
 
 
 def graph_of(*parts: Callable[..., None], **build: Any) -> tf.Graph:
@@ -123,6 +151,11 @@ def only(values, part):
 
 def changed(values, ending, function):
     return {name: function(value) if name.endswith(ending) else value for name, value in values.items()}
+
+
+@functools.cache
+def basic_weights():
+    return random_values_of_shapes({v.op.name: v.shape.as_list() for v in variables_of(basic)})
 
 
 class Row(NamedTuple):
@@ -191,6 +224,10 @@ ROWS = {
         lambda: {**weights(scope="a"), **weights(CIFAR, scope="b")},
         [("give scope",)],
         place=lambda name: name.replace("mine/", "b/"),
+    ),
+    "a scope where none is needed": Row([tiny], weights, [("give scope",)], given={"scope": {TINY: "x"}}),
+    "a scope where one of two needs none": Row(
+        tinies(TINY, "two"), weights, [("give scope",)], given={"scope": {TINY: "x", "two": "y"}}, place=one_scope
     ),
     "a network without a scope in the graph": Row(
         [cifar], lambda: weights(CIFAR, scope="b/c"), [("give scope",)], place=lambda name: f"b/c/{name}"
@@ -353,7 +390,7 @@ ROWS = {
     "no batch norm": Row(
         [tiny],
         lambda: random_values_of_shapes(
-            {v.op.name: v.shape.as_list() for v in variables_of(arg_scope={"use_batch_norm": False})}
+            {v.op.name: v.shape.as_list() for v in variables_of(tiny, arg_scope={"use_batch_norm": False})}
         ),
         [("build use_batch_norm",)],
     ),
@@ -361,15 +398,13 @@ ROWS = {
     "no beta": Row([tiny], lambda: without(weights(), "/beta"), [("build center",)]),
     "no root": Row([tiny], lambda: without(weights(), f"{TINY}/conv1/"), [("build include_root_block",)]),
     "kernels of another size": Row(
-        [functools.partial(cifar, name="resnet_basic_18")],
-        lambda: changed(
-            weights_of("resnet_basic_18"), "block1/unit_2/basic/conv2/weights", lambda value: value[:1, :1]
-        ),
+        [basic],
+        lambda: changed(basic_weights(), "block1/unit_2/basic/conv2/weights", lambda value: value[:1, :1]),
         [("give exclude",)],
     ),
     "another shortcut": Row(
-        [functools.partial(cifar, name="resnet_basic_18")],
-        lambda: without(weights_of("resnet_basic_18"), "/shortcut/"),
+        [basic],
+        lambda: without(basic_weights(), "/shortcut/"),
         [("build shortcut",), ("give exclude",)],
     ),
     "layers that the graph does not have": Row(
@@ -419,8 +454,8 @@ ROWS = {
 }
 
 
-def variables_of(**build):
-    return graph_of(tiny, **build).get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
+def variables_of(part, **build):
+    return graph_of(part, **build).get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
 
 
 # How what is to be built with an argument is built.
@@ -447,8 +482,8 @@ def built(row: Row, building: Mapping[str, Any]) -> tf.Graph:
         with tf.Graph().as_default() as graph, scope, slim.arg_scope([layers.batch_norm], center=False):
             resnet_v2.resnet_v2_tiny(v1.placeholder(tf.float32, [1, 32, 32, 3]), 10, is_training=False)
         return graph
-    [(name, value)] = building.items() or [("", None)]
-    return graph_of(*row.parts, **BUILT.get(name, {name: value} if name else {}))
+    [(name, value)] = building.items()
+    return graph_of(*row.parts, **BUILT.get(name, {name: value}))
 
 
 def arguments(graph, given):
@@ -472,7 +507,7 @@ def test_what_is_offered_succeeds(tmp_path, name):
     for together in row.follow:
         for number in range(max(len(offered[each]) for each in together)):
             chosen = [offered[each][min(number, len(offered[each]) - 1)] for each in together]
-            follow(row, path, stored, chosen)
+            follow(row, path, stored, chosen, graph)
 
 
 def said(message, given):
@@ -486,13 +521,13 @@ def said(message, given):
     return message.partition(": ")[2] if re.match(r"\w+=\S+ (fits|does|is|cannot|converts)", message) else message
 
 
-def follow(row, path, stored, chosen):
+def follow(row, path, stored, chosen, graph):
     building = {offer.name: offer.value for offer in chosen if offer.verb == "build"}
     options = dict(row.given) | {offer.name: offer.value for offer in chosen if offer.verb == "give"}
     for offer in chosen:
         if offer.verb == "leave":
             del options[offer.name]
-    graph = built(row, building)
+    graph = built(row, building) if building else graph
     with open_session(graph) as session:
         report = restore(session, path, **arguments(graph, options))
         found = held(session) if all_resources(graph) else {}
@@ -511,3 +546,246 @@ def follow(row, path, stored, chosen):
 
 def all_resources(graph):
     return all(hasattr(variable, "handle") for variable in graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES))
+
+
+# Sentences that are not restore's.
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "place", "verb"),
+    [
+        (lambda: {**weights(scope="a"), **weights(CIFAR, scope="b")}, {}, "a", "give"),
+        (lambda: weights(classes=1001), {"num_classes": 1000}, TINY, "give"),
+        (lambda: weights(classes=7), {"num_classes": 10}, TINY, "give"),
+        (lambda: weights(CIFAR, scope="mine", classes=7), {"num_classes": 10}, "mine", "give"),
+        (lambda: weights(classes=0), {"num_classes": 10}, TINY, "build"),
+        (lambda: shadows_alone(weights()), {}, TINY, "give"),
+        (lambda: changed(weights(), "tiny/conv1/weights", lambda v: np.repeat(v, 2, axis=2)), {}, TINY, "give"),
+    ],
+)
+def test_what_a_diagnosis_offers_succeeds(tmp_path, stored, given, place, verb):
+    """In restore, into the network under the scope that it has in the file; with the classes that were expected."""
+    stored = stored()
+    path = write(tmp_path / "model.ckpt", stored)
+    [problem] = diagnose(path, **given).problems
+    offered = offers(problem.sentence.replace(str(path), "It").partition(": ")[2])
+    assert offered
+    part = functools.partial(cifar if "unit_" in str(stored) and place == "mine" else tiny, place)
+    for offer in offered:
+        builds = offer.verb == "build"
+        classes = {"num_classes": offer.value} if builds else given
+        graph = graph_of(part, **({"classes": classes["num_classes"]} if "num_classes" in classes else {}))
+        with open_session(graph) as session:
+            assert restore(session, path, **({} if builds else {offer.name: offer.value})).loaded
+    assert verb in {offer.verb for offer in offered}
+
+
+def test_a_scope_that_a_diagnosis_offers(tmp_path):
+    path = write(tmp_path / "model.ckpt", {**weights(CIFAR, scope=""), **weights(scope="z")})
+    [problem] = diagnose(path).problems
+    [offer] = offers(problem.sentence.partition(": choose")[2])
+    assert diagnose(path, **{offer.name: offer.value}).network.name == CIFAR
+    message = diagnose(path, scope="y").problems[0].sentence
+    assert f"{CIFAR} under '', {TINY} under 'z'" in message
+
+
+def test_a_root_of_ones_own(tmp_path):
+    """DeepLab's: the generator without its root block, below a root that is built by hand."""
+    root = {f"{TINY}/conv1_{i}/weights": np.ones([3, 3, 3, 64], np.float32) for i in (1, 2, 3)}
+    path = write(tmp_path / "model.ckpt", {**without(weights(), f"{TINY}/conv1/"), **root})
+    [problem] = diagnose(path).problems
+    [offer] = offers(problem.sentence.partition("build the root yourself")[2])
+    graph = built(ROWS["no root"], {offer.name: offer.value})
+    with graph.as_default():
+        for name, value in root.items():
+            make(name, value.shape)
+    with open_session(graph) as session:
+        assert set(root) < set(restore(session, path).loaded)
+
+
+def test_the_pooling_that_is_offered(tmp_path):
+    path = tmp_path / "model.ckpt"
+    write(path, weights())
+    source = {"file": "x.pth", "kind": "torch", "sha256": "0"}
+    write_notes(path, Notes(TINY, "PAD1", "torchvision", 32, source), Path(f"{path}.index"))
+    padding: dict[str, Any] = {}
+    for warned in (True, False):
+        with tf.Graph().as_default() as graph, slim.arg_scope(resnet_v2.resnet_arg_scope()):
+            resnet_v2.resnet_v2_tiny(v1.placeholder(tf.float32, [1, 32, 32, 3]), 10, is_training=False, **padding)
+        with open_session(graph) as session, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            report = restore(session, path)
+        assert bool(report.warnings) == bool([each for each in caught if each.category is InferenceWarning]) == warned
+        if warned:
+            *_, offer = offers(report.warnings[0])
+            padding = {offer.name: offer.value}
+
+
+@pytest.mark.parametrize(("module", "name"), [(resnet_v2, TINY), (resnet_basic, BASIC)])
+def test_the_arg_scope_that_is_offered(tmp_path, module, name):
+    """The networks of the other families need none: their variables are the same without."""
+    build = functools.partial(getattr(module, name), num_classes=10, is_training=False)
+    with tf.Graph().as_default() as graph:
+        build(v1.placeholder(tf.float32, [1, 32, 32, 3]))
+    shapes = {each: (*shape[:-1], 10) if "/logits/" in each else shape for each, shape in shapes_of(name).items()}
+    path = write(tmp_path / "model.ckpt", random_values_of_shapes(shapes))
+    with open_session(graph) as session, pytest.raises(ValueError, match="without its arg scope; build it") as caught:
+        restore(session, path)
+    [offered] = re.findall(r"slim\.arg_scope\((\w+)\(\)\)", str(caught.value))
+    with tf.Graph().as_default() as graph, slim.arg_scope(getattr(module, offered)()):
+        build(v1.placeholder(tf.float32, [1, 32, 32, 3]))
+    with open_session(graph) as session:
+        assert set(restore(session, path).loaded) == set(shapes)
+
+
+def test_what_weights_offer_succeeds(tmp_path):
+    """The options of ``slimnets convert``, by the functions that it calls."""
+    plain = write(tmp_path / "plain", weights())
+    some = write(tmp_path / "some", {**weights(), **only(averages(weights()), "/block4/")})
+    for path in (plain, some):
+        with pytest.raises(ValueError, match=r"leave ema=True out\.$"):
+            read_weights(path, ema=True)
+        assert read_weights(path).network.name == TINY
+    alone = write(tmp_path / "alone", averages(weights()))
+    with pytest.raises(ValueError, match=r"choose one by its scope or net, or its averages, ema=True") as caught:
+        read_weights(alone).of_network()
+    [offer] = offers(str(caught.value))
+    assert read_weights(alone, **{offer.name: offer.value}).of_network().network.name == TINY
+    both = write(tmp_path / "both", {**weights(scope="a"), **weights(CIFAR, scope="b")})
+    with pytest.raises(ValueError, match=r"choose one by its scope or net; `slimnets") as caught:
+        read_weights(both).of_network()
+    assert read_weights(both, scope="a").of_network().network.name == TINY
+    assert read_weights(both, net=CIFAR).of_network().network.name == CIFAR
+    slots = write(tmp_path / "slots", {**weights(), f"train/{TINY}/conv1/weights/Adam": np.ones(1, np.float32)})
+    with pytest.raises(ValueError, match=r"leave such out, model_only=True\.$"):
+        read_weights(slots).under("other")
+    assert "other/conv1/weights" in read_weights(slots).of_model().under("other").values
+    with pytest.raises(ValueError, match=r"of a network, and .* does not hold one: leave it out"):
+        read_weights(both).for_size(64)
+    for argument in ("only", "exclude"):
+        with pytest.raises(ValueError, match=rf"^{argument}='logits' fits no variable of ") as caught:
+            read_weights(plain).matching(**{"only": (), "exclude": (), argument: ["logits"]})
+        [offer] = offers(str(caught.value).partition(": ")[2])
+        kept = read_weights(plain).matching(**{"only": (), "exclude": (), argument: [offer.value]})
+        assert {"/logits/" in name for name in kept.values} == {argument == "only"}
+
+
+def test_what_a_writer_offers_succeeds(tmp_path):
+    """What it cannot hold is left out by the pattern that it gives, or by taking the other format."""
+    values = {"": np.ones(1, np.float32), "net/w": np.ones(2, np.float32), "net/u": np.ones(2, np.uint32)}
+    for write_it in (
+        lambda kept: write_checkpoint(tmp_path / "model", kept, "V1"),
+        lambda kept: write_npz(tmp_path / "model.npz", {name or "x": array for name, array in kept.items()}),
+    ):
+        kept = values | {"net/t": np.array(["text"], object)}
+        for _ in range(3):
+            try:
+                write_it(kept)
+                break
+            except ValueError as error:
+                [offer] = offers(str(error))
+                kept = {name: value for name, value in kept.items() if name not in offer.value}
+        write_it(kept)
+        assert "net/w" in kept
+    write_checkpoint(tmp_path / "model", {"net/u": values["net/u"]}, "V2")
+
+
+# What repeats an argument that was given, and offers none.
+ECHOES = {
+    ("conversion", "scope={scope}"),
+    ("diagnosis", "scope={scope}"),
+    ("kernels", "first_kernel={how}"),
+    ("scopes", "scope={scope}"),
+    ("weights", "num_classes={num_classes}"),
+    ("weights", "image_size={image_size}"),
+}
+
+# From where an argument is offered to the row or the test that follows it.
+FOLLOWED = {
+    ("diagnosis", "scope={structures[0].scope}"): "test_a_scope_that_a_diagnosis_offers",
+    ("diagnosis", "num_classes={here}"): "test_what_a_diagnosis_offers_succeeds",
+    ("diagnosis", "exclude='{logits}'"): "test_what_a_diagnosis_offers_succeeds",
+    ("diagnosis", "ema=True"): "test_what_a_diagnosis_offers_succeeds",
+    ("diagnosis", "first_kernel='mean'"): "test_what_a_diagnosis_offers_succeeds",
+    ("diagnosis", "first_kernel='repeat'"): "test_what_a_diagnosis_offers_succeeds",
+    ("diagnosis", "num_classes=None"): "test_what_a_diagnosis_offers_succeeds",
+    ("diagnosis", "num_classes={num_classes}"): "test_what_a_diagnosis_offers_succeeds",
+    ("faults", "exclude={logits_pattern(unit_scope, scope)}"): "logits without biases",
+    ("faults", "exclude='{logits}'"): "logits that are a matrix",
+    ("faults", "include_root_block=False"): "no root",
+    ("faults", "use_batch_norm=False"): "no batch norm",
+    ("faults", "batch_norm_scale=False"): "no gamma",
+    ("faults", "center=False"): "no beta",
+    ("logits", "num_classes={num_classes}"): "a conversion to another number than the graph's",
+    ("logits", "num_classes={next(iter(there), None)}"): "a conversion that is none",
+    ("logits", "num_classes={next(iter(here))}"): "a conversion to the wrong one of two numbers",
+    ("mismatch", "variables={everything}"): "layers that the graph does not have",
+    ("mismatch", "variables=slim.get_model_variables()"): "slots",
+    ("mismatch", "scope={scope}"): "two networks in the graph, one in the file",
+    ("mismatch", "scope={moved}"): "a network in parts",
+    ("mismatch", "ema=True"): "averages alone",
+    ("mismatch", "use_batch_norm=False"): "no batch norm",
+    ("mismatch", "num_classes=None"): "no logits",
+    ("mismatch", "preprocessing='grayscale'"): "grey images for two networks of colours",
+    ("mismatch", "num_classes={stored}"): "other classes",
+    ("mismatch", "num_classes={classes}"): "a background",
+    ("mismatch", "first_kernel={way}"): "another number of channels",
+    ("patterns", "{argument}={patterns[0]}"): "a scope as slim excludes it",
+    ("patterns", "{argument}={list(patterns)}"): "two of them in one string",
+    ("patterns", "{argument}={name}"): "test_a_variable_is_no_pattern",
+    ("patterns", "{argument}={pattern}"): "a scope as slim excludes it",
+    ("restoration", "pool1_padding={wanted}"): "test_the_pooling_that_is_offered",
+    ("scopes", "scope={offer}"): "a string for two networks",
+    ("tensor_files", "exclude=[{name}]"): "test_what_a_writer_offers_succeeds",
+    ("weights", "ema=True"): "test_what_weights_offer_succeeds",
+    ("weights", "model_only=True"): "test_what_weights_offer_succeeds",
+    ("writer", "exclude=['']"): "test_what_a_writer_offers_succeeds",
+    ("writer", "exclude=[{name}]"): "test_what_a_writer_offers_succeeds",
+}
+
+_ARGUMENT = re.compile(
+    r"(?<![\w.])(?:[a-z]\w*|\{argument\})=(?:\{[^{}]*\}|\[[^\]]*\]|'[^']*'|[A-Z]\w*|\w+(?:\.\w+)*\(\))"
+)
+
+
+def written_offers():
+    """(module, argument) of each argument in a string of the sources, docstrings apart."""
+    found = set()
+    for file in Path(checkpoints.__file__).parent.glob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        bodies = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented) and node.body]
+        docstrings = {id(first.value) for first in bodies if isinstance(first, ast.Expr)}
+        for node in ast.walk(tree):
+            if id(node) not in parts | docstrings and (text := written(node)):
+                found |= {(file.stem, match[0]) for match in _ARGUMENT.finditer(text)}
+    return found
+
+
+def written(node):
+    """What a string is written as, with what is put into it in braces."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(
+            part.value if isinstance(part, ast.Constant) else f"{{{ast.unparse(part.value)}}}" for part in node.values
+        )
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def test_a_variable_is_no_pattern(tmp_path):
+    path = write(tmp_path / "model.ckpt", changed(weights(), "logits/biases", lambda value: value[:7]))
+    graph = graph_of(tiny)
+    variables = graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
+    biases = [variable for variable in variables if variable.op.name == f"{TINY}/logits/biases"]
+    with open_session(graph) as session:
+        with pytest.raises(ValueError, match=r"^exclude takes patterns of variables' names, and has a") as caught:
+            restore(session, path, exclude=biases)
+        [offer] = offers(str(caught.value))
+        assert restore(session, path, **{offer.name: offer.value}).excluded == (f"{TINY}/logits/biases",)
+
+
+def test_no_sentence_offers_what_nothing_follows():
+    """A new offer needs a row, or a test that is named here."""
+    assert written_offers() - ECHOES == set(FOLLOWED)
+    assert written_offers() >= ECHOES
+    assert set(FOLLOWED.values()) <= {*ROWS, *(name for name in globals() if name.startswith("test_"))}
