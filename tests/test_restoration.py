@@ -336,6 +336,33 @@ def test_an_excluded_logit_may_have_another_shape_and_scope(tmp_path):
     assert report.missing == report.mismatched == report.unused == ()
 
 
+def test_a_report_says_what_was_excluded(tmp_path):
+    """And nothing of it where nothing was."""
+    path = write(tmp_path / "model.ckpt", weights())
+    report, _ = restored(network(), path)
+    assert str(report) == f"{path} (V2): 78 variables loaded\n  0 missing\n  0 mismatched\n  0 unused"
+    assert report.excluded == ()
+    report, _ = restored(network(), path, exclude=f"{TINY}/logits/*")
+    names = f"{TINY}/logits/weights, {TINY}/logits/biases"
+    assert (
+        str(report)
+        == f"{path} (V2): 76 variables loaded\n  0 missing\n  0 mismatched\n  0 unused\n  2 excluded: {names}"
+    )
+
+
+def test_nothing_is_excluded_by_none(tmp_path):
+    """slim's own default."""
+    report, _ = restored(network(), write(tmp_path / "model.ckpt", weights()), exclude=None)
+    assert (len(report.loaded), report.excluded) == (78, ())
+
+
+@pytest.mark.parametrize("pattern", ["gone", "", "/", "*gone*", "logits,gone"])
+def test_a_pattern_of_nothing_offers_nothing(tmp_path, pattern):
+    message = refused(network(), write(tmp_path / "model.ckpt", weights()), ValueError, exclude=pattern)
+    assert message.startswith(f"exclude={pattern!r} fits no variable of the graph, such as {TINY}/block1/")
+    assert message.endswith(": leave it out, or give a pattern of such names.")
+
+
 def test_patterns_are_of_the_graphs_names(tmp_path):
     path = write(tmp_path / "model.ckpt", weights(scope="model"))
     message = refused(network(), path, ValueError, scope="model", exclude="model/logits/*")

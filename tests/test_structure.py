@@ -60,6 +60,12 @@ def test_averages_count_as_what_they_are_of(tmp_path):
         ("give ema=True.", "give --ema."),
         ("build with num_classes=10, or not.", "build with --num-classes 10, or not."),
         ("give exclude='net/logits/*'.", "give --exclude 'net/logits/*'."),
+        ("give exclude=['a/*'].", "give --exclude 'a/*'."),
+        ("give exclude=['a/*', 'b/*'], or not.", "give --exclude 'a/*' --exclude 'b/*', or not."),
+        (
+            "only='logits' fits nothing: give only='net/logits/*'.",
+            "--only 'logits' fits nothing: give --only 'net/logits/*'.",
+        ),
         ("choose one, scope='a/net'.", "choose one, --scope a/net."),
         ("runs/num_classes=10,ema=True/model.ckpt is empty.", "runs/num_classes=10,ema=True/model.ckpt is empty."),
         ("sweep/scope='a'/model is gone.", "sweep/scope='a'/model is gone."),
