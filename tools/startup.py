@@ -7,15 +7,17 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 __all__ = ["check_nets", "import_tensorflow"]
 
-# Whoever sets TensorFlow's own variable wants its messages, of that level.
-_ASKED_FOR = "TF_CPP_MIN_LOG_LEVEL"
+# TensorFlow's own variables: the least severity that it writes, from 0 (all) to 3 (errors that end it); and those that
+# ask for messages for its developers, which are of severity 0.
+_LEAST_SEVERITY = "TF_CPP_MIN_LOG_LEVEL"
+_VERBOSITY = ("TF_CPP_MAX_VLOG_LEVEL", "TF_CPP_VMODULE")
 
 
 # Not in the package itself: in an editable installation a folder ``tools`` of somebody else's (tf2onnx has one) takes
@@ -33,19 +35,37 @@ def check_nets() -> None:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow, and shows what it wrote to stderr only if that fails.
+    """Imports TensorFlow, and shows what it wrote to stderr only if that fails, or if the environment asks for it.
+
+    TF_CPP_MIN_LOG_LEVEL=0 asks for it. A higher level asks for less, and is kept; without one it is 2, errors alone.
 
     Raises:
       ImportError: if TensorFlow, or a package it needs, is not installed.
     """
-    if _ASKED_FOR in os.environ:
+    if _messages_wanted(os.environ):
         with _without_what_can_wait(), _without_collections():
             import nets
         return
-    os.environ[_ASKED_FOR] = "2"
+    if _whole_number(os.environ.get(_LEAST_SEVERITY, "")) is None:
+        os.environ[_LEAST_SEVERITY] = "2"  # TensorFlow would take anything else for 0
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with _stderr_on_failure(), _without_what_can_wait(), _without_collections():
         import nets  # noqa: F401
+
+
+def _messages_wanted(environment: Mapping[str, str]) -> bool:
+    """Returns whether the environment asks for TensorFlow's messages."""
+    level = _whole_number(environment.get(_LEAST_SEVERITY, ""))
+    if level is not None:
+        return level <= 0
+    return any(environment.get(name, "").strip() not in ("", "0") for name in _VERBOSITY)
+
+
+def _whole_number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
 
 
 class _Later(importlib.abc.MetaPathFinder):
