@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import layers
+from tests.helpers import bfloat16
 from tests.reference import assign, random_values
 from tools.slim_reference import tf_slim_scope
 
@@ -36,6 +37,7 @@ def images(*shape, dtype=np.float32, seed=0):
 # conv2d
 
 
+@pytest.mark.numerical
 def test_conv2d_is_a_correlation_with_bias_and_relu():
     picture = images(2, 5, 6, 3)
     outputs = layers.conv2d(picture, 4, [3, 1], padding="VALID", scope="conv")
@@ -45,8 +47,9 @@ def test_conv2d_is_a_correlation_with_bias_and_relu():
         for column in range(6):
             window = picture[:, row : row + 3, column : column + 1]
             expected[:, row, column] = np.tensordot(window, weights, axes=3) + biases
-    # Sums of 9 products in float32.
-    np.testing.assert_allclose(result, np.maximum(expected, 0), atol=1e-6)
+    # Sums of 9 products in float32, in any order: so many roundings of at most the sum of their sizes.
+    sizes = np.abs(picture).max() * np.abs(weights).sum((0, 1, 2)).max()
+    np.testing.assert_allclose(result, np.maximum(expected, 0), rtol=0, atol=9 * 2**-24 * sizes)
 
 
 def test_conv2d_variables_are_in_all_their_collections():
@@ -129,6 +132,7 @@ def test_custom_getter_and_partitioner_are_obeyed():
     assert np.isfinite(evaluate(net)).all()
 
 
+@pytest.mark.numerical
 def test_rate_is_a_dilation():
     picture = images(1, 9, 9, 1)
     outputs = layers.conv2d(picture, 1, 3, rate=2, padding="VALID", activation_fn=None, biases_initializer=None)
@@ -175,6 +179,7 @@ def batch_norm_in_numpy(picture, values, training, epsilon=0.001, bessel=True):
 
 # Of rank 3 slim has no fused op, of rank 5 it has one where the updates go to UPDATE_OPS, as they do here.
 @pytest.mark.parametrize("shape", [(8, 5, 6, 3), (32, 3), (4, 7, 3), (2, 3, 4, 5, 3)])
+@pytest.mark.numerical
 @pytest.mark.parametrize("fused", [None, True, False])
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_equals_numpy(shape, fused, training):
@@ -193,7 +198,8 @@ def test_batch_norm_equals_numpy(shape, fused, training):
     np.testing.assert_allclose(result, expected, atol=1e-5)
     if training:
         for name, statistic in (("BatchNorm/moving_mean", mean), ("BatchNorm/moving_variance", variance)):
-            np.testing.assert_allclose(after[name], 0.9 * values[name] + 0.1 * statistic, rtol=1e-5)
+            # Of values of up to 10, a tenth enters; means may cancel.
+            np.testing.assert_allclose(after[name], 0.9 * values[name] + 0.1 * statistic, rtol=0, atol=8 * 2**-23)
 
 
 @pytest.mark.parametrize(("rank", "bessel"), [(2, True), (3, False), (4, True), (5, False)])
@@ -234,6 +240,7 @@ def test_other_data_formats_are_refused_as_by_slim(data_format):
         layers.batch_norm(images(2, 4, 4, 4, 3), data_format=data_format)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
 @pytest.mark.parametrize("fused", [None, False])
 def test_half_precision_has_float32_parameters(dtype, fused):
@@ -242,12 +249,17 @@ def test_half_precision_has_float32_parameters(dtype, fused):
     assert outputs.dtype == dtype
     assert {variable.dtype.base_dtype for variable in v1.global_variables()} == {tf.float32}
     values = random_values(v1.global_variables())
+    if dtype == tf.bfloat16 and fused is None and not bfloat16.batch_norms():
+        with pytest.raises(tf.errors.AbortedError, match="batch normalization forward"):
+            evaluate(outputs, values)
+        return
     result = evaluate(tf.cast(outputs, tf.float32), values)
     expected, *_ = batch_norm_in_numpy(picture, values, training=True)
     # bfloat16 has 8 bits of significand, so half a unit in the last place of a value up to 4 is 2^-7.
     np.testing.assert_allclose(result, expected, atol=4 * 2**-7 if dtype == tf.bfloat16 else 4 * 2**-10)
 
 
+@pytest.mark.numerical
 def test_updates_in_place_run_with_the_output():
     picture = images(4, 5, 5, 3) + 1
     outputs = layers.batch_norm(picture, decay=0.0, updates_collections=None)
@@ -320,6 +332,7 @@ def test_default_initializer_is_slims():
 # max_pool2d and softmax
 
 
+@pytest.mark.numerical
 def test_max_pool2d_and_softmax_equal_numpy():
     picture = images(2, 7, 8, 3)
     pooled = layers.max_pool2d(picture, [3, 3], stride=2, scope="pool")
@@ -350,6 +363,7 @@ def run_in_process(*arguments):
     )
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("family", [pytest.param("v1", marks=pytest.mark.full), "v2"])
 def test_tf_slims_own_suites_pass_on_our_networks(family):
     done = run_in_process("-m", "tests.tf_slim_suite", family)
@@ -365,6 +379,7 @@ MODES = {
 }
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(
     "mode",
     [

@@ -1,21 +1,28 @@
 """What a session is told of precision and threads, and what bfloat16 costs in agreement."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import skimage.data
 import tensorflow as tf
 
 from nets import nets_factory
+from tests.helpers import bfloat16
+from tests.test_cli import environment
 from tools import sessions
 from tools.demo import CHECKPOINT, HELD_OUT
 from tools.feature_extractor import FeatureExtractor
 from tools.inputs.opening import open_inputs
 from tools.peers.making import assign_random_weights
-from tools.sessions import session_config, supports_bfloat16
+from tools.sessions import session_config
 
 v1 = tf.compat.v1
 
-needs_bfloat16 = pytest.mark.skipif(not supports_bfloat16(), reason="the processor has no AVX-512")
+pytestmark = pytest.mark.numerical
+
+REFUSED = "TensorFlow computes no bfloat16 here: use float32"
 
 
 def test_threads():
@@ -28,7 +35,7 @@ def test_threads():
     ("arguments", "sentence"),
     [
         ({"precision": "float8"}, "precision must be one of float32, bfloat16, float16, and is 'float8'"),
-        ({"precision": "bfloat16"}, "needs a processor with AVX-512, and this one has none: use float32"),
+        ({"precision": "bfloat16"}, f"requires TensorFlow's oneDNN and a processor with AVX-512, and {REFUSED}"),
         ({"precision": "float16"}, "needs a GPU, and TensorFlow finds none: use bfloat16 or float32"),
         (
             {"precision": "bfloat16", "optimize_graph": False},
@@ -37,7 +44,7 @@ def test_threads():
     ],
 )
 def test_a_precision_that_cannot_be(monkeypatch, arguments, sentence):
-    monkeypatch.setattr(sessions, "supports_bfloat16", lambda: False)
+    monkeypatch.setattr(sessions, "computes", lambda *_, **__: False)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     with pytest.raises(ValueError, match=sentence):
         session_config(**arguments)
@@ -45,8 +52,89 @@ def test_a_precision_that_cannot_be(monkeypatch, arguments, sentence):
 
 def test_float16_on_a_gpu(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(sessions, "computes", lambda *_, **__: True)
     rewrites = session_config("float16").graph_options.rewrite_options
     assert rewrites.auto_mixed_precision == rewrites.ON
+
+
+@pytest.mark.parametrize(("precision", "others"), [("float16", "float32"), ("bfloat16", "float16 or float32")])
+def test_a_precision_that_the_gpu_does_not_compute(monkeypatch, precision, others):
+    """TensorFlow is asked: here it computes on the processor, whatever is said of GPUs."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(sessions, "computes", lambda *_, **__: False)
+    with pytest.raises(ValueError, match=f"'{precision}' is not what TensorFlow computes .* GPU: use {others}"):
+        session_config(precision)
+    monkeypatch.undo()
+    config = session_config()
+    config.graph_options.rewrite_options.auto_mixed_precision = 1
+    assert not sessions.computes("float16", config)
+    assert not sessions.computes("bfloat16", session_config())
+    # The processor's own may be had beside a GPU.
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    with pytest.raises(ValueError, match="float16' needs a GPU"):
+        session_config("float16", use_gpu=False)
+    assert session_config(use_gpu=False).device_count == {"GPU": 0}
+
+
+@pytest.mark.parametrize("options", [{}, {"frozen": True}, {"training": True}, {"use_gpu": False}, {"threads": 1}])
+def test_bfloat16_is_computed_or_refused(options):
+    """As the values say that TensorFlow computes."""
+    if bfloat16.convolutions():
+        rewrites = session_config("bfloat16", **options).graph_options.rewrite_options
+        assert rewrites.auto_mixed_precision_onednn_bfloat16 == rewrites.ON
+    else:
+        with pytest.raises(ValueError, match=REFUSED):
+            session_config("bfloat16", **options)
+
+
+COMMANDS = {
+    "time": ["time", "resnet_v2_tiny", "--steps", "1", "--burn-in", "0", "--mode", "train"],
+    "features": ["features", HELD_OUT, "--checkpoint", CHECKPOINT, "--end-points", "logits", "--output", "out"],
+    "classify": ["classify", HELD_OUT, "--checkpoint", CHECKPOINT],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "setting"),
+    [
+        ("features", "TF_ENABLE_ONEDNN_OPTS=0"),
+        ("time", "ONEDNN_MAX_CPU_ISA=AVX2"),
+        ("classify", "ONEDNN_MAX_CPU_ISA=SSE41"),
+        *(
+            pytest.param(command, setting, marks=pytest.mark.full)
+            for command in ("time", "features", "classify")
+            for setting in ("TF_ENABLE_ONEDNN_OPTS=false", "DNNL_MAX_CPU_ISA=AVX2_VNNI")
+        ),
+    ],
+)
+def test_bfloat16_is_refused_under_a_setting_that_rules_it_out(tmp_path, command, setting):
+    name, _, value = setting.partition("=")
+    variables = {key: text for key, text in environment().items() if key not in sessions.ONEDNN_SETTINGS}
+    done = subprocess.run(
+        [sys.executable, "-m", "tools", *map(str, COMMANDS[command]), "--precision", "bfloat16"],
+        env={**variables, name: value},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("slimnets: error: precision='bfloat16' requires TensorFlow's oneDNN")
+    assert line.endswith(f"{REFUSED}, or try without {setting}.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def assert_close_in_bfloat16(*arguments, classes, **options):
+    """Asserts that nearly all top-1 classes are those of float32, and that features point the same way."""
+    if not bfloat16.convolutions():
+        with pytest.raises(ValueError, match=REFUSED):
+            agreement(*arguments, **options)
+        return
+    agreeing, different, cosine = agreement(*arguments, **options)
+    assert different >= classes
+    assert agreeing >= 0.99
+    assert cosine >= 0.999
 
 
 def agreement(checkpoint, images, **options):
@@ -62,13 +150,9 @@ def agreement(checkpoint, images, **options):
     return (classes[0] == classes[1]).mean(), len(set(classes[0].tolist())), (one * other).sum(axis=1).min()
 
 
-@needs_bfloat16
 @pytest.mark.parametrize("freeze", [False, True])
 def test_bfloat16_on_digits(freeze):
-    agreeing, classes, cosine = agreement(CHECKPOINT, open_inputs([HELD_OUT]), freeze=freeze)
-    assert classes == 10
-    assert agreeing >= 0.99
-    assert cosine >= 0.999
+    assert_close_in_bfloat16(CHECKPOINT, open_inputs([HELD_OUT]), classes=10, freeze=freeze)
 
 
 def crops():
@@ -83,7 +167,6 @@ def crops():
     return np.stack(found)
 
 
-@needs_bfloat16
 @pytest.mark.full
 @pytest.mark.parametrize("freeze", [False, True])
 def test_bfloat16_on_resnet_50(tmp_path, freeze):
@@ -110,7 +193,4 @@ def test_bfloat16_on_resnet_50(tmp_path, freeze):
         for variable in v1.global_variables("resnet_v2_50/logits"):
             variable.load(values[variable.op.name.rpartition("/")[2]], session)
         path = v1.train.Saver().save(session, str(tmp_path / "model.ckpt"))
-    agreeing, classes, cosine = agreement(path, images, preprocessing="none", image_size=224, freeze=freeze)
-    assert classes >= 20
-    assert agreeing >= 0.99
-    assert cosine >= 0.999
+    assert_close_in_bfloat16(path, images, classes=20, preprocessing="none", image_size=224, freeze=freeze)

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nets import nets_factory
+from tests.helpers import bfloat16
+from tests.helpers.float64 import assert_as_exact, references
 from tests.test_cli import COMMAND, environment
 from tools import machine, time_command, timed_graph
 from tools.cli import main
 from tools.graph_costs import flops, least_memory, new_kinds
-from tools.sessions import supports_bfloat16
 from tools.time_options import MODES, Options
 
 v1 = tf.compat.v1
@@ -263,9 +265,16 @@ def result(**options):
 
 @pytest.fixture(scope="module")
 def plain(tiny_checkpoint):
-    return result(checkpoint=str(tiny_checkpoint))[0]
+    """The network on the images that are timed, in float32 and in float64."""
+    images = np.asarray(tf.random.stateless_uniform([2, 32, 32, 3], [0, 0], -1.0, 1.0))
+    with tf.Graph().as_default(), v1.Session() as session:
+        fed = v1.placeholder(tf.float32, images.shape)
+        logits, _ = nets_factory.get_network_fn(TINY, 10)(fed)
+        v1.train.Saver().restore(session, str(tiny_checkpoint))
+        return references(session, {"logits": logits}, {fed: images})["logits"]
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(
     "option",
     [
@@ -279,10 +288,9 @@ def plain(tiny_checkpoint):
     ids="+".join,
 )
 def test_however_it_is_computed_it_is_the_same(plain, tiny_checkpoint, option):
-    """Folding batch norms and summing in another order are worth some 1e-6 of the largest."""
     computed, timed = result(checkpoint=str(tiny_checkpoint), **option)
-    assert np.abs(plain).max() > 0.1
-    np.testing.assert_allclose(computed, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    assert np.abs(plain.double).max() > 0.1
+    assert_as_exact(computed, plain)
     assert (timed.feed_dict is not None) == ("feed" in option)
     assert ("freeze" in timed.seconds) == ("freeze" in option)
     assert timed.operations["VarHandleOp"] == (0 if "feed" in option else 1) + (0 if "freeze" in option else 78)
@@ -305,17 +313,26 @@ def test_a_checkpoint_by_its_key(capsys, tmp_path):
     assert net["seconds"].keys() == {"build", "restore", "first_run"}
 
 
-@pytest.mark.skipif(not supports_bfloat16(), reason="this processor has no AVX-512")
-def test_bfloat16(capsys, tmp_path):
-    (net,) = record(capsys, tmp_path, TINY, "--precision", "bfloat16")["nets"]
-    assert net["operations"]["new_kinds"].get("Cast")
+@pytest.mark.numerical
+@pytest.mark.parametrize("mode", ["forward", *(pytest.param(mode, marks=pytest.mark.full) for mode in BACKWARD)])
+def test_bfloat16(capsys, tmp_path, mode):
+    """Computed where TensorFlow computes it; refused elsewhere."""
+    if bfloat16.convolutions():
+        (net,) = record(capsys, tmp_path, TINY, "--precision", "bfloat16", "--mode", mode)["nets"]
+        assert net["operations"]["new_kinds"].get("Cast")
+    else:
+        assert_bfloat16_refused(run(capsys, TINY, "--precision", "bfloat16", "--mode", mode))
 
 
-def test_bfloat16_on_a_processor_that_has_no_use_for_it(capsys, monkeypatch):
-    monkeypatch.setattr("tools.sessions.supports_bfloat16", lambda: False)
-    status, _, _, stderr = run(capsys, TINY, "--precision", "bfloat16")
+def assert_bfloat16_refused(done):
+    status, _, _, stderr = done
     assert (status, stderr.count("\n")) == (1, 1)
-    assert "needs a processor with AVX-512" in stderr
+    assert "TensorFlow computes no bfloat16 here: use float32" in stderr
+
+
+def test_bfloat16_where_tensorflow_does_not_compute_it(capsys, monkeypatch):
+    monkeypatch.setattr("tools.sessions.computes", lambda *_, **__: False)
+    assert_bfloat16_refused(run(capsys, TINY, "--precision", "bfloat16"))
 
 
 # Modes.

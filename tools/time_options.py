@@ -66,7 +66,12 @@ def check(options: Options) -> None:
         )
     if options.xla and not tf.test.is_built_with_xla():
         raise ValueError("--xla needs a TensorFlow that was built with XLA, and this one was not: leave it out.")
-    session_config(options.precision, threads=options.threads)  # refuses a precision that there is no use for
+    session_config(  # refuses a precision that TensorFlow does not compute here
+        options.precision,
+        threads=options.threads,
+        training=options.mode != "forward",
+        use_gpu=not (options.device or "").startswith("cpu"),
+    )
 
 
 def _check_device(device: str) -> None:

@@ -181,11 +181,15 @@ def _device(options: Options) -> contextlib.AbstractContextManager:
 
 
 def _config(options: Options, *, frozen: bool = False) -> v1.ConfigProto:
-    config = session_config(options.precision, frozen=frozen, threads=options.threads)
+    config = session_config(
+        options.precision,
+        frozen=frozen,
+        threads=options.threads,
+        training=options.mode != "forward",
+        use_gpu=not (options.device or "").startswith("cpu"),
+    )
     # A few ops on integers and seeds have no kernel for a GPU.
     config.allow_soft_placement = True
-    if (options.device or "").startswith("cpu"):
-        config.device_count["GPU"] = 0
     return config
 
 

@@ -26,7 +26,7 @@ def train(rounds: int) -> list[Figure]:
     steps = {
         "slim": _training_step(*slims, session_config()),
         "float32": _training_step(*ours, session_config()),
-        "bfloat16": _training_step(*ours, session_config("bfloat16")),
+        "bfloat16": _training_step(*ours, session_config("bfloat16", training=True)),
     }
     rates = in_turns({name: lambda step=step: _images_per_second(step) for name, step in steps.items()}, rounds)
     return [
