@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-all test-oldest lint bench clean
+.PHONY: demo test test-all test-oldest test-processors lint bench clean
 
 $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -30,6 +30,10 @@ test: $(VENV)/.test-installed
 test-all: $(VENV)/.peers-installed
 	$(BIN)/python -m pytest --numprocesses 2
 	$(MAKE) bench
+
+# The tests of numbers once more, as oneDNN computes on lesser processors than this one, and without oneDNN.
+test-processors: $(VENV)/.test-installed
+	$(BIN)/python -m tests.helpers.processors --numprocesses 2
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .

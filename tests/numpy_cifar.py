@@ -83,9 +83,10 @@ def forward(
     leakiness: float = 0.1,
     training: bool = False,
     activate_before_residual: Sequence[bool] = (True, False, False),
+    dtype: type = np.float64,
 ) -> Forward:
-    """The network of 3n units on images NHWC, in float64; `values` are by variable name without a network scope."""
-    values = {name: np.asarray(value, np.float64) for name, value in values.items()}
+    """The network of 3n units on images NHWC; `values` are by variable name without a network scope."""
+    values = {name: np.asarray(value, dtype) for name, value in values.items()}
     end_points, statistics = {}, {}
 
     def norm_relu(x: np.ndarray, scope: str) -> np.ndarray:
@@ -96,7 +97,7 @@ def forward(
         x = values[f"{scope}/gamma"] * (x - mean) / np.sqrt(variance + EPSILON) + values[f"{scope}/beta"]
         return np.where(x >= 0, x, leakiness * x)
 
-    x = convolution(np.asarray(images, np.float64), values["init/init_conv/DW"])
+    x = convolution(np.asarray(images, dtype), values["init/init_conv/DW"])
     for scope, inputs, outputs, stride, shared in _units(n, bottleneck, activate_before_residual):
         activated = norm_relu(x, f"{scope}/{_activation_scope(bottleneck, shared)}/init_bn")
         shortcut = activated if shared else x

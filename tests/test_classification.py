@@ -85,6 +85,7 @@ def biased(path, *logits):
     return str(save_v2(path, values))
 
 
+@pytest.mark.numerical
 def test_classes_come_in_the_order_of_their_probabilities(tmp_path, capsys, picture):
     checkpoint = biased(tmp_path / "model", 1.0, 3.0, 2.0)
     (tmp_path / "labels.txt").write_text("cat\ndog\nbird\n")

@@ -23,6 +23,7 @@ def output(tmp_path_factory):
     return tmp_path_factory.mktemp("demo") / "output"
 
 
+@pytest.mark.numerical
 def test_demo_reports_half_the_errors_of_raw_pixels_or_fewer(output, capfd):
     assert main(["demo", "--output", str(output)]) == 0
     printed = capfd.readouterr().out

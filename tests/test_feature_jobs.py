@@ -574,6 +574,7 @@ def test_a_manifest_that_cannot_be_read(features, tmp_path, content):
     assert "manifest.json cannot be read" in stderr
 
 
+@pytest.mark.numerical
 def test_workers(features, tmp_path, whole, capfd):
     """Two processes of a thread each: every image once, and rows that differ in rounding at most."""
     status, stdout, _ = features(tmp_path / "out", "--workers", 2, "--shards", 6)

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import nets_factory
+from tests.helpers.float64 import assert_as_exact, references
 from tools.folding import fold_batch_norms
 from tools.freezing import freeze
 from tools.peers.making import assign_random_weights, random_images
@@ -46,12 +47,14 @@ def folded(build, depthwise=True):
         return session.run(outputs, {"images:0": IMAGES}), Counter(node.op for node in graph_def.node)
 
 
+@pytest.mark.numerical
 def test_after_a_convolution():
     (value,), ops = folded(lambda images: [batch_norm(tf.nn.conv2d(images, KERNEL, 1, "SAME"))[0]])
     np.testing.assert_allclose(value, normalized(IMAGES @ KERNEL[0, 0]), rtol=0, atol=1e-5 * np.abs(value).max())
     assert ops == {"Placeholder": 1, "Conv2D": 1, "BiasAdd": 1, "Const": 2}
 
 
+@pytest.mark.numerical
 def test_after_a_convolution_with_a_bias():
     def build(images):
         return [batch_norm(tf.nn.bias_add(tf.nn.conv2d(images, KERNEL, 1, "SAME"), BIAS))[0]]
@@ -66,6 +69,7 @@ def after_an_addition(images):
     return [batch_norm(tensor + tensor)[0]]
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("depthwise", [True, False])
 def test_after_an_addition(depthwise):
     (value,), ops = folded(after_an_addition, depthwise)
@@ -74,6 +78,7 @@ def test_after_an_addition(depthwise):
     assert (ops["DepthwiseConv2dNative"], ops["FusedBatchNormV3"]) == ((1, 0) if depthwise else (0, 1))
 
 
+@pytest.mark.numerical
 def test_what_is_asked_for_stays():
     """The convolution's own output, and a second use of it, beside the normalized one."""
 
@@ -87,6 +92,7 @@ def test_what_is_asked_for_stays():
         np.testing.assert_allclose(value, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
+@pytest.mark.numerical
 def test_a_kernel_of_two_convolutions():
     def build(images):
         kernel = tf.constant(KERNEL)
@@ -137,6 +143,7 @@ def test_what_is_left_alone(build):
     assert folded_nodes == {name: nodes[name] for name in folded_nodes}
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -158,14 +165,13 @@ def test_whole_networks(name, options):
         with slim.arg_scope(nets_factory.arg_scopes_map[name]()):
             logits, _ = build(fed)
         assign_random_weights(session, fed, logits, images)
-        expected = session.run(logits, {fed: images})
+        expected = references(session, {"logits": logits}, {fed: images})["logits"]
         graph_def = freeze(session, [logits])
     before = Counter(node.op for node in graph_def.node)
     graph_def = fold_batch_norms(graph_def, [logits.name])
     with tf.Graph().as_default(), v1.Session() as session:
         tf.graph_util.import_graph_def(graph_def, name="")
         value = session.run(logits.name, {"images:0": images})
-    # With random weights and so small images TensorFlow's optimizer alone, on or off, makes a difference of 4e-5.
-    assert np.abs(value - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert_as_exact(value, expected)
     assert before["FusedBatchNormV3"] >= 20
     assert not [node.name for node in graph_def.node if node.op == "FusedBatchNormV3"]

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from nets.endpoint_info import UnknownEndPointError
+from tests.helpers.float64 import assert_as_exact, references
 from tools import peers
 from tools.peers import OURS, PeerError, processes, turns
 from tools.peers.layer_list import Layer, layers_of, same_padding
@@ -72,29 +73,26 @@ def by_torch(problem):
 
 
 def by_the_graph(problem):
-    """What the ops of the frozen graph compute, one by one as they stand there."""
+    """What the ops of the frozen graph compute, one by one as they stand there, in float32 and in float64."""
     with tf.Graph().as_default():
         (output,) = tf.graph_util.import_graph_def(problem.graph_def(), return_elements=[problem.output_name])
+        images = output.graph.get_tensor_by_name(f"import/{problem.images_name}")
         with v1.Session(config=session_config(optimize_graph=False)) as session:
-            return session.run(output, {f"import/{problem.images_name}": problem.images()})
+            return references(session, {"output": output}, {images: problem.images()})["output"]
 
 
-def difference(outputs, expected):
-    assert outputs.shape == expected.shape
-    return np.abs(outputs - expected).max() / np.abs(expected).max()
-
-
+@pytest.mark.numerical
 @pytest.mark.parametrize(("name", "size"), NETWORKS)
 def test_layers_compute_what_the_graph_does(tmp_path, name, size):
     problem = network_problem(tmp_path, name, batch_size=2, image_size=size, num_classes=10, end_point="logits")
     expected = by_the_graph(problem)
-    assert np.isfinite(expected).all()
     # Random weights whose activations neither vanish nor explode: otherwise agreement would mean little.
-    assert 0.1 < expected.std() < 100
-    assert difference(by_keras(problem), expected) < TOLERANCE
-    assert difference(by_torch(problem), expected) < TOLERANCE
+    assert 0.1 < expected.double.std() < 100
+    assert_as_exact(by_keras(problem), expected)
+    assert_as_exact(by_torch(problem), expected)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("size", [8, 9])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("padded", [False, True])
@@ -114,8 +112,8 @@ def test_padding_of_even_and_odd_sizes(tmp_path, kind, padded, padding, size):
 
     problem = problem_of(tmp_path, build, [2, size, size + 2, 2])
     expected = by_the_graph(problem)
-    assert difference(by_keras(problem), expected) < 1e-5
-    assert difference(by_torch(problem), expected) < 1e-5
+    assert_as_exact(by_keras(problem), expected)
+    assert_as_exact(by_torch(problem), expected)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -420,6 +418,7 @@ def test_mistakes_in_a_comparison_are_sentences(fakes):
         compare(problem, [], steps=0, burn_in=1)
 
 
+@pytest.mark.numerical
 def test_slim_with_other_weights_is_refused(tmp_path):
     """In real processes: tf_slim's network has its weights from another file than ours."""
     problem = network_problem(tmp_path, "resnet_v2_tiny", batch_size=2)
@@ -428,7 +427,7 @@ def test_slim_with_other_weights_is_refused(tmp_path):
     np.savez(tmp_path / "weights.npz", **weights)
     runs = compare(problem, ["slim"], steps=1, burn_in=0).runs
     assert runs["slim"].refused.startswith("It computes something else")
-    np.testing.assert_allclose(np.load(problem.outputs_file(OURS)), by_the_graph(problem), rtol=1e-4)
+    assert_as_exact(np.load(problem.outputs_file(OURS)), by_the_graph(problem))
 
 
 def test_torch_compile_without_a_compiler_is_a_sentence(tmp_path, monkeypatch):
@@ -449,17 +448,20 @@ def agree(problem, names):
         assert run.relative_difference < TOLERANCE
 
 
+@pytest.mark.numerical
 @pytest.mark.full
 @pytest.mark.parametrize("end_point", ["logits", "predictions", "block2/unit_1"])
 def test_engines_agree_in_their_processes(tmp_path, end_point):
     agree(network_problem(tmp_path, "resnet_v2_tiny", batch_size=2, end_point=end_point), ["slim", "keras", "torch"])
 
 
+@pytest.mark.numerical
 @pytest.mark.full
 def test_torch_compile_agrees(tmp_path):
     agree(network_problem(tmp_path, "resnet_v2_tiny", batch_size=2), ["torch-compile"])
 
 
+@pytest.mark.numerical
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "size"), [("resnet_v2_tiny", 33), ("resnet_cifar_20", 32), ("resnet_basic_18", 64)])
 def test_engines_of_onnx_agree(tmp_path, name, size):

@@ -31,6 +31,7 @@ def expected(path, name):
         return session.run(preprocess(tf.constant(np.asarray(image)[np.newaxis]), name, 16))[0]
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("name", ["vgg", "inception", "cifar", "grayscale"])
 def test_batches(files, name):
     """In the order of the files, filled up; a file that has failed takes its row."""
@@ -46,8 +47,9 @@ def test_batches(files, name):
     assert [(status.width, status.height) for status in statuses[4:6]] == [(37, 23), (36, 24)]
     for status, image in zip(statuses, images, strict=False):
         if status.error is None:
-            # In a function, and of a batch, the ops' sums may be taken in another order.
-            np.testing.assert_allclose(image, expected(status.path, name), rtol=1e-5, atol=1e-5)
+            wanted = expected(status.path, name)
+            # In a function, and of a batch, the ops' sums may be taken in another order; of values that may be near 0.
+            np.testing.assert_allclose(image, wanted, rtol=0, atol=1e-5 * np.ptp(wanted))
 
 
 def test_nothing_is_decoded_without_end(files, monkeypatch):

@@ -119,6 +119,7 @@ def assert_close(result, expected):
     assert error <= TOLERANCE * np.ptp(expected), f"{error:.3g} for values of a range of {np.ptp(expected):.3g}"
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("picture", PICTURES)
 @pytest.mark.parametrize("name", REFERENCES)
@@ -127,6 +128,7 @@ def test_equals_numpy(name, picture, size):
     assert_close(graph_result(images, name, size), REFERENCES[name](images, size))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("side", range(1, 40))
 def test_crops_of_every_small_side(side):
     """Where halves are rounded, and which fraction of the side is truncated, shows at small sides."""
@@ -135,6 +137,7 @@ def test_crops_of_every_small_side(side):
         assert_close(graph_result(images, name, 19), reference(images, 19))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("level", [0, 7, 255])
 def test_cifar_of_a_flat_picture(level):
     """No deviation to divide by: the floor of 1 / sqrt(count) keeps the result finite."""
@@ -172,6 +175,7 @@ def test_static_shape(name):
         assert get_preprocessing(name, 97)(images).shape.as_list() == [None, 97, 97, channels]
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("name", ["inception", "vgg"])
 def test_resizing_is_not_that_of_tensorflow_2(name):
     """Half-pixel centres move the picture by a part of a pixel, which is far above the tolerance."""

@@ -6,7 +6,9 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import nets_factory, resnet_basic, resnet_utils
-from tests.reference import assign, random_values, relative_difference
+from tests.helpers import float64
+from tests.helpers.float64 import assert_as_exact
+from tests.reference import assign, random_values
 
 v1 = tf.compat.v1
 
@@ -33,6 +35,7 @@ def pictures(*shape):
     return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
+@pytest.mark.numerical
 @pytest.mark.parity
 @pytest.mark.parametrize(
     ("name", "shortcut", "classes"),
@@ -56,14 +59,18 @@ def test_outputs_equal_pytorchs(name, shortcut, classes):
             ((224, 224), (97, 75)) if name.endswith("34") and shortcut == "first_unit" else ((64, 96), (75, 97))
         ):
             batch = pictures(2, *size, 3)
-            result, predictions = session.run([logits, end_points["predictions"]], {images: batch})
-            with torch.no_grad():
-                expected = module(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy()))
-                probabilities = torch.sigmoid(expected) if classes == 1 else torch.softmax(expected, dim=-1)
+            tensors = [end_points["global_pool"], logits, end_points["predictions"]]
+            features, result, predictions = session.run(tensors, {images: batch})
+            theirs = torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())
+            expected = float64.of_torch(module, theirs, function=lambda module, images: module.features(images))
+            assert_as_exact(features[:, 0, 0], expected)
+            # Two logits may be near 0, being sums that cancel: of products of this size.
+            sizes = np.linalg.norm(expected.double, axis=1).max(), np.linalg.norm(module.logits.weight.detach().numpy())
+            scale = float(np.prod(sizes)) if classes == 1 else None
             assert result.shape == (2, classes)
-            # Sums of up to 4,608 products in float32, in another order.
-            assert relative_difference(result, expected.numpy()) <= 1e-5
-            assert relative_difference(predictions, probabilities.numpy()) <= 1e-5
+            assert_as_exact(result, float64.of_torch(module, theirs), scale=scale)
+            classifier = torch.nn.Sequential(module, torch.nn.Sigmoid() if classes == 1 else torch.nn.Softmax(dim=-1))
+            assert_as_exact(predictions, float64.of_torch(classifier, theirs), scale=scale)
 
 
 @pytest.mark.parametrize(("name", "shortcut", "classes"), PARAMETERS)
@@ -84,6 +91,7 @@ def small(images, num_classes=None, shortcut="B", **kwargs):
     return resnet_basic.resnet_basic(images, blocks, num_classes, **options)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("shortcut", ["B", "C"])
 @pytest.mark.parametrize("output_stride", [4, 8])
 def test_atrous_network_subsampled_equals_the_nominal_one(shortcut, output_stride):
@@ -95,21 +103,22 @@ def test_atrous_network_subsampled_equals_the_nominal_one(shortcut, output_strid
     dense = resnet_utils.subsample(dense, 16 // output_stride)
     with v1.Session() as session:
         assign(session, random_values(v1.global_variables()))
-        expected, result = session.run([nominal, dense], {images: pictures(2, 81, 97, 3)})
-    # Rounding of sums in another order.
-    assert relative_difference(result, expected) <= 1e-5
+        feeds = {images: pictures(2, 81, 97, 3)}
+        expected = float64.references(session, {"nominal": nominal}, feeds)
+        assert_as_exact(session.run(dense, feeds), expected["nominal"])
 
 
+@pytest.mark.numerical
 def test_stored_activations_are_those_before_the_stride():
     """Of a block of one unit, whose stride is its first unit's and its last one's."""
     images = v1.placeholder(tf.float32, [2, 81, 97, 3])
     _, end_points = small(images)
     _, stored = small(images, store_non_strided_activations=True, reuse=True)
-    tensors = [end_points["small/block3"], stored["small/block3"][:, ::2, ::2]]
     with v1.Session() as session:
         assign(session, random_values(v1.global_variables()))
-        expected, result = session.run(tensors, {images: pictures(2, 81, 97, 3)})
-    assert relative_difference(result, expected) <= 1e-5
+        feeds = {images: pictures(2, 81, 97, 3)}
+        expected = float64.references(session, {"block3": end_points["small/block3"]}, feeds)
+        assert_as_exact(session.run(stored["small/block3"][:, ::2, ::2], feeds), expected["block3"])
 
 
 def test_pool1_pads_alike_unless_told_otherwise():

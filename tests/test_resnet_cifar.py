@@ -1,5 +1,7 @@
 """The networks for small images against an implementation in NumPy."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +9,8 @@ import tf_slim as slim
 
 from nets import nets_factory, resnet_cifar
 from tests import numpy_cifar
-from tests.reference import assign, random_values_of_shapes, relative_difference
+from tests.helpers.float64 import Reference, assert_as_exact
+from tests.reference import assign, random_values_of_shapes
 
 v1 = tf.compat.v1
 
@@ -29,13 +32,43 @@ def pictures(batch, size=16):
     return np.random.default_rng(1).normal(size=[batch, size, size, 3]).astype(np.float32)
 
 
+class Expected(NamedTuple):
+    """The network in NumPy, in float32 and in float64."""
+
+    single: numpy_cifar.Forward
+    double: numpy_cifar.Forward
+
+    @property
+    def logits(self):
+        return Reference(self.single.logits, self.double.logits)
+
+    @property
+    def predictions(self):
+        return Reference(self.single.predictions, self.double.predictions)
+
+    @property
+    def end_points(self):
+        return {key: Reference(self.single.end_points[key], value) for key, value in self.double.end_points.items()}
+
+    @property
+    def batch_statistics(self):
+        return {
+            key: [Reference(*pair) for pair in zip(self.single.batch_statistics[key], statistics, strict=True)]
+            for key, statistics in self.double.batch_statistics.items()
+        }
+
+
+def forward(*arguments, **options):
+    return Expected(*(numpy_cifar.forward(*arguments, **options, dtype=dtype) for dtype in (np.float32, np.float64)))
+
+
 def assert_equal(results, expected):
     assert len(results) == len(expected)
     for key, value in expected.items():
-        # float32 against float64.
-        assert relative_difference(results[key], value) <= 1e-5, key
+        assert_as_exact(results[key], value)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("bottleneck", [False, True])
 @pytest.mark.parametrize("activate_before_residual", [(True, False, False), (False, False, False), (True, True, True)])
 @pytest.mark.parametrize("training", [False, True])
@@ -43,7 +76,7 @@ def test_units_and_statistics_equal_numpys(bottleneck, activate_before_residual,
     n, batch = 2, pictures(4)
     options = {"bottleneck": bottleneck, "activate_before_residual": activate_before_residual}
     values = random_values(numpy_cifar.variable_shapes(**options, n=n))
-    expected = numpy_cifar.forward(values, batch, n, training=training, **options)
+    expected = forward(values, batch, n, training=training, **options)
     images = v1.placeholder(tf.float32, batch.shape)
     logits, end_points = resnet_cifar.resnet_cifar(images, n, 10, training, **options)
     # No variables but the original's.
@@ -57,21 +90,23 @@ def test_units_and_statistics_equal_numpys(bottleneck, activate_before_residual,
         results = session.run([logits, end_points["predictions"], wanted, updates], {images: batch})
         moving = session.run({v.op.name: v for v in v1.global_variables() if "/moving_" in v.op.name})
     assert_equal(results[2], expected.end_points)
-    assert relative_difference(results[0], expected.logits) <= 1e-5
-    assert relative_difference(results[1], expected.predictions) <= 1e-5
+    assert_as_exact(results[0], expected.logits)
+    assert_as_exact(results[1], expected.predictions)
     if not training:
         assert updates == []
-        assert_equal(moving, {name: values[name] for name in moving})
+        assert all(np.array_equal(value, values[name]) for name, value in moving.items())
         return
-    # 0.9 old + 0.1 batch, of the population's variance.
-    averaged = {
-        f"{scope}/{name}": 0.9 * values[f"{scope}/{name}"] + 0.1 * statistic
-        for scope, statistics in expected.batch_statistics.items()
-        for name, statistic in zip(("moving_mean", "moving_variance"), statistics, strict=True)
-    }
-    assert_equal(moving, averaged)
+    assert len(moving) == 2 * len(expected.batch_statistics)
+    for scope, (mean, variance) in expected.batch_statistics.items():
+        # Means may cancel; the values that they are of have this size.
+        scale = float(np.sqrt(np.mean(np.square(mean.double) + variance.double)))
+        for name, statistic, size in (("moving_mean", mean, scale), ("moving_variance", variance, scale**2)):
+            # 0.9 old + 0.1 batch, of the population's variance.
+            averaged = statistic.map(lambda value, old=values[f"{scope}/{name}"]: 0.9 * old + 0.1 * value)
+            assert_as_exact(moving[f"{scope}/{name}"], averaged, scale=size)
 
 
+@pytest.mark.numerical
 @pytest.mark.parity
 @pytest.mark.parametrize(
     "name",
@@ -86,7 +121,7 @@ def test_outputs_equal_numpys(name):
     n, bottleneck = numpy_cifar.SIZES[name]
     values = random_values(numpy_cifar.variable_shapes(n, bottleneck))
     batch = pictures(2, 32)
-    expected = numpy_cifar.forward(values, batch, n, bottleneck)
+    expected = forward(values, batch, n, bottleneck)
     images = v1.placeholder(tf.float32, batch.shape)
     logits, end_points = nets_factory.networks_map[name](images, 10, is_training=False)
     with v1.Session() as session:
@@ -94,20 +129,21 @@ def test_outputs_equal_numpys(name):
         wanted = {key: end_points[key] for key in expected.end_points}
         results, logits = session.run([wanted, logits], {images: batch})
     assert_equal(results, expected.end_points)
-    assert relative_difference(logits, expected.logits) <= 1e-5
+    assert_as_exact(logits, expected.logits)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("mode", [True, False])
 def test_a_tensor_as_is_training(mode):
     values = random_values(numpy_cifar.variable_shapes(1, False))
     batch = pictures(4)
-    expected = numpy_cifar.forward(values, batch, 1, False, training=mode)
+    expected = forward(values, batch, 1, False, training=mode)
     images, is_training = v1.placeholder(tf.float32, batch.shape), v1.placeholder(tf.bool, [])
     logits, _ = resnet_cifar.resnet_cifar(images, 1, 10, is_training)
     with v1.Session() as session:
         assign(session, values)
         result = session.run(logits, {images: batch, is_training: mode})
-    assert relative_difference(result, expected.logits) <= 1e-5
+    assert_as_exact(result, expected.logits)
 
 
 @pytest.mark.parametrize(("n", "bottleneck"), PARAMETERS)
@@ -120,16 +156,17 @@ def test_parameter_counts(n, bottleneck):
     assert counts == PARAMETERS[n, bottleneck]
 
 
+@pytest.mark.numerical
 def test_relu_leakiness_is_the_slope_below_zero():
     values = random_values(numpy_cifar.variable_shapes(1, True))
     batch = pictures(2)
-    expected = numpy_cifar.forward(values, batch, 1, True, leakiness=0.3)
+    expected = forward(values, batch, 1, True, leakiness=0.3)
     images = v1.placeholder(tf.float32, batch.shape)
     logits, _ = resnet_cifar.resnet_cifar(images, 1, 10, False, bottleneck=True, relu_leakiness=0.3)
     with v1.Session() as session:
         assign(session, values)
         result = session.run(logits, {images: batch})
-    assert relative_difference(result, expected.logits) <= 1e-5
+    assert_as_exact(result, expected.logits)
 
 
 def test_names_are_the_originals_and_a_scope_goes_around_them():

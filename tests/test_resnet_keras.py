@@ -11,7 +11,9 @@ import tf_slim as slim
 
 from nets import nets_factory, resnet_keras
 from nets.layer_info import describe_layers
-from tests.reference import assign, relative_difference
+from tests.helpers import float64
+from tests.helpers.float64 import assert_as_exact
+from tests.reference import assign
 from tools.cli import main
 
 v1 = tf.compat.v1
@@ -36,6 +38,7 @@ def keras_model(name, **kwargs):
     return keras_resnet.resnet(int(name.rpartition("_")[2]), **kwargs)
 
 
+@pytest.mark.numerical
 @pytest.mark.parity
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [64, 45])
@@ -45,7 +48,7 @@ def test_outputs_equal_keras(name, size):
     model = keras_model(name, num_classes=11, image_size=size)
     keras_resnet.randomize(model, seed=0)
     images = np.random.default_rng(1).normal(size=[2, *model.input.shape[1:]]).astype(np.float32)
-    expected = model(images, training=False).numpy()
+    expected, _ = float64.of_keras(model, images)
     values = keras_resnet.values_by_slim_name(model, name)
     with tf.Graph().as_default(), slim.arg_scope(resnet_keras.resnet_keras_arg_scope()):
         placeholder = v1.placeholder(tf.float32, images.shape)
@@ -53,18 +56,21 @@ def test_outputs_equal_keras(name, size):
         with v1.Session() as session:
             assign(session, values)
             logits, predictions = session.run([logits, end_points["predictions"]], {placeholder: images})
-    assert expected.std() > 0.01
-    # Sums of up to 4,608 products in float32, in another order.
-    assert relative_difference(predictions, expected) <= 1e-5
+    assert expected.double.std() > 0.01
+    assert_as_exact(predictions, expected)
     # The model ends in a softmax: the logits are its logarithm, up to a constant.
-    centred = [values - values.mean(axis=-1, keepdims=True) for values in (logits, np.log(expected.astype(np.float64)))]
-    assert relative_difference(*centred) <= 1e-5
+    assert_as_exact(centred(logits), expected.map(lambda values: centred(np.log(values.astype(np.float64)))))
+
+
+def centred(values):
+    return values - values.mean(axis=-1, keepdims=True)
 
 
 def without_dropout(name):
     return {} if name.endswith("_digits") else {"dropout_rate": 0.0}
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("name", ["resnet_keras_18", "resnet_keras_50", "resnet_keras_18_digits"])
 def test_training_statistics_equal_keras(name):
     """Batch statistics normalize, and the moving ones become 0.99 old + 0.01 new, as Keras has it."""
@@ -77,8 +83,8 @@ def test_training_statistics_equal_keras(name):
     for layer in model.layers:
         if type(layer).__name__ == "Dropout":
             layer.rate = 0.0
-    expected = model(images, training=True).numpy()
-    after = keras_resnet.values_by_slim_name(model, name)
+    expected, exact = float64.of_keras(model, images, training=True)
+    after, exactly_after = (keras_resnet.values_by_slim_name(one, name) for one in (model, exact))
     with tf.Graph().as_default(), slim.arg_scope(resnet_keras.resnet_keras_arg_scope()):
         placeholder = v1.placeholder(tf.float32, images.shape)
         _, end_points = nets_factory.networks_map[name](placeholder, 11, is_training=True, **without_dropout(name))
@@ -88,13 +94,14 @@ def test_training_statistics_equal_keras(name):
             predictions, _ = session.run([end_points["predictions"], updates], {placeholder: images})
             result = session.run({v.op.name: v for v in v1.global_variables() if "/moving_" in v.op.name})
     # Batch statistics over few values amplify rounding.
-    assert relative_difference(predictions, expected) <= 1e-3
+    assert_as_exact(predictions, expected, near=1e-3)
     assert len(result) == 2 * len(keras_resnet.slim_scopes(name))
     for key, value in result.items():
         assert not np.array_equal(after[key], before[key])
-        assert relative_difference(value, after[key]) <= 1e-4, key
+        assert_as_exact(value, float64.Reference(after[key], exactly_after[key]))
 
 
+@pytest.mark.numerical
 def test_logits_are_dropped_in_training_alone():
     images = np.random.default_rng(1).normal(size=[4, 32, 32, 3]).astype(np.float32)
     with tf.Graph().as_default(), slim.arg_scope(resnet_keras.resnet_keras_arg_scope()):

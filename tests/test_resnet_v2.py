@@ -8,7 +8,8 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import resnet_utils, resnet_v2
-from tests.reference import assign, random_values, relative_difference
+from tests.helpers.float64 import assert_as_exact, references
+from tests.reference import assign, random_values
 
 v1 = tf.compat.v1
 
@@ -87,6 +88,7 @@ def test_reuse_takes_the_same_variables():
     assert np.array_equal(one, other)
 
 
+@pytest.mark.numerical
 def test_atrous_network_subsampled_equals_the_nominal_one():
     """The identity that atrous convolution rests on; odd sizes align the corners (arXiv:1606.00915)."""
     images = np.random.default_rng(0).normal(size=[2, 81, 97, 3]).astype(np.float32)
@@ -97,10 +99,11 @@ def test_atrous_network_subsampled_equals_the_nominal_one():
         dense = resnet_utils.subsample(dense, 4)
         with v1.Session() as session:
             assign(session, random_values(v1.global_variables()))
-            expected, result = session.run([nominal, dense], {placeholder: images})
-    assert relative_difference(result, expected) <= 1e-5
+            expected = references(session, {"nominal": nominal}, {placeholder: images})
+            assert_as_exact(session.run(dense, {placeholder: images}), expected["nominal"])
 
 
+@pytest.mark.numerical
 def test_stored_activations_are_those_before_the_stride():
     images = np.random.default_rng(0).normal(size=[2, 64, 64, 3]).astype(np.float32)
     with graph_with_images(*images.shape) as placeholder:
@@ -109,12 +112,11 @@ def test_stored_activations_are_those_before_the_stride():
         assert stored["small/block1"].shape.as_list() == [2, 16, 16, 16]
         with v1.Session() as session:
             assign(session, random_values(v1.global_variables()))
-            results = session.run(
-                [net, stored_net, end_points["small/block1"], stored["small/block1"][:, ::2, ::2]],
-                {placeholder: images},
-            )
-    assert relative_difference(results[1], results[0]) <= 1e-5
-    assert relative_difference(results[3], results[2]) <= 1e-5
+            nominal = {"net": net, "block1": end_points["small/block1"]}
+            expected = references(session, nominal, {placeholder: images})
+            results = session.run([stored_net, stored["small/block1"][:, ::2, ::2]], {placeholder: images})
+    assert_as_exact(results[0], expected["net"])
+    assert_as_exact(results[1], expected["block1"])
 
 
 @pytest.mark.parametrize("size", [64, 65])

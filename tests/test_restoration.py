@@ -19,6 +19,7 @@ from checkpoints import CheckpointMismatch, open_checkpoint, restore
 from nets import resnet_v2
 from nets.guards import InferenceWarning
 from tests.golden.make import golden_file
+from tests.helpers.float64 import assert_as_exact, references
 from tests.reference import assign, random_values, random_values_of_shapes
 from tests.test_checkpoints import build
 
@@ -27,9 +28,6 @@ v1 = tf.compat.v1
 TINY, CIFAR = "resnet_v2_tiny", "resnet_cifar_20"
 SHADOW = "ExponentialMovingAverage"
 STATISTICS = ("/moving_mean", "/moving_variance")
-
-# Share of the largest logit: a product with another number of columns may be summed in another order.
-TOLERANCE = 1e-5
 
 
 class Built(NamedTuple):
@@ -568,12 +566,13 @@ def test_a_file_of_model_variables_for_a_training_graph(tmp_path, trained):
 
 
 def original(values, batch):
-    """Logits of a file's network by TensorFlow's own assignments, and its images."""
+    """Logits of a file's network by TensorFlow's own assignments, in float32 and in float64."""
     classes = values[f"{TINY}/logits/biases"].shape[0]
     net = network(classes=classes)
     with open_session(net.graph) as session:
         assign(session, values)
-        return session.run(net.logits, {"images:0": batch})
+        fed = net.graph.get_tensor_by_name("images:0")
+        return references(session, {"logits": net.logits}, {fed: batch})["logits"]
 
 
 def softmax(logits):
@@ -581,6 +580,7 @@ def softmax(logits):
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(("stored", "classes"), [(1001, 1000), (1000, 1001)])
 def test_the_background_is_dropped_or_added(tmp_path, stored, classes):
     values = weights(classes=stored)
@@ -598,9 +598,9 @@ def test_the_background_is_dropped_or_added(tmp_path, stored, classes):
     )
     assert logits.shape == predictions.shape == (3, classes)
     common, expected = (logits, before[:, 1:]) if classes == 1000 else (logits[:, 1:], before)
-    assert np.abs(common - expected).max() <= TOLERANCE * np.abs(expected).max()
+    assert_as_exact(common, expected)
     probable = predictions if classes == 1000 else predictions[:, 1:]
-    np.testing.assert_allclose(probable, softmax(expected), rtol=1e-4)
+    assert_as_exact(probable, expected.map(softmax))
     weights_found, biases_found = found[f"{TINY}/logits/weights"], found[f"{TINY}/logits/biases"]
     weights_stored, biases_stored = values[f"{TINY}/logits/weights"], values[f"{TINY}/logits/biases"]
     if classes == 1000:

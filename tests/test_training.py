@@ -23,6 +23,7 @@ CLASSES = 10
 SIZES = {224: 64, 32: 16, 28: 16}
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_falls_by_half(name):
     network = nets_factory.get_network(name)

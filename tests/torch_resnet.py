@@ -72,9 +72,12 @@ class ResNet(nn.Module):
         self.blocks = nn.Sequential(blocks)
         self.logits = nn.Linear(inputs, num_classes)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def features(self, x: torch.Tensor) -> torch.Tensor:
         x = functional.max_pool2d(functional.relu(self.conv1(x)), 3, stride=2, padding=1)
-        return self.logits(self.blocks(x).mean(dim=(2, 3)))
+        return self.blocks(x).mean(dim=(2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.logits(self.features(x))
 
 
 def resnet(
