@@ -145,7 +145,10 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--scope", metavar="SCOPE", help="variable scope of the network in the file")
     parser.add_argument("--to-scope", metavar="SCOPE", help="another scope for the network's variables")
     parser.add_argument(
-        "--num-classes", type=int, metavar="N", help="1000 drops the background of 1001, 1001 adds one to 1000"
+        "--num-classes",
+        type=int,
+        metavar="N",
+        help="1000 drops the background of 1001, 1001 adds one to 1000, 0 leaves the logits out",
     )
     parser.add_argument("--image-size", type=_positive, metavar="N", help="that goes with the weights")
     parser.add_argument(
