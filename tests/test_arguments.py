@@ -36,6 +36,11 @@ SCOPES = {
 }
 
 
+def shown_as(value):
+    """A name for a test, the same in each process: not that of an address in memory."""
+    return getattr(value, "__name__", None) or repr(value)
+
+
 @pytest.fixture(autouse=True)
 def graph():
     with tf.Graph().as_default() as graph:
@@ -76,7 +81,7 @@ DECAYS = [
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("value", DECAYS, ids=repr)
+@pytest.mark.parametrize("value", DECAYS, ids=shown_as)
 def test_weight_decay_is_what_tf_slim_takes(scope, value):
     """Of numbers exactly those that the original's regularizer takes."""
     try:
@@ -89,7 +94,7 @@ def test_weight_decay_is_what_tf_slim_takes(scope, value):
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("value", [NAN, INFINITY, "0.0001", None, [1e-4], 1j, tf.nn.relu], ids=repr)
+@pytest.mark.parametrize("value", [NAN, INFINITY, "0.0001", None, [1e-4], 1j, tf.nn.relu], ids=shown_as)
 def test_weight_decay_that_would_fail_later(scope, value):
     with pytest.raises(ValueError, match="weight_decay must be a float of at least 0"):
         SCOPES[scope](value)
