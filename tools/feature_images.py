@@ -77,8 +77,8 @@ def joined(parts: Sequence[ShardImages]) -> ShardImages:
     return ShardImages(names, *arrays, parts[0].arithmetic)
 
 
-def write_images(folder: Path, images: ShardImages) -> None:
-    """Writes, or replaces, the file in a shard's folder."""
+def write_images(folder: Path, images: ShardImages, *, replace: bool = False) -> None:
+    """Writes the file in a shard's new folder; or, at once, in the place of the one in a folder that is done."""
     names = b"".join(name.encode("utf-8", "surrogateescape") + b"\0" for name in images.names)
     stream = io.BytesIO()
     np.savez(
@@ -90,7 +90,10 @@ def write_images(folder: Path, images: ShardImages) -> None:
         failed=images.failed,
         arithmetic=np.array(images.arithmetic, np.int64),
     )
-    write_whole(folder / IMAGES, stream.getvalue())
+    if replace:
+        write_whole(folder / IMAGES, stream.getvalue())
+    else:  # who makes the folder has it on the disk before it is done
+        (folder / IMAGES).write_bytes(stream.getvalue())
 
 
 def read_images(folder: Path) -> ShardImages | None:

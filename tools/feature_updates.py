@@ -173,7 +173,7 @@ def _members(
         bad = int(images.failed.sum()) if done else 0
         stale.append(bool(done and (rows or lost or bad or images.arithmetic != tuple(arithmetic))))
         if not stale[-1] and (renewed.versions != images.versions).any():
-            write_images(folder, renewed)  # so that these are not read again each time
+            write_images(folder, renewed, replace=True)  # so that these are not read again each time
         changed, failed, gone = changed + len(rows), failed + bad, gone + lost
         known += len(members[-1])
     new = max(0, len(inputs) - known) if all(part is not None for part in members) else 0
