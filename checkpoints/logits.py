@@ -45,7 +45,7 @@ def class_conversions(
         return dict.fromkeys(logits, found.apply)
     holds = " and ".join(f"{number} classes" for number in sorted(there)) or "no logits"
     build = f"build the network with num_classes={next(iter(there), None)} or " if len(there) < 2 else ""
-    exclude = offered(patterns_for([*logits, *excluded], in_graph) or ["*"])
+    exclude = offered(patterns_for([*logits, *excluded], in_graph))
     raise ValueError(
         f"num_classes={num_classes} cannot be had from {reader.path}, which has {holds}: 1001 can be made 1000, and "
         f"1000 made 1001; otherwise leave num_classes out, and {build}give {exclude}."
@@ -73,7 +73,7 @@ def _another_number(
     elif len(here) == len(there) == 1 and class_conversion(*there, *here):
         repairs.append(f"give num_classes={next(iter(here))}")
     if not repairs:
-        exclude = offered(patterns_for([*logits, *excluded], in_graph) or ["*"])
+        exclude = offered(patterns_for([*logits, *excluded], in_graph))
         repairs.append(f"leave it out, and give {exclude}")
     return (
         f"num_classes={num_classes} is what the file's logits are to become, and the graph has {classes}: "

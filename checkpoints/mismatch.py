@@ -10,7 +10,7 @@ from checkpoints.diagnosis import diagnose
 from checkpoints.files import CheckpointError
 from checkpoints.kernels import FIRST_KERNELS, is_first_kernel
 from checkpoints.naming import SHADOW, is_logits, joined
-from checkpoints.patterns import offered, patterns_for
+from checkpoints.patterns import MOST, offered, patterns_for
 from checkpoints.reader import CheckpointReader
 from checkpoints.scopes import Places, averages_of, kind_of, moved_scopes, offered_scopes, places_in, under_scope
 from checkpoints.structure import Structure, sort_names, structures_in
@@ -99,9 +99,14 @@ class Mismatch(NamedTuple):
         return {*self.missing, *self.mismatched}
 
     def _exclude(self, names: set[str]) -> str:
-        """The argument that leaves these variables alone, and what is left alone already; nothing where it is long."""
-        patterns = patterns_for(names | self.excluded, self.shapes)
-        return offered(patterns) if patterns else ""
+        """The argument that leaves these variables alone, and what is left alone already.
+
+        Nothing where it is long, unless they are logits alone, or where it leaves all alone.
+        """
+        names = names | self.excluded
+        patterns = patterns_for(names, self.shapes) if names < set(self.shapes) else []
+        few = len(patterns) <= MOST or all(map(is_logits, names))
+        return offered(patterns) if patterns and few else ""
 
     def _without_superfluous(self) -> str:
         if self._failing:
@@ -118,7 +123,7 @@ class Mismatch(NamedTuple):
     def _cause(self) -> str:
         """The likely cause, in one sentence with what to do."""
         causes = (self._of_shadows, self._of_slots, self._of_scope, self._of_channels, self._of_classes)
-        for cause in (*causes, self._of_arg_scope, self._of_moved):
+        for cause in (*causes, self._of_arg_scope, self._of_moved, self._of_no_logits):
             if sentence := cause():
                 return sentence
         return self._of_networks()
@@ -163,11 +168,14 @@ class Mismatch(NamedTuple):
         if not scopes or not (self.missing or self.superfluous):
             return None
         here, there = structures_in(self.shapes), structures_in(self.reader.shapes)
-        scope = next(iter(scopes.values())) if len(here) == 1 else scopes
+        in_parts = bool(set(scopes) - {ours.scope for ours in here})
+        scope = scopes if in_parts or len(here) > 1 else next(iter(scopes.values()))
         left = places_in(self.reader, self.shapes, scope, self.ema).failing(self.reader, self.shapes) - self.excluded
         # Networks of the graph that the file does not have.
         absent = {name for name in left if not any(name.startswith(f"{s}/") or not s for s in scopes)}
         also = self._exclude(absent) if absent and absent == left else ""
+        if in_parts:
+            return f"the file has the network in parts, each under a scope of its own; give scope={scope!r}."
         found = ", ".join(repr(each) for each in dict.fromkeys(scopes.values()))
         ours = ", ".join(repr(each) for each in scopes)
         several = "networks" if len(set(scopes.values())) > 1 else "network"
@@ -226,6 +234,17 @@ class Mismatch(NamedTuple):
             repairs.append(f"give {exclude} to train logits of your own")
         return f"the graph has {classes} classes and the file {stored}; {', or '.join(repairs)}."
 
+    def _of_no_logits(self) -> str | None:
+        """Of logits that the file has neither weights nor biases of."""
+        if not self.missing or self.mismatched or not all(map(is_logits, self.missing)):
+            return None
+        scopes = {name.rpartition("/")[0] for name in self.missing}
+        if any(name.rpartition("/")[0] in scopes for name in set(self.shapes) - set(self.missing) - self.excluded):
+            return None
+        exclude = self._exclude(self._failing)
+        train = f", or give {exclude} and train them" if exclude else ""
+        return f"the file has no logits; build with num_classes=None{train}."
+
     def _of_arg_scope(self) -> str | None:
         stored = [self.places.renamed[name] for name in self.missing]
         biases = [name for name in stored if name.endswith("/biases")]
@@ -254,9 +273,6 @@ class Mismatch(NamedTuple):
         if not same:
             held = f"{_described(theirs)} with {classes}"
             return f"the file holds a {held}, and the graph {built}; build what is in the file."
-        if not theirs.num_classes and self.missing and all(map(is_logits, self.missing)) and not self.mismatched:
-            exclude = self._exclude(self._failing)
-            return f"the file has no logits; build with num_classes=None, or give {exclude} and train them."
         if theirs.faults:
             return f"the file holds a {_described(theirs)}, but {self._fault(same[0], theirs)}."
         if self.mismatched and not self.missing:

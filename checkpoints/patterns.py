@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from checkpoints.naming import OUTPUT, joined
 
-__all__ = ["as_patterns", "matching", "offered", "patterns_for"]
+__all__ = ["MOST", "as_patterns", "matching", "offered", "patterns_for"]
 
-# More patterns than these are no advice.
-_MOST = 6
+# More patterns than these are no advice, where something else can be done.
+MOST = 6
 
 
 def as_patterns(given: str | Sequence[str] | None, argument: str) -> list[str]:
@@ -98,12 +98,9 @@ def offered(patterns: Sequence[str], argument: str = "exclude") -> str:
 
 
 def patterns_for(names: Iterable[str], among: Collection[str]) -> list[str]:
-    """A few patterns that fit these names and no others; none where it takes many, or where the names are all."""
+    """As few patterns as are found that fit these names and no others of ``among``; none for no names."""
     names = set(names)
-    if not names or names >= set(among):
-        return []
-    found = min((_cover(names, among, order) for order in (_KINDS, _KINDS[::-1])), key=len)
-    return found if len(found) <= _MOST else []
+    return min((_cover(names, among, order) for order in (_KINDS, _KINDS[::-1])), key=len)
 
 
 def _cover(names: set[str], among: Collection[str], kinds: Sequence[Callable[[set[str]], list[str]]]) -> list[str]:

@@ -1,12 +1,12 @@
 """Where the graph's variables are in a file: under which scope, and as which moving averages."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from checkpoints.naming import SHADOW, STATISTICS, block_of, joined
 from checkpoints.reader import CheckpointReader
-from checkpoints.structure import Structure, sort_names, structures_in
+from checkpoints.structure import Structure, model_shapes, sort_names, structures_in
 
 __all__ = ["Places", "averages_of", "kind_of", "moved_scopes", "offered_scopes", "places_in", "under_scope"]
 
@@ -126,18 +126,56 @@ def offered_scopes(
     ours, theirs = structures_in(in_graph), structures_in(reader.shapes)
     sought = {here.scope: _sought(here, renamed) for here in ours}
     found: dict[str, str] = {}
+    parts: dict[str, str] = {}
     for here in ours:
         alike = [there for there in theirs if kind_of(there) == kind_of(here)]
+        if not alike and (pieces := _pieces(here, theirs)):
+            parts |= _scopes_of_pieces(here, pieces, in_graph, model_shapes(reader.shapes))
+            alike = pieces[:1]
         if any(there.scope == sought[here.scope] for there in alike):
             found[here.scope] = sought[here.scope]
         elif alike:
             found[here.scope] = max(alike, key=lambda there: _nearness(here, there, preferred)).scope
-    if all(sought[here] == there for here, there in found.items()):
+    wrong = [here for here, there in parts.items() if not _is_sought(here, there, renamed)]
+    if not wrong and all(sought[here] == there for here, there in found.items()):
         return None
     changed = {here: there for here, there in found.items() if {here, sought[here]} != {there}}
     # Of a network inside of another one's scope it must be said too that it stays.
     inner = {here: there for here, there in found.items() if any(here.startswith(joined(s, "")) for s in changed)}
-    return inner | changed
+    return inner | changed | parts
+
+
+def _pieces(whole: Structure, theirs: Sequence[Structure]) -> list[Structure]:
+    """The structures in a file that are one network in parts, the largest first; none where they are not."""
+    units = dict(zip(whole.blocks, whole.units, strict=True))
+    pieces = [
+        there
+        for there in sorted(theirs, key=lambda there: -len(there.blocks))
+        if there.unit_scope == whole.unit_scope
+        and all(units.get(block) == count for block, count in zip(there.blocks, there.units, strict=True))
+    ]
+    blocks = [block for piece in pieces for block in piece.blocks]
+    return pieces if sorted(blocks) == sorted(units) else []
+
+
+def _scopes_of_pieces(
+    whole: Structure, pieces: Sequence[Structure], in_graph: Shapes, stored: Shapes
+) -> dict[str, str]:
+    """From the scopes in a network of the graph that the largest of its pieces in the file lacks to those elsewhere."""
+    prefix = joined(whole.scope, "")
+    inside = [name.removeprefix(prefix) for name in in_graph if name.startswith(prefix)]
+    scopes = {}
+    for child in dict.fromkeys(name.partition("/")[0] for name in inside):
+        places = [joined(piece.scope, child) for piece in pieces]
+        having = [place for place in places if any(name.startswith(f"{place}/") for name in stored)]
+        if having and places[0] not in having:
+            scopes[joined(whole.scope, child)] = having[0]
+    return scopes
+
+
+def _is_sought(scope: str, there: str, renamed: Mapping[str, str]) -> bool:
+    """Whether what is under a scope in the graph was sought under that one in the file."""
+    return all(stored.startswith(f"{there}/") for name, stored in renamed.items() if name.startswith(f"{scope}/"))
 
 
 def _sought(structure: Structure, renamed: Mapping[str, str]) -> str | None:

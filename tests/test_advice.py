@@ -238,6 +238,13 @@ ROWS = {
         [("give scope",)],
         place=lambda name: ("second" if "/block4/" in name else "first") + f"/net/{bare(name)}",
     ),
+    "a network in parts, twice in the graph": Row(
+        tinies("one", "two"),
+        lambda: averages(under(weights(), f"{TINY}/block4", "second/net/block4")),
+        [("give scope",)],
+        given={"ema": True},
+        place=lambda name: f"{'second/net' if '/block4/' in name else TINY}/{bare(name)}/{SHADOW}",
+    ),
     "variables of no known network": Row(
         [plain({"net/fc6/weights": [2, 3], "net/fc6/biases": [3], "net/fc7/weights": [3, 4]})],
         lambda: random_values_of_shapes({"m/x/fc6/weights": [2, 3], "m/x/fc6/biases": [3], "m/x/fc7/weights": [3, 4]}),
@@ -335,6 +342,13 @@ ROWS = {
         given={"scope": {"one": TINY, "two": TINY}},
         place=one_scope,
     ),
+    "no logits of many networks": Row(
+        tinies(*"abcdefgh"),
+        lambda: weights(classes=0),
+        [("build num_classes",), ("give exclude",)],
+        given={"scope": dict.fromkeys("abcdefgh", TINY)},
+        place=one_scope,
+    ),
     "no logits of another family": Row(
         [cifar], lambda: weights(CIFAR, classes=0), [("build num_classes",), ("give exclude",)]
     ),
@@ -354,6 +368,12 @@ ROWS = {
         [functools.partial(tiny, classes=1000)],
         lambda: weights(classes=1001),
         [("build num_classes",), ("give num_classes",)],
+        given={"num_classes": 1001},
+    ),
+    "a conversion of nothing but logits": Row(
+        [plain({"net/logits/weights": [1, 1, 8, 1000], "net/logits/biases": [1000], "net/w": [1]})],
+        lambda: random_values_of_shapes({"net/logits/weights": [1, 1, 8, 7], "net/logits/biases": [7], "net/w": [1]}),
+        [("leave num_classes", "give exclude")],
         given={"num_classes": 1001},
     ),
     "a conversion where nothing fits": Row(
@@ -722,7 +742,7 @@ FOLLOWED = {
     ("mismatch", "variables={everything}"): "layers that the graph does not have",
     ("mismatch", "variables=slim.get_model_variables()"): "slots",
     ("mismatch", "scope={scope}"): "two networks in the graph, one in the file",
-    ("mismatch", "scope={moved}"): "a network in parts",
+    ("mismatch", "scope={moved}"): "variables of no known network",
     ("mismatch", "ema=True"): "averages alone",
     ("mismatch", "use_batch_norm=False"): "no batch norm",
     ("mismatch", "num_classes=None"): "no logits",
