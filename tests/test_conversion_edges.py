@@ -94,6 +94,7 @@ def test_images_of_other_channels_from_pytorch(tmp_path, channels, num_classes):
         np.testing.assert_array_equal(back[name], value.numpy())
 
 
+@pytest.mark.full
 def test_images_of_other_channels_from_keras(tmp_path):
     """Of four channels, which version 1 takes in their order, and the model comes back."""
     keras.backend.clear_session()
