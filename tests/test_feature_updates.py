@@ -205,6 +205,20 @@ def test_update_with_workers(features, folder, tmp_path):
     assert rows_of(tmp_path / "out") == rows_of(tmp_path / "fresh")
 
 
+def test_update_with_workers_that_freeze(features, tmp_path):
+    """Of 1,000 images and more the weights are frozen, by the workers and not by who asks them."""
+    many = tmp_path / "many"
+    many.mkdir()
+    for i in range(1000):
+        Image.new("RGB", (8, 8), (i % 256, i // 256, 7)).save(many / f"{i:04d}.png", compress_level=1)
+    features(tmp_path / "out", "--shards", 5, inputs=many)
+    Image.new("RGB", (8, 8), "red").save(many / "0700.png")
+    before = made(tmp_path / "out")
+    assert "1 images in " in features(tmp_path / "out", "--update", "--workers", 2, inputs=many)[2]
+    after = made(tmp_path / "out")
+    assert [name for name in before if before[name] != after[name]] == [shard(3, 5)]
+
+
 @pytest.mark.parametrize("shards", [1, 5])
 def test_update_is_stopped_and_goes_on(features, folder, tmp_path, shards, monkeypatch):
     """Where a shard takes the place of its older self: whichever of the two is there, nothing is lost."""
@@ -351,6 +365,12 @@ def test_what_an_update_is_not(features, tmp_path, options, sentence):
     assert sentence in stderr
     assert (tmp_path / "out" / "run.json").read_text() == run
     assert json.loads(run)["counts"]["images"] == COUNT
+
+
+def test_one_process_updates_one_piece(features, tmp_path):
+    features(tmp_path / "out")
+    stderr = features(tmp_path / "out", "--update", "--workers", 2)[2]
+    assert "out is in one piece, which one process updates: leave --workers and --distributor out" in stderr
 
 
 def test_an_update_of_nothing_is_a_first_run(features, tmp_path):

@@ -30,7 +30,7 @@ from tools.network_choice import NetworkChoice, NetworkFn, choose_network
 from tools.pipeline import ImagePipeline, ImageStatus
 from tools.sessions import session_config
 
-__all__ = ["POOLS", "FeatureBatch", "FeatureExtractor", "freeze_for"]
+__all__ = ["POOLS", "FeatureBatch", "FeatureExtractor", "arithmetic", "freeze_for"]
 
 v1 = tf.compat.v1
 
@@ -129,9 +129,8 @@ class FeatureExtractor:
         self._channels = choice.channels if self.preprocessing == "none" else 3
         self._freezes_for_many = freeze is None
         # The lower precisions are the optimizer's work.
-        self._optimized = freeze is not False or precision != "float32"
-        self._frozen = False
-        config = session_config(precision, optimize_graph=self._optimized, threads=threads)
+        self._freeze_asked = freeze
+        config = session_config(precision, optimize_graph=_is_optimized(precision, freeze), threads=threads)
         graph = tf.Graph()
         # The lock, since a function given as net may open arg scopes, which all threads share.
         with graph.as_default(), building():
@@ -193,7 +192,7 @@ class FeatureExtractor:
         self._session = v1.Session(
             graph=graph, config=session_config(self.precision, frozen=True, threads=self.threads)
         )
-        self._freezes_for_many, self._frozen = False, True
+        self._freezes_for_many = False
 
     def _check_excluded(self) -> None:
         """Raises ValueError if an end point needs a variable that was excluded, and so has no value."""
@@ -292,16 +291,8 @@ class FeatureExtractor:
         return v1.Session(graph=graph), pictures, preprocessed
 
     def arithmetic(self, num_images: int) -> tuple[int, int]:
-        """Returns what the last bits of a row depend on besides the image: rows of another arithmetic differ in them.
-
-        Args:
-          num_images: of the job.
-
-        Returns:
-          The size of the batches; and what TensorFlow makes of the graph, a number.
-        """
-        frozen = self._frozen or (self._freezes_for_many and num_images >= _MANY)
-        return min(self.batch_size, num_images), 2 if frozen else int(self._optimized)
+        """Returns what the last bits of this extractor's rows depend on; see ``arithmetic``."""
+        return arithmetic(num_images, self.batch_size, self.precision, self._freeze_asked)
 
     def batches(
         self, pictures: Inputs | str | Path | Iterable[str | Path], rows: Sequence[int] | None = None
@@ -363,6 +354,24 @@ class FeatureExtractor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_optimized(precision: str, freeze: bool | None) -> bool:
+    return freeze is not False or precision != "float32"
+
+
+def arithmetic(num_images: int, batch_size: int, precision: str, freeze: bool | None) -> tuple[int, int]:
+    """Returns what the last bits of a row depend on besides the image: rows of another arithmetic differ in them.
+
+    Args:
+      num_images: of the job.
+      batch_size, precision, freeze: of the extractor that makes the rows.
+
+    Returns:
+      The size of the batches; and what TensorFlow makes of the graph, a number.
+    """
+    frozen = freeze or (freeze is None and num_images >= _MANY)
+    return min(batch_size, num_images), 2 if frozen else int(_is_optimized(precision, freeze))
 
 
 def freeze_for(num_images: int) -> bool | None:

@@ -8,7 +8,7 @@ decoded; ``arithmetic`` what else the last bits of a row depend on, see ``Featur
 import io
 import zipfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,16 @@ from checkpoints.folders import write_whole
 from tools.images import ImageError
 from tools.inputs import Inputs, Stamp, sha256_of
 
-__all__ = ["IMAGES", "ShardImages", "changed_images", "joined", "places_of", "read_images", "write_images"]
+__all__ = [
+    "IMAGES",
+    "ShardImages",
+    "changed_images",
+    "joined",
+    "numbers_by_name",
+    "places_of",
+    "read_images",
+    "write_images",
+]
 
 IMAGES = "images.npz"
 
@@ -61,6 +70,10 @@ class ShardImages(NamedTuple):
 
     def stamp(self, row: int) -> Stamp:
         return Stamp(int(self.sizes[row]), int(self.versions[row]))
+
+    def taken_from(self, numbers: dict[str, deque[int]]) -> list[int | None]:
+        """Takes a number for each image out of ``numbers_by_name``; None where its name has none left."""
+        return [numbers[name].popleft() if numbers.get(name) else None for name in self.names]
 
     def copy(self, other: "ShardImages", place: int) -> None:
         """Puts in the next image, which is that of row ``place`` of other records."""
@@ -125,10 +138,15 @@ def places_of(images: ShardImages, inputs: Inputs, start: int) -> list[int | Non
     count = len(images.names)
     if start + count <= len(inputs) and all(inputs.name(start + i) == name for i, name in enumerate(images.names)):
         return list(range(start, start + count))
-    there = defaultdict(deque)
-    for i in range(len(inputs)):
-        there[inputs.name(i)].append(i)
-    return [there[name].popleft() if there.get(name) else None for name in images.names]
+    return images.taken_from(numbers_by_name(map(inputs.name, range(len(inputs)))))
+
+
+def numbers_by_name(names: Iterable[str]) -> dict[str, deque[int]]:
+    """Returns from each name to its numbers, in their order: a list may name an image more than once."""
+    numbers = defaultdict(deque)
+    for i, name in enumerate(names):
+        numbers[name].append(i)
+    return numbers
 
 
 def changed_images(

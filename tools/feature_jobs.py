@@ -40,6 +40,7 @@ from tools.feature_records import (
     read_reused,
     shard_bounds,
     shard_folders,
+    shard_generations,
     write_manifest,
     write_run,
     write_shard,
@@ -139,8 +140,7 @@ class FeatureJob:
     def is_done(self, shard: int) -> bool:
         if self._remake:
             return False
-        generations = self.record["update"]["generations"] if "update" in self.record else [0] * self.shards
-        return is_done(self._folders[shard], generations[shard])
+        return is_done(self._folders[shard], shard_generations(self.record)[shard])
 
     def counts(self, shards: Iterable[int]) -> Counts:
         """Of those of the shards that are done."""
@@ -203,8 +203,7 @@ class FeatureJob:
                 if self.shards == 1:
                     write_run(folder, self.record, counts, resumed_from=0, reused=reused)
                 else:
-                    generation = self.record["update"]["generations"][shard] if "update" in self.record else 0
-                    write_shard(folder, counts, generation, reused)
+                    write_shard(folder, counts, shard_generations(self.record)[shard], reused)
             self._remake = False
 
     def finish(self, resumed_from: int) -> None:

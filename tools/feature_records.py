@@ -36,6 +36,7 @@ __all__ = [
     "replace_manifest",
     "shard_bounds",
     "shard_folders",
+    "shard_generations",
     "shards_done",
     "shards_for",
     "write_manifest",
@@ -172,8 +173,12 @@ def is_done(folder: Path, generation: int = 0) -> bool:
 
 def shards_done(folders: Sequence[Path], record: dict[str, Any]) -> list[bool]:
     """Whether each shard of a job is done."""
-    generations = record["update"]["generations"] if "update" in record else [0] * len(folders)
-    return [is_done(folder, generation) for folder, generation in zip(folders, generations, strict=True)]
+    return [is_done(folder, number) for folder, number in zip(folders, shard_generations(record), strict=True)]
+
+
+def shard_generations(record: dict[str, Any]) -> list[int]:
+    """How often each shard of a job was to be made again, by updates."""
+    return record["update"]["generations"] if "update" in record else [0] * record["shards"]
 
 
 def _read_shard(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ The images of a job that was updated stay in the shards that they were in. New o
 
 import hashlib
 import itertools
-from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -14,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tools.feature_files import Format, IndexRow, Layout, Rows
-from tools.feature_images import ShardImages, changed_images, read_images, write_images
-from tools.feature_records import replace_manifest, shard_bounds, shard_folders, shards_done
+from tools.feature_images import ShardImages, changed_images, numbers_by_name, read_images, write_images
+from tools.feature_records import replace_manifest, shard_bounds, shard_folders, shard_generations, shards_done
 from tools.inputs import Inputs
 
-__all__ = ["Before", "Changes", "update_job"]
+__all__ = ["Before", "update_job"]
 
 
 class Before(NamedTuple):
@@ -59,9 +58,7 @@ class Before(NamedTuple):
         """
         if self.images.arithmetic != tuple(arithmetic):
             return {}
-        here = defaultdict(deque)
-        for place, name in enumerate(self.images.names):
-            here[name].append(place)
+        here = numbers_by_name(self.images.names)
         wanted: list[int | None] = [None] * len(self.images.names)
         for row in rows:
             if found := here.get(inputs.name(row)):
@@ -71,28 +68,14 @@ class Before(NamedTuple):
         return {row: place for place, row in enumerate(wanted) if row is not None and place not in again}
 
 
-class Changes(NamedTuple):
-    """What an update found.
-
-    changed, failed, new, gone: numbers of images.
-    remake: whether a job of one shard has to be made again.
-    """
-
-    changed: int = 0
-    failed: int = 0
-    new: int = 0
-    gone: int = 0
-    remake: bool = False
-
-
 def update_job(
     output: Path,
     inputs: Inputs,
     there: dict[str, Any],
     record: dict[str, Any],
     arithmetic: Sequence[int],
-    advance: Callable[[int], None] = lambda count: None,
-) -> Changes:
+    advance: Callable[[int], None],
+) -> bool:
     """Finds out what has changed since a job was made, and has the folder say what is to be made again.
 
     Args:
@@ -103,13 +86,16 @@ def update_job(
       arithmetic: of the extractor.
       advance: called with the number of images whenever some were looked at.
 
+    Returns:
+      Whether a job of one shard, whose folder says nothing of that, has to be made again.
+
     Raises:
       OSError: if the folder cannot be written.
       ValueError: if a shard in it is damaged.
     """
-    members, stale, found = _members(output, inputs, there, arithmetic, advance)
+    members, stale = _members(output, inputs, there, arithmetic, advance)
     if there["shards"] == 1:
-        return found._replace(remake=found.new > 0 or any(stale))
+        return stale[0] or len(members[0]) < len(inputs)
     bounds = shard_bounds(there)
     sizes = [stop - start for start, stop in itertools.pairwise(bounds)]
     kept = np.concatenate([*(part for part in members if part is not None), np.empty(0, np.int64)])
@@ -125,12 +111,9 @@ def update_job(
         stale[last] = True
     added = np.array_split(rest, -(-len(rest) // most)) if len(rest) else []
     if not added and not any(stale) and there["inputs"]["sha256"] == record["inputs"]["sha256"]:
-        return found
-    generations = there["update"]["generations"] if "update" in there else [0] * len(sizes)
-    folders = shard_folders(output, there)
-    generations = [
-        number + (again and folder.exists()) for number, again, folder in zip(generations, stale, folders, strict=True)
-    ]
+        return False
+    states = zip(shard_generations(there), stale, shard_folders(output, there), strict=True)
+    generations = [number + (again and folder.exists()) for number, again, folder in states]
     order = np.concatenate([*members, *added]).astype(np.int64)
     update = {
         "bounds": [0, *np.cumsum([len(part) for part in (*members, *added)]).tolist()],
@@ -142,7 +125,7 @@ def update_job(
     for other in output.glob("order-*.npy"):
         if other.name != update["order"]:
             other.unlink(missing_ok=True)
-    return found
+    return False
 
 
 def _members(
@@ -151,30 +134,23 @@ def _members(
     there: dict[str, Any],
     arithmetic: Sequence[int],
     advance: Callable[[int], None],
-) -> tuple[list[np.ndarray | None], list[bool], Changes]:
+) -> tuple[list[np.ndarray | None], list[bool]]:
     """Returns where the images of each shard are in the inputs, None for one not made yet; which shards are stale."""
     folders = shard_folders(output, there)
-    there_now = defaultdict(deque)
-    for i in range(len(inputs)):
-        there_now[inputs.name(i)].append(i)
+    numbers = numbers_by_name(map(inputs.name, range(len(inputs))))
     members: list[np.ndarray | None] = []
     stale = []
-    changed = failed = gone = known = 0
     for folder, done in zip(folders, shards_done(folders, there), strict=True):
         images = read_images(folder)
         if images is None:
             members.append(None)
             stale.append(done)  # as older versions left it
             continue
-        here = [there_now[name].popleft() if there_now.get(name) else None for name in images.names]
+        here = images.taken_from(numbers)
         rows, renewed = changed_images(images, inputs, here, advance) if done else ([], images)
         members.append(np.array([place for place in here if place is not None], np.int64))
-        lost = len(here) - len(members[-1])
-        bad = int(images.failed.sum()) if done else 0
-        stale.append(bool(done and (rows or lost or bad or images.arithmetic != tuple(arithmetic))))
+        same = not rows and None not in here and not images.failed.any() and images.arithmetic == tuple(arithmetic)
+        stale.append(done and not same)
         if not stale[-1] and (renewed.versions != images.versions).any():
             write_images(folder, renewed, replace=True)  # so that these are not read again each time
-        changed, failed, gone = changed + len(rows), failed + bad, gone + lost
-        known += len(members[-1])
-    new = max(0, len(inputs) - known) if all(part is not None for part in members) else 0
-    return members, stale, Changes(changed, failed, new, gone)
+    return members, stale

@@ -121,8 +121,12 @@ def begin(
     overwrite: bool,
     update: bool = False,
     at_least: int = 1,
+    arithmetic: tuple[int, int] | None = None,
 ) -> FeatureJob:
-    """The job of ``extract``, nothing made yet but what was there; ``at_least`` shards, if it is not said how many."""
+    """The job of ``extract``, nothing made yet but what was there; ``at_least`` shards, if it is not said how many.
+
+    ``arithmetic`` is that of the extractors that make the shards, where it is not this one.
+    """
     output = Path(output)
     if overwrite and update:
         raise InputError("overwrite=True gives up what update=True would keep: leave one of them out.")
@@ -137,8 +141,9 @@ def begin(
         return FeatureJob(output, inputs, record, overwrite=overwrite)
     check_settings(output, there, record, besides_inputs=True)
     with writing(output), readable(output), progress("compare", len(inputs), "images") as advance:
-        changes = update_job(output, inputs, there, record, extractor.arithmetic(len(inputs)), advance)
-    return FeatureJob(output, inputs, record, remake=changes.remake)
+        arithmetic = arithmetic or extractor.arithmetic(len(inputs))
+        remake = update_job(output, inputs, there, record, arithmetic, advance)
+    return FeatureJob(output, inputs, record, remake=remake)
 
 
 def make_shards(job: FeatureJob, shard_index: int | None, make: Callable[[Sequence[int], Advance], object]) -> Summary:

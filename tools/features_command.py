@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tools.distribution import DISTRIBUTORS, Work
-from tools.feature_extractor import FeatureExtractor, freeze_for
+from tools.feature_extractor import FeatureExtractor, arithmetic, freeze_for
 from tools.feature_files import get_format
 from tools.feature_jobs import FeatureJob
+from tools.feature_records import read_record
 from tools.features import Summary, begin, check_output, make_here, make_shards
 from tools.inputs import InputError, Inputs
 from tools.inputs.opening import open_inputs
@@ -64,15 +65,20 @@ def run(
     say_skipped(pictures)
     distributed = distributor == "ray" or (workers or 1) > 1
     workers = workers or 1
+    there = read_record(Path(output)) if update and distributed else None
+    if there is not None and there["shards"] == 1:
+        raise InputError(f"{output} is in one piece, which one process updates: leave --workers and --distributor out.")
     if threads is None and distributed:
         threads = max(1, cores() // workers)
     options |= {"threads": threads, "freeze": freeze_for(len(pictures))}
     with FeatureExtractor(**{**options, "freeze": False} if distributed else options) as extractor, stoppable():
         stored = {"format": format, "dtype": dtype, "shards": shards, "overwrite": overwrite, "update": update}
-        job = begin(pictures, output, extractor, **stored, at_least=workers)
+        # Of the workers: this extractor computes nothing where there are some.
+        made_by = arithmetic(len(pictures), extractor.batch_size, extractor.precision, options["freeze"])
+        job = begin(pictures, output, extractor, **stored, at_least=workers, arithmetic=made_by)
         print(extractor.report, file=sys.stderr)
         print(f"{extractor.net}, preprocessing {extractor.preprocessing} at {extractor.image_size}", file=sys.stderr)
-        if not distributed or job.shards == 1:
+        if not distributed:
             make = functools.partial(make_here, job, extractor)
         else:
             extractor.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.image_formats import HEAD_BYTES, IMAGE_SUFFIXES
 from tools.inputs import InputError, Inputs, Picture, Stamp, storage
-from tools.inputs.compressed import is_compressed
+from tools.inputs.compressed import is_compressed, unpacked
 from tools.inputs.files import PictureFiles
 from tools.inputs.folders import find_local, find_remote
 from tools.inputs.selection import Selection, is_image
@@ -78,8 +78,6 @@ def _container(address: str, kind: str, selection: Selection) -> Inputs:
 
     plain = None
     if kind == _COMPRESSED:
-        from tools.inputs.compressed import unpacked
-
         plain = unpacked(address)
         kind = _TFRECORD if plain is not None and is_record_file(plain.name) else _TAR
     if kind == _TAR:
