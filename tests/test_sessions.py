@@ -31,6 +31,34 @@ def test_threads():
     assert session_config().intra_op_parallelism_threads == 0
 
 
+_COUNT_THREADS = """
+import os
+from tools.startup import import_tensorflow
+import_tensorflow()
+import tensorflow as tf
+from tools.sessions import open_session, session_config
+with tf.Graph().as_default() as graph:
+    product = tf.constant([[2.0]]) @ tf.constant([[3.0]])
+counts = []
+sessions = []
+for threads in (None, 1, 40, 20):
+    sessions.append(open_session(graph, session_config(threads=threads)))
+    assert sessions[-1].run(product) == 6
+    counts.append(len(os.listdir("/proc/self/task")))
+print(*counts)
+"""
+
+
+def test_every_session_has_its_own_number_of_threads():
+    """TensorFlow itself gives a process the threads of its first session; the system counts what there is."""
+    done = subprocess.run(
+        [sys.executable, "-c", _COUNT_THREADS], env=environment(), capture_output=True, text=True, check=True
+    )
+    _, few, many, middle = map(int, done.stdout.split())
+    assert many - few >= 40
+    assert 20 <= middle - many < 50
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

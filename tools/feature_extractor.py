@@ -28,7 +28,7 @@ from tools.images import ImageError
 from tools.inputs import Inputs
 from tools.network_choice import NetworkChoice, NetworkFn, choose_network
 from tools.pipeline import ImagePipeline, ImageStatus
-from tools.sessions import session_config
+from tools.sessions import open_session, session_config
 
 __all__ = ["POOLS", "FeatureBatch", "FeatureExtractor", "arithmetic", "freeze_for"]
 
@@ -140,7 +140,7 @@ class FeatureExtractor:
         self.warnings = tuple(sentence for sentence in own_warnings if sentence)
         for sentence in self.warnings:
             warnings.warn(sentence, guards.InferenceWarning, stacklevel=2)
-        self._session = v1.Session(graph=graph, config=config)
+        self._session = open_session(graph, config)
         try:
             self.report = restore(
                 self._session,
@@ -189,9 +189,7 @@ class FeatureExtractor:
             tensors = import_frozen(graph_def, {self._images.name: images}, outputs, split=split)
         self._images = images
         self._features = dict(zip(self._features, tensors, strict=True))
-        self._session = v1.Session(
-            graph=graph, config=session_config(self.precision, frozen=True, threads=self.threads)
-        )
+        self._session = open_session(graph, session_config(self.precision, frozen=True, threads=self.threads))
         self._freezes_for_many = False
 
     def _check_excluded(self) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "assign",
     "computes",
     "has_gpu",
+    "open_session",
     "session_config",
     "without_deprecation_notices",
 ]
@@ -33,6 +34,10 @@ ONEDNN_SETTINGS = {
     "ONEDNN_MAX_CPU_ISA": lambda value: value not in ("ALL", "DEFAULT"),
     "DNNL_MAX_CPU_ISA": lambda value: value not in ("ALL", "DEFAULT"),
 }
+
+
+# Of the environment; see ``open_session``.
+_OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
 
 
 # What is left for the optimizer where weights are constants and batch norms folded: to make constants of what the lower
@@ -75,6 +80,7 @@ def session_config(
     config.gpu_options.allow_growth = True
     if threads is not None:
         config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
+        config.use_per_session_threads = True
     if not use_gpu:
         config.device_count["GPU"] = 0
     rewrites = config.graph_options.rewrite_options
@@ -98,6 +104,21 @@ def session_config(
     return config
 
 
+def open_session(graph: tf.Graph, config: v1.ConfigProto) -> v1.Session:
+    """Returns a session that has as many threads as its configuration says, whatever sessions there were before.
+
+    All sessions of a process otherwise share the threads of the first one. TensorFlow reads from the environment, each
+    time that a session is made, whether this one gets threads of its own for the inside of ops.
+    """
+    if not config.use_per_session_threads or _OWN_THREADS in os.environ:
+        return v1.Session(graph=graph, config=config)
+    os.environ[_OWN_THREADS] = "1"
+    try:
+        return v1.Session(graph=graph, config=config)
+    finally:
+        del os.environ[_OWN_THREADS]
+
+
 def has_gpu() -> bool:
     """Whether TensorFlow finds a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
@@ -119,7 +140,6 @@ def computes(precision: str, config: v1.ConfigProto, *, training: bool = False) 
 
 @functools.cache
 def _computes(precision: str, serialized_config: bytes, training: bool) -> bool:
-    # With all of the configuration: the first session of a process settles its number of threads for those to come.
     config = v1.ConfigProto.FromString(serialized_config)
     config.graph_options.rewrite_options.min_graph_nodes = -1
     images = np.ones([2, 8, 8, 16], np.float32)
@@ -128,7 +148,7 @@ def _computes(precision: str, serialized_config: bytes, training: bool) -> bool:
         output = _tiny_network(fed, training)
     metadata = v1.RunMetadata()
     try:
-        with v1.Session(graph=graph, config=config) as session:
+        with open_session(graph, config) as session:
             session.run(output, {fed: images}, v1.RunOptions(output_partition_graphs=True), metadata)
     except tf.errors.OpError:
         return False  # oneDNN has no such convolution for the instructions that it may use

@@ -18,7 +18,7 @@ from tools.graph_costs import flops, least_memory
 from tools.machine import available_memory
 from tools.peers.making import assign_random_weights, random_images
 from tools.peers.resident import resident_variable
-from tools.sessions import has_gpu, session_config, without_deprecation_notices
+from tools.sessions import has_gpu, open_session, session_config, without_deprecation_notices
 from tools.time_options import Options
 
 __all__ = ["TimedGraph", "timed_graph"]
@@ -96,7 +96,7 @@ def timed_graph(name: str, options: Options) -> Iterator[TimedGraph]:
     needed = guards.ancestors([target])
     ops = [op for op in graph.get_operations() if op in needed]
     _check_memory(least_memory(ops) + images.shape.num_elements() * images.dtype.size, name, options)
-    with v1.Session(graph=graph, config=_config(options, frozen=options.freeze and not options.xla)) as session:
+    with open_session(graph, _config(options, frozen=options.freeze and not options.xla)) as session:
         _fill(session, options, seconds)
         feed_dict = {images: session.run(initial_images)} if options.feed else None
         operations = Counter(op.type for op in ops)
@@ -137,7 +137,7 @@ def _frozen(
         v1.set_random_seed(_SEED)
         images = v1.placeholder(tf.float32, shape, name="images")
         (output,) = _builder(network, num_classes, options)(images)
-    with v1.Session(graph=graph, config=_config(options)) as session:
+    with open_session(graph, _config(options)) as session:
         if options.checkpoint is None:
             # Constants of 0 and 1, as initial values are, would be optimized away.
             with _measured(seconds, "initialize"):

@@ -61,7 +61,7 @@ def _work(work: Work, shards: Sequence[int], connection: Connection) -> None:
     """A process: sends the number of images whenever some are done, or the sentence why it cannot."""
     # Ctrl-C at the terminal is for the process that started this one, which ends it by SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _stop)
     try:
         try:
             with ShardMaker(work) as maker:
@@ -73,3 +73,9 @@ def _work(work: Work, shards: Sequence[int], connection: Connection) -> None:
             connection.send(str(error))
     except BrokenPipeError:  # who started this one is gone
         sys.exit(1)
+
+
+def _stop(*_: object) -> None:
+    """Ends the process; it cleans up undisturbed by a second signal, such as the parent's after the terminal's."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)

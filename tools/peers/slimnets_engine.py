@@ -11,7 +11,7 @@ import tensorflow as tf  # noqa: E402
 
 from tools.freezing import import_frozen, worth_splitting  # noqa: E402
 from tools.peers.resident import load_images, resident_images  # noqa: E402
-from tools.sessions import session_config  # noqa: E402
+from tools.sessions import open_session, session_config  # noqa: E402
 
 __all__ = ["prepare"]
 
@@ -34,7 +34,7 @@ def prepare(problem: Problem, name: str) -> Prepared:
             [problem.output_name],
             split=worth_splitting(len(images), problem.threads),
         )
-    session = v1.Session(graph=graph, config=config)
+    session = open_session(graph, config)
     load_images(session, resident, images)
 
     def step() -> np.ndarray:
