@@ -1,0 +1,194 @@
+"""Compares what two checkouts print and write: ``python -m tests.helpers.comparison BEFORE [AFTER]``.
+
+BEFORE and AFTER are folders with a checkout each (AFTER: by default this one). Every command runs in both, on the same
+checkpoint and images. What it prints has to be equal to the byte in tables, figures and JSON; sentences that differ are
+shown, for a reader to judge. What it writes has to be equal to the byte, but for times and versions.
+"""
+
+import contextlib
+import difflib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["COMMANDS", "Difference", "compare_folders", "compare_outputs", "main"]
+
+_FEATURES = "features images --checkpoint resnet_v2_50.ckpt --end-points global_pool,block1/unit_1 --pool mean"
+
+# A command a line; {digits} is the checkpoint that ships with a checkout.
+COMMANDS = f"""
+nets
+nets --json
+nets resnet_v2_50
+nets resnet_v2_50 --json
+nets resnet_keras_18 --layers
+nets resnet_keras_18 --layers --json
+inspect resnet_v2_50.ckpt
+inspect resnet_v2_50.ckpt --json
+inspect resnet_v2_50.ckpt --variables
+inspect {{digits}} --check
+weights
+weights --json
+weights resnet_v2_50
+{_FEATURES} --output npy
+{_FEATURES} --output parquet --format parquet
+{_FEATURES} --output tfrecord --format tfrecord
+{_FEATURES} --output half --dtype float16
+{_FEATURES} --output shards --shards 3 --batch-size 4
+merge shards --output merged
+convert resnet_v2_50.ckpt converted/resnet_v2_50.npz
+convert resnet_v2_50.ckpt converted/resnet_v2_50.safetensors
+convert resnet_v2_50.ckpt converted/v1.ckpt --format V1
+convert resnet_v2_50.ckpt converted/model.keras
+convert converted/model.keras converted/back.ckpt
+convert resnet_basic_18.ckpt converted/resnet18.pth
+convert converted/resnet18.pth converted/resnet18.ckpt
+convert resnet_v2_50.ckpt converted/renamed.ckpt --to-scope model --num-classes 1000
+classify images --checkpoint resnet_v2_50.ckpt --json
+classify images --checkpoint resnet_v2_50.ckpt --top 2
+demo
+""".strip().splitlines()
+
+# Fields of JSON that hold times, and so differ from run to run; or versions.
+_VARYING = {"seconds", "images_per_second", "versions", "date_saved", "keras_version"}
+
+# In what is printed: durations, rates and the version.
+_VARYING_TEXT = re.compile(r"\b[\d.]+ (s|ms|images/s)\b")
+
+
+class Difference(NamedTuple):
+    """What two checkouts do differently.
+
+    what: the command or the file.
+    shown: the lines that differ.
+    is_sentence: whether only prose differs, which is allowed.
+    """
+
+    what: str
+    shown: str
+    is_sentence: bool
+
+
+def compare_outputs(what: str, before: str, after: str) -> list[Difference]:
+    """Compares what a command printed; lines with figures or columns have to be equal to the byte."""
+    with contextlib.suppress(ValueError):
+        if _stable(json.loads(before)) == _stable(json.loads(after)):
+            return []
+    lines = [_VARYING_TEXT.sub("<time>", text).splitlines() for text in (before, after)]
+    if lines[0] == lines[1]:
+        return []
+    shown = "\n".join(difflib.unified_diff(*lines, "before", "after", lineterm="", n=0))
+    changed = [line for line in shown.splitlines()[2:] if line[:1] in "+-"]
+    return [Difference(what, shown, not any(re.search(r"\d|\S {2,}\S|[\[\]{}]", line[1:]) for line in changed))]
+
+
+def compare_folders(before: Path, after: Path) -> list[Difference]:
+    """Compares all files of two folders to the byte, but for times and versions in JSON and in Keras' archives."""
+    files = [{str(file.relative_to(top)) for file in top.rglob("*") if file.is_file()} for top in (before, after)]
+    missing = [Difference(name, f"{name} is in one folder only", False) for name in sorted(files[0] ^ files[1])]
+    return missing + [
+        Difference(name, f"the contents of {name} differ", False)
+        for name in sorted(files[0] & files[1])
+        if _content(before / name) != _content(after / name)
+    ]
+
+
+def _content(file: Path) -> Any:
+    if file.suffix == ".json":
+        return _stable(json.loads(file.read_text(encoding="utf-8")))
+    if file.suffix == ".keras":
+        with zipfile.ZipFile(file) as archive:
+            return {
+                name: _stable(json.loads(archive.read(name))) if name.endswith(".json") else archive.read(name)
+                for name in archive.namelist()
+            }
+    return file.read_bytes()
+
+
+def _stable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _stable(item) for key, item in value.items() if key not in _VARYING}
+    return list(map(_stable, value)) if isinstance(value, list) else value
+
+
+def _make_material(folder: Path) -> None:
+    """Writes checkpoints with random values, and photographs that ship inside scikit-image, some of them damaged."""
+    import skimage.data
+    from PIL import Image
+
+    from tools.startup import import_tensorflow
+
+    import_tensorflow()
+    from tests.corpus import save_v2, weights
+
+    (folder / "images" / "more").mkdir(parents=True)
+    (folder / "converted").mkdir()
+    for name in ("resnet_v2_50", "resnet_basic_18"):
+        save_v2(folder / f"{name}.ckpt", weights(name))
+    for i, name in enumerate(("astronaut", "coffee", "chelsea", "camera", "coins", "rocket")):
+        pixels = getattr(skimage.data, name)()
+        for part in range(3):
+            place = folder / "images" / ("more" if part else "") / f"{name}_{part}.{'png' if i % 2 else 'jpg'}"
+            Image.fromarray(np.ascontiguousarray(pixels[part * 40 :, part * 20 :])).save(place)
+    (folder / "images" / "broken.jpg").write_bytes((folder / "images" / "astronaut_0.jpg").read_bytes()[:2000])
+    (folder / "images" / "notes.txt").write_text("no image\n", encoding="utf-8")
+
+
+def _run(command: str, checkout: Path, folder: Path) -> tuple[int, str]:
+    digits = os.path.relpath(checkout / "checkpoints" / "resnet_v2_tiny_digits.ckpt", folder)
+    arguments = command.format(digits=digits).split()
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "160"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tools", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if "Traceback" in done.stderr:
+        print(done.stderr, file=sys.stderr)
+    return done.returncode, done.stdout.replace(str(checkout), "<checkout>")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs every command in both checkouts; returns 1 if they differ in more than sentences, and 0 otherwise."""
+    here = Path(__file__).resolve().parents[2]
+    checkouts = [Path(name).resolve() for name in (*arguments, here)[:2]]
+    differences = []
+    with tempfile.TemporaryDirectory() as top:
+        # Folders of one name, since what is printed and recorded names them.
+        folders = [Path(top, side, "work") for side in ("before", "after")]
+        _make_material(folders[0])
+        subprocess.run(["cp", "-r", folders[0].parent, folders[1].parent], check=True)
+        for command in COMMANDS:
+            (old, before), (new, after) = (
+                _run(command, checkout, folder) for checkout, folder in zip(checkouts, folders, strict=True)
+            )
+            after = after.replace(str(folders[1]), str(folders[0]))
+            found = compare_outputs(command, before, after)
+            if old != new:
+                found.append(Difference(command, f"exit status {old} before, {new} after", False))
+            print(f"{'equal' if not found else 'DIFFERS'}, exit status {new}, {len(after):,} characters: {command}")
+            differences += found
+        found = compare_folders(*folders)
+        count = sum(file.is_file() for file in folders[1].rglob("*"))
+        print(f"{count} files: {'equal' if not found else 'DIFFER'}")
+    differences += found
+    for difference in differences:
+        print(f"\n{'sentence' if difference.is_sentence else 'DIFFERENCE'}: {difference.what}\n{difference.shown}")
+    return 0 if all(difference.is_sentence for difference in differences) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
