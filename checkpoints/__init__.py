@@ -1,18 +1,21 @@
-"""Checkpoint files: reading, telling what they are, restoring them into a session."""
+"""Checkpoint files: opening and diagnosing them, downloading published ones, restoring them into a session."""
 
 from checkpoints.diagnosis import Diagnosis, diagnose
-from checkpoints.files import CheckpointError
-from checkpoints.mismatch import CheckpointMismatch
-from checkpoints.reader import CheckpointReader, open_checkpoint
-from checkpoints.restoration import RestoreReport, restore
+from checkpoints.errors import CheckpointError, CheckpointMismatch, DownloadError
+from checkpoints.files import CheckpointReader
+from checkpoints.opening import open_checkpoint
+from checkpoints.published import download
+from checkpoints.restoring import RestoreReport, restore
 
 __all__ = [
     "CheckpointError",
     "CheckpointMismatch",
     "CheckpointReader",
     "Diagnosis",
+    "DownloadError",
     "RestoreReport",
     "diagnose",
+    "download",
     "open_checkpoint",
     "restore",
 ]

@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from checkpoints.naming import OUTPUT, joined
+from checkpoints.names import OUTPUT, joined
 
 __all__ = ["MOST", "as_patterns", "matching", "offered", "patterns_for"]
 

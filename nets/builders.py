@@ -9,14 +9,7 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
-from nets.arguments import (
-    check_collections,
-    check_num_classes,
-    check_scope,
-    check_weight_decay,
-    flag,
-    whole_number,
-)
+from nets.arguments import check_collections, check_num_classes, check_scope, check_weight_decay, flag, whole_number
 from nets.building import building, one_at_a_time
 from nets.resnet_utils import Block, check_output_stride, conv2d_same, stack_blocks_dense, with_unit_arguments
 

@@ -20,16 +20,7 @@ import tensorflow as tf
 import tf_slim as slim
 from tf_slim.layers import utils
 
-from nets.arguments import (
-    check_mapping,
-    check_scope,
-    flag,
-    function,
-    number,
-    padding_name,
-    pair,
-    whole_number,
-)
+from nets.arguments import check_mapping, check_scope, flag, function, number, padding_name, pair, whole_number
 
 __all__ = [
     "ZEROS",

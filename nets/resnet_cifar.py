@@ -22,16 +22,7 @@ from tf_slim.layers import utils
 
 from nets import layers
 from nets.arguments import check_scope, flag, is_number, whole_number, whole_numbers
-from nets.builders import (
-    Builder,
-    EndPoints,
-    Variant,
-    check_inputs,
-    linear,
-    named,
-    small_arg_scope,
-    training_scope,
-)
+from nets.builders import Builder, EndPoints, Variant, check_inputs, linear, named, small_arg_scope, training_scope
 from nets.building import building
 from nets.variable_templates import VariableTemplates
 

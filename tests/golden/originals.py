@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from nets import nets_factory
-from tools.slim_reference import tf_slim_builder, tf_slim_scope
+from tools.peers.slim_reference import tf_slim_builder, tf_slim_scope
 
 v1 = tf.compat.v1
 
@@ -73,7 +73,7 @@ def _as_slim_creates_them(variables: Shapes) -> Shapes:
 
 
 def _basic(name: str, depth: str) -> tuple[Shapes, Shapes]:
-    from tests import torch_resnet
+    from tests.helpers import torch_resnet
 
     module = torch_resnet.resnet(BASIC_UNITS[depth], "B", 1000)
     variables = {key: value.shape for key, value in torch_resnet.state_by_slim_name(module, name).items()}
@@ -91,7 +91,7 @@ def _basic(name: str, depth: str) -> tuple[Shapes, Shapes]:
 
 
 def _keras(name: str, depth: str) -> tuple[Shapes, Shapes]:
-    from tests import keras_resnet
+    from tests.helpers import keras_resnet
 
     digits = name.endswith("_digits")
     model = keras_resnet.digits() if digits else keras_resnet.resnet(int(depth))
@@ -125,7 +125,7 @@ def _closed(scope: str | None, following: str | None) -> Iterator[str]:
 
 
 def _cifar(name: str, depth: str) -> tuple[Shapes, Shapes]:
-    from tests import numpy_cifar
+    from tests.helpers import numpy_cifar
 
     n, bottleneck = numpy_cifar.SIZES[name]
     variables = numpy_cifar.variable_shapes(n, bottleneck)

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, function_pb2, graph_pb2, node_def_pb2
 
-from tools.sessions import session_config, without_deprecation_notices
+from tools.runtime.sessions import session_config, without_deprecation_notices
 
 v1 = tf.compat.v1
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from tools.benchmarks.figures import print_figures, save_figures
-from tools.startup import import_tensorflow
+from tools.runtime.importing import import_tensorflow
 
 __all__ = ["main"]
 

@@ -10,7 +10,7 @@ __all__ = ["Cost", "run_slimnets"]
 # those.
 _MEASURED = """
 import importlib, sys, time
-from tools.startup import import_tensorflow
+from tools.runtime.importing import import_tensorflow
 import_tensorflow()
 for name in sys.argv[1].split():
     importlib.import_module(name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tools.benchmarks.command import run_slimnets
 from tools.benchmarks.figures import Figure
-from tools.startup import import_tensorflow
+from tools.runtime.importing import import_tensorflow
 
 import_tensorflow()
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from tools import machine
 from tools.peers.turns import orders
-from tools.tables import print_table
+from tools.runtime import machine
+from tools.terminal.tables import print_table
 
 __all__ = ["Figure", "in_turns", "print_figures", "save_figures"]
 

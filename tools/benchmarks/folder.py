@@ -14,10 +14,10 @@ from typing import Self
 from tools.benchmarks.command import run_slimnets
 from tools.benchmarks.figures import Figure, in_turns
 from tools.benchmarks.replicas import save_images, save_resnet_50
-from tools.feature_extractor import FeatureExtractor
+from tools.features import FeatureExtractor
 from tools.peers import OURS
+from tools.peers.engines.slimnets_engine import prepare
 from tools.peers.making import network_problem
-from tools.peers.slimnets_engine import prepare
 from tools.timing import time_steps
 
 __all__ = ["folder", "growth", "memory"]
@@ -96,7 +96,7 @@ class _KerasPredict:
     """The process of ``keras_predict``."""
 
     def __init__(self, images: Path) -> None:
-        command = [sys.executable, "-m", "tools.benchmarks.keras_predict", images, str(_SIZE), str(_BATCH_SIZE)]
+        command = [sys.executable, "-m", "tools.benchmarks.scripts.keras_predict", images, str(_SIZE), str(_BATCH_SIZE)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         start = time.perf_counter()
         self._process = subprocess.Popen(command, text=True, **pipes)

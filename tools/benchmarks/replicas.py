@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from nets import nets_factory
-from tools.peers.making import assign_random_weights, random_images
+from tools.runtime.random_weights import assign_random_weights, random_images
 
 __all__ = ["save_images", "save_resnet_50"]
 

@@ -14,7 +14,7 @@ import tf_slim as slim
 from nets import resnet_v2
 from tools.benchmarks.figures import Figure, in_turns
 from tools.benchmarks.replicas import save_images, save_resnet_50
-from tools.slim_reference import tf_slim_builder, tf_slim_scope
+from tools.peers.slim_reference import tf_slim_builder, tf_slim_scope
 
 __all__ = ["build", "first_feature", "inspect"]
 
@@ -57,7 +57,9 @@ def first_feature(rounds: int) -> list[Figure]:
         seconds = in_turns(
             {
                 "here": lambda: _seconds_to_first_line("-m", "tools", "features", image, *options, next(outputs)),
-                "other": lambda: _seconds_to_first_line("-m", "tools.benchmarks.slim_script", checkpoint, image),
+                "other": lambda: _seconds_to_first_line(
+                    "-m", "tools.benchmarks.scripts.slim_script", checkpoint, image
+                ),
             },
             rounds,
         )

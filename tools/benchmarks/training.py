@@ -9,9 +9,9 @@ import tf_slim as slim
 
 from nets import resnet_v2
 from tools.benchmarks.figures import Figure, in_turns
-from tools.peers.resident import resident_variable
-from tools.sessions import session_config
-from tools.slim_reference import tf_slim_builder, tf_slim_scope
+from tools.peers.slim_reference import tf_slim_builder, tf_slim_scope
+from tools.runtime.on_device import resident_variable
+from tools.runtime.sessions import session_config
 
 __all__ = ["train"]
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from checkpoints.files import CheckpointError
-from checkpoints.keras_files import KerasFile
-from checkpoints.keras_weights import APPLICATIONS
+from checkpoints.errors import CheckpointError
+from checkpoints.frameworks.keras_files import KerasFile
+from checkpoints.frameworks.keras_names import APPLICATIONS
 from nets.nets_factory import Network
 
 __all__ = ["check_layers", "unlike"]

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoints.conversion import kind_of, read_weights
-from checkpoints.notes import write_notes
-from checkpoints.weights import Weights
-from checkpoints.writer import write_checkpoint
+from checkpoints.files import write_checkpoint, write_notes
+from checkpoints.frameworks import Weights, kind_of, read_weights
 from nets.guards import InferenceWarning
-from tools.conversion.pictures import cropped, pictures_for, preprocessing_for
-from tools.feature_extractor import FeatureExtractor
+from tools.conversion.proof_images import cropped, pictures_for, preprocessing_for
+from tools.features import FeatureExtractor
 
 __all__ = ["TOLERANCE", "prove"]
 
@@ -45,9 +43,9 @@ def prove(source: Path, weights: Weights, written: Path, kind: str, ema: bool) -
     foreign = "keras" if "keras" in (weights.kind, kind) else "torch"
     ours, theirs = (written, source) if kind != foreign else (source, written)
     if foreign == "keras":
-        from tools.conversion.keras_side import end_point_names, outputs
+        from tools.conversion.keras_models import end_point_names, outputs
     else:
-        from tools.conversion.torch_side import end_point_names, outputs
+        from tools.conversion.torch_models import end_point_names, outputs
     aliases = end_point_names(weights)
     preprocessing = preprocessing_for(weights)
     pictures = pictures_for(preprocessing, _SIZE, weights.channels)

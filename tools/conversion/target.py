@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from checkpoints.writer import FORMATS, files_called
+from checkpoints.files.writer import FORMATS, files_called
 
 __all__ = ["KINDS_BY_ENDING", "check_target", "target_kind"]
 
@@ -34,7 +34,7 @@ _FOLDERS_AND_GRAPHS = re.compile(r"(saved_?model|frozen_?(inference_?)?graph(_?d
 
 
 def target_kind(target: str | Path, format: str | None, names: str | None) -> str:
-    """Returns the kind of file that a target's name is of, one of ``checkpoints.conversion.KINDS``.
+    """Returns the kind of file that a target's name is of, one of ``checkpoints.frameworks.read.KINDS``.
 
     Args:
       target: as it was given.

@@ -6,13 +6,11 @@ Nothing here imports an engine, or TensorFlow: what asks which engines can be co
 import importlib.util
 from typing import NamedTuple
 
-__all__ = ["ENGINES", "OURS", "Engine", "PeerError", "get_engine", "missing_packages"]
+from tools.errors import PeerError
+
+__all__ = ["ENGINES", "OURS", "Engine", "get_engine", "missing_packages"]
 
 OURS = "slimnets"
-
-
-class PeerError(ValueError):
-    """An engine cannot compute what it is to compute; the message says why, and what to do."""
 
 
 class Engine(NamedTuple):

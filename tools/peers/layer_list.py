@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tools.peers import PeerError
+from tools.errors import PeerError
 
 __all__ = ["Layer", "layers_of", "same_padding"]
 

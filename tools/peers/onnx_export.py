@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.peers import PeerError
+from tools.errors import PeerError
 from tools.peers.problem import Problem
 
 __all__ = ["main", "onnx_file"]
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     """Converts the problem in a folder; returns the exit status."""
     (folder,) = argv
     problem = Problem.load(folder)
-    from tools.startup import import_tensorflow
+    from tools.runtime.importing import import_tensorflow
 
     import_tensorflow()
     import tf2onnx

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from tools.peers import PeerError
+from tools.errors import PeerError
 
 if TYPE_CHECKING:
     from tensorflow.compat.v1 import GraphDef

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tools.peers import PeerError
+from tools.errors import PeerError
 
 __all__ = ["WorkerProcess", "worker_command"]
 

@@ -7,7 +7,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from tools.peers import OURS, PeerError, get_engine, missing_packages
+from tools.errors import PeerError
+from tools.peers import OURS, get_engine, missing_packages
 from tools.peers.problem import Problem
 from tools.peers.processes import WorkerProcess
 

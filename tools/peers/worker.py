@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
             problem = Problem.load(folder)
             for other in precision:
                 problem = problem._replace(precision=other)
-            engine = importlib.import_module(f"tools.peers.{get_engine(name).module}")
+            engine = importlib.import_module(f"tools.peers.engines.{get_engine(name).module}")
             prepared = engine.prepare(problem, name)
         except ValueError as error:
             traceback.print_exc()

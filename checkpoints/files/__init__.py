@@ -1,0 +1,16 @@
+"""A checkpoint as files: finding, reading, writing, and what a file is that is none."""
+
+from checkpoints.files.finding import find_checkpoint
+from checkpoints.files.notes import Notes, notes_file, read_notes, write_notes
+from checkpoints.files.reader import CheckpointReader
+from checkpoints.files.writer import write_checkpoint
+
+__all__ = [
+    "CheckpointReader",
+    "Notes",
+    "find_checkpoint",
+    "notes_file",
+    "read_notes",
+    "write_checkpoint",
+    "write_notes",
+]

@@ -1,0 +1,161 @@
+"""One view of a checkpoint, whatever its format: names, shapes, dtypes and values of what is stored.
+
+V1 is the single file of the published slim weights; V2 is a bundle, ``.index`` and ``.data-?????-of-?????``. A bundle
+may be object-based, as ``tf.train.Checkpoint`` writes it; its variables have the names here that they had in a graph.
+"""
+
+import functools
+import math
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from checkpoints.errors import CheckpointError
+from checkpoints.files.finding import data_files, shards
+from checkpoints.files.identifying import identify
+from checkpoints.files.notes import Notes, read_notes, sha256_of
+from checkpoints.files.object_graph import OBJECT_GRAPH, stored_keys
+
+__all__ = ["CheckpointReader"]
+
+# What TensorFlow's reader raises for a broken file; IndexError where the data end too soon.
+_READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
+
+_PATTERN = set("*?[]\\")
+
+
+class CheckpointReader:
+    """A checkpoint that is open for reading.
+
+    path: as it was given.
+    prefix: what TensorFlow calls it: the V1 file, or the V2 files' common name.
+    format: 'V1' or 'V2'.
+    shapes: from the stored names to their shapes, in the order of the names.
+    dtypes: from the stored names to their dtypes.
+    object_based: whether it was saved by ``tf.train.Checkpoint``, or as a SavedModel's variables.
+    """
+
+    def __init__(self, path: str | Path, prefix: Path, format: str) -> None:
+        self.path = Path(path)
+        self.prefix = prefix
+        self.format = format
+        try:
+            # Not tf.train.load_checkpoint, which would take a folder of that name for the checkpoint.
+            self._name = self._name_for_tensorflow()
+            self._reader = tf.compat.v1.train.NewCheckpointReader(self._name)
+            shapes = self._reader.get_variable_to_shape_map()
+            dtypes = self._reader.get_variable_to_dtype_map()
+        except _READ_ERRORS as error:
+            self._fail(error)
+        self.shapes: dict[str, tuple[int, ...]] = {name: tuple(shapes[name]) for name in sorted(shapes)}
+        self.dtypes: dict[str, tf.DType] = {name: dtypes[name] for name in self.shapes}
+        if format == "V2":
+            self._check_size_of_data()
+        # From what is not stored under its name to the key that it is stored under.
+        self._keys: dict[str, str] = {}
+        self.object_based = OBJECT_GRAPH in self.shapes
+        if self.object_based:
+            self._name_variables()
+
+    def _name_variables(self) -> None:
+        """Puts the variables' names in the place of the keys of an object-based checkpoint."""
+        try:
+            self._keys = stored_keys(self.read(OBJECT_GRAPH), self.shapes)
+        except (DecodeError, TypeError) as error:
+            self._fail(error, OBJECT_GRAPH)
+        shapes, dtypes = self.shapes, self.dtypes
+        self.shapes = {name: shapes[self._keys[name]] for name in sorted(self._keys)}
+        self.dtypes = {name: dtypes[self._keys[name]] for name in self.shapes}
+
+    def _name_for_tensorflow(self) -> str:
+        """What TensorFlow is to open, which takes some characters of a name for a pattern."""
+        pieces = shards(self.prefix) if self.format == "V1" else []
+        ending = f"-?????-of-{len(pieces):05d}" if pieces else ""
+        name = str(self.prefix)
+        if not _PATTERN & set(name) and name.isprintable() and name.encode(errors="replace").decode() == name:
+            return f"{self.prefix}{ending}"
+        folder = tempfile.mkdtemp(prefix="slimnets-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        for file in self.files():
+            Path(folder, "checkpoint" + file.name[len(self.prefix.name) :]).symlink_to(file.resolve())
+        return str(Path(folder, f"checkpoint{ending}"))
+
+    def _check_size_of_data(self) -> None:
+        """Raises CheckpointError if the data files are shorter than the values that are said to be in them."""
+        sizes = (math.prod(shape) * self.dtypes[name].size for name, shape in self.shapes.items() if self._fixed(name))
+        expected, present = sum(sizes), sum(file.stat().st_size for file in data_files(self.prefix))
+        if present < expected:
+            for file in data_files(self.prefix):
+                if (found := identify(file)).kind in ("error page", "archive", "empty"):
+                    raise CheckpointError(
+                        f"{self.path} has no values: {file.name} is {found.name}: {found.advice}.",
+                        found.kind,
+                        found.name,
+                    )
+            raise CheckpointError(
+                f"{self.path} is cut short: its data files have {present:,} bytes, and its .index file speaks of "
+                f"{expected:,}: fetch or copy them again, all of one save.",
+                "truncated",
+            )
+
+    def _fixed(self, name: str) -> bool:
+        return self.dtypes[name] not in (tf.string, tf.variant, tf.resource)
+
+    def read(self, name: str) -> np.ndarray:
+        """The stored value of that name.
+
+        Raises:
+          KeyError: if nothing has that name.
+          CheckpointError: if the file is damaged there.
+        """
+        if name not in self.shapes:
+            raise KeyError(name)
+        try:
+            return self._reader.get_tensor(self._keys.get(name, name))
+        except tf.errors.UnimplementedError:
+            return self._read_by_operation(name)
+        except _READ_ERRORS as error:
+            self._fail(error, name)
+
+    def _read_by_operation(self, name: str) -> np.ndarray:
+        """Reads what TensorFlow's reader cannot, and its operation can: of V1, half precision and cut variables."""
+        on_cpu = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+        with tf.Graph().as_default(), tf.compat.v1.Session(config=on_cpu) as session:
+            stored = self._keys.get(name, name)
+            arguments = {"tensor_names": [stored], "shape_and_slices": [""], "dtypes": [self.dtypes[name]]}
+            value = tf.raw_ops.RestoreV2(prefix=self._name, **arguments)
+            try:
+                return session.run(value)[0]
+            except _READ_ERRORS as error:
+                self._fail(error, name)
+
+    def files(self) -> list[Path]:
+        """The files that hold the values."""
+        if self.format == "V1":
+            return shards(self.prefix) or [self.prefix]
+        return [Path(f"{self.prefix}.index"), *data_files(self.prefix)]
+
+    @functools.cached_property
+    def notes(self) -> Notes | None:
+        """What `slimnets convert` noted beside the file of these weights."""
+        return read_notes(self.prefix, self.files()[0])
+
+    def sha256(self) -> dict[str, str]:
+        """From the names of the files to their sha256, in hexadecimal."""
+        return {file.name: sha256_of([file]) for file in self.files()}
+
+    def _fail(self, error: Exception, name: str | None = None) -> NoReturn:
+        where = f" where {name} is stored" if name else ""
+        reason = str(getattr(error, "message", None) or error).splitlines()[0]
+        if name and isinstance(error, tf.errors.NotFoundError):
+            # TensorFlow's words for a V1 file in which a block's checksum is wrong.
+            reason = "the checksum of its block is wrong"
+        raise CheckpointError(
+            f"{self.path} is damaged or cut short{where} ({reason}): fetch or copy it again."
+        ) from error

@@ -1,0 +1,244 @@
+"""Values under slim's names, and what can be made of them: parts, other scopes, averages, other classes."""
+
+import dataclasses
+import fnmatch
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from checkpoints.background_class import class_conversion
+from checkpoints.diagnosis import default_pool1_padding, expected_input, sort_names
+from checkpoints.errors import CheckpointError
+from checkpoints.files import Notes
+from checkpoints.names import STATISTICS, is_logits, joined
+from checkpoints.patterns import as_patterns, matching
+from nets.nets_factory import Network
+
+__all__ = ["Weights"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Values under slim's names, and what is known of them.
+
+    path: of the file.
+    kind: of it, one of ``conversion.KINDS``.
+    values: by name; of a checkpoint, all that it holds, read where they are asked for.
+    network: of the table; None where the values make up none, or several.
+    scope: of the network's variables.
+    num_classes: of its logits, 0 where it has none.
+    options: further arguments of its builder.
+    pool1_padding, preprocessing, image_size: that go with the weights; None without a network.
+    folded: names of values that another of the file's went into.
+    sha256: of the file, or of the files one after the other.
+    channels: of the network's images.
+    fault: why the values make up no whole network, a clause; '' where nothing is known of that.
+    """
+
+    path: Path
+    kind: str
+    values: Mapping[str, np.ndarray]
+    network: Network | None
+    scope: str
+    num_classes: int
+    options: dict[str, Any]
+    pool1_padding: str | None
+    preprocessing: str | None
+    image_size: int | None
+    folded: tuple[str, ...]
+    sha256: str
+    channels: int = 3
+    fault: str = ""
+
+    def value(self, name: str) -> np.ndarray:
+        """A value of the network, by its name relative to the network's scope."""
+        return self.values[joined(self.scope, name)]
+
+    @property
+    def notes(self) -> Notes:
+        """What of this no variable tells."""
+        source = {"file": self.path.name, "kind": self.kind, "sha256": self.sha256}
+        return Notes(self.network.name, self.pool1_padding, self.preprocessing, self.image_size, source)
+
+    @property
+    def tells_itself(self) -> bool:
+        """Whether the values alone tell what pooling and input they want."""
+        if self.network is None:
+            return True
+        told = (default_pool1_padding(self.network), *expected_input(self.network, self.num_classes, self.channels))
+        return told == (self.pool1_padding, self.preprocessing, self.image_size)
+
+    def of_model(self) -> "Weights":
+        """Without what a training run leaves: slots, averages, a global step."""
+        return self.renamed({name: name for name in sort_names(self.values).variables})
+
+    def averaged(self) -> "Weights":
+        """With the moving averages of the variables in their place.
+
+        Raises:
+          ValueError: where there are none.
+        """
+        contents = sort_names(self.values)
+        shadows = contents.shadows
+        if not shadows:
+            raise ValueError(f"{self.path} holds no moving averages: leave ema=True out.")
+        if without := [name for name in contents.variables if name not in shadows and not name.endswith(STATISTICS)]:
+            raise ValueError(
+                f"{self.path} holds moving averages of some variables alone, and none of {without[0]} and "
+                f"{len(without) - 1} more: leave ema=True out."
+            )
+        others = {name: name for name in self.values if name not in shadows.values()}
+        return self.renamed(others | shadows)
+
+    def of_network(self) -> "Weights":
+        """Without what is outside of the network, and without what a training run leaves.
+
+        Raises:
+          CheckpointError: where there is not one network of the table.
+        """
+        if self.fault:
+            raise CheckpointError(
+                f"{self.path} holds no whole network of the table, as {self.fault}: take the original file.",
+                "incomplete",
+            )
+        if self.network is None:
+            averages = ", or its averages, ema=True" if sort_names(self.values).shadows else ""
+            raise CheckpointError(
+                f"{self.path} does not hold one network of the table, which another framework's file is made of: "
+                f"choose one by its scope or net{averages}; `slimnets inspect` says what there is.",
+                "unknown network",
+            )
+        prefix = joined(self.scope, "")
+        model = self.of_model()
+        return model.renamed({name: name for name in model.values if name.startswith(prefix)})
+
+    def matching(self, only: Sequence[str], exclude: Sequence[str]) -> "Weights":
+        """The values whose names fit one of the patterns of ``only``, or all, and none of ``exclude``.
+
+        Raises:
+          ValueError: for a pattern that fits nothing, or if nothing is left.
+        """
+        scopes = [self.scope] if self.network else []
+        for argument, patterns in (("only", only), ("exclude", exclude)):
+            matching(self.values, as_patterns(patterns, argument), argument=argument, of=str(self.path), scopes=scopes)
+        kept = [
+            name
+            for name in self.values
+            if (not only or any(fnmatch.fnmatchcase(name, pattern) for pattern in only))
+            and not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
+        ]
+        if not kept:
+            raise ValueError(f"The patterns leave nothing of {self.path}.")
+        part = self.renamed({name: name for name in kept})
+        if self.network is None:
+            return part
+        prefix = joined(self.scope, "")
+        lost = [
+            name for name in sort_names(self.values).variables if name.startswith(prefix) and name not in part.values
+        ]
+        if all(map(is_logits, lost)):
+            return dataclasses.replace(part, num_classes=0) if lost else part
+        return dataclasses.replace(
+            part, network=None, num_classes=0, options={}, pool1_padding=None, preprocessing=None, image_size=None
+        )
+
+    def under(self, scope: str) -> "Weights":
+        """The network, and what belongs to its variables, under another scope.
+
+        Raises:
+          ValueError: if that is another variable's name, or there is no network.
+        """
+        if self.network is None:
+            raise ValueError(f"{self.path} does not hold one network whose scope could be another: choose it by scope.")
+        if scope and (not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", scope) or {"", ".."} & {*scope.split("/")}):
+            raise ValueError(f"The scope {scope!r} is none to TensorFlow: take letters, digits and underscores.")
+        prefix, other = joined(self.scope, ""), joined(scope, "")
+        contents = sort_names(self.values)
+        # Of no variable in particular.
+        apart = {name for label, found in contents.extras.items() if not label.startswith("slots") for name in found}
+        names = {}
+        for name in self.values:
+            if prefix and f"/{prefix}" in name:
+                raise ValueError(
+                    f"{self.path} holds {name}, kept of a variable of the network under yet another scope: leave such "
+                    "out, model_only=True."
+                )
+            renamed = other + name.removeprefix(prefix) if name.startswith(prefix) and name not in apart else name
+            if renamed in names:
+                raise ValueError(f"Under the scope {scope!r} two variables would be called {renamed}: take another.")
+            names[renamed] = name
+        return dataclasses.replace(self.renamed(names), scope=scope)
+
+    def with_classes(self, num_classes: int) -> "Weights":
+        """Returns them with another number of classes: 1000 of 1001 drops the background, 1001 of 1000 adds one.
+
+        0 leaves the logits out, with all that was kept of them.
+
+        Their moving averages are converted too; what an optimizer kept of them is left out.
+
+        Raises:
+          ValueError: for other numbers.
+        """
+        if self.network is None:
+            raise ValueError(f"num_classes={num_classes} is of a network, and {self.path} does not hold one.")
+        if num_classes == self.num_classes:
+            return self
+        convert = class_conversion(self.num_classes, num_classes)
+        if convert is None and num_classes != 0:
+            raise ValueError(
+                f"num_classes={num_classes} cannot be had from {self.path}, which has {self.num_classes} classes: 1001 "
+                "can be made 1000, 1000 made 1001, and 0 leaves the logits out."
+            )
+        prefix = joined(self.scope, "")
+        contents = sort_names(self.values)
+        logits = [name for name in contents.variables if name.startswith(prefix) and is_logits(name)]
+        top = {*logits, *(contents.shadows[name] for name in logits if name in contents.shadows)}
+        slots = {name for name in self.values for logit in logits if f"/{logit}/" in f"/{name}"} - top
+        left_out = slots if convert else slots | top
+        names = {name: name for name in self.values if name not in left_out}
+        values = _View(self.values, names, dict.fromkeys(top, convert.apply) if convert else {})
+        return dataclasses.replace(self, values=values, num_classes=num_classes)
+
+    def for_size(self, image_size: int) -> "Weights":
+        """For images of another size than is known of the weights.
+
+        Raises:
+          ValueError: without a network.
+        """
+        if self.network is None:
+            raise ValueError(
+                f"image_size={image_size} is of a network, and {self.path} does not hold one: leave it out."
+            )
+        return dataclasses.replace(self, image_size=image_size)
+
+    def renamed(self, names: Mapping[str, str]) -> "Weights":
+        """With other names, from which to those of now; what has none is left out."""
+        return dataclasses.replace(self, values=_View(self.values, names, {}))
+
+
+class _View(Mapping[str, np.ndarray]):
+    """Values of another mapping under other names, some of them converted."""
+
+    def __init__(
+        self,
+        values: Mapping[str, np.ndarray],
+        names: Mapping[str, str],
+        conversions: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    ) -> None:
+        self._values, self._names, self._conversions = values, names, conversions
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        value = self._values[self._names[name]]
+        return self._conversions[name](value) if name in self._conversions else value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

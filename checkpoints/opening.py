@@ -1,0 +1,31 @@
+"""The one door to a checkpoint: a path, a folder or a key of the catalog becomes a reader."""
+
+import os
+from pathlib import Path
+
+from checkpoints.files import CheckpointReader, find_checkpoint
+from checkpoints.published import resolve
+
+__all__ = ["open_checkpoint"]
+
+
+def open_checkpoint(path: str | os.PathLike[str], *, checkpoint_dir: str | Path | None = None) -> CheckpointReader:
+    """Opens a checkpoint.
+
+    Args:
+      path: a V1 file; a V2 bundle's common name, or one of its files; a folder with a ``checkpoint`` file or with one
+        checkpoint in it; or a key of the catalog of published weights. What exists under that name goes before a key.
+      checkpoint_dir: folder of the downloaded checkpoints; see ``checkpoints.published.store.store_folder``.
+
+    Raises:
+      CheckpointError: if there is no checkpoint, it is damaged, or it is a key whose weights are not downloaded.
+      ValueError: for what is no path.
+    """
+    if path is None:
+        raise ValueError(
+            "The checkpoint is None, which tf.train.latest_checkpoint returns for a folder without one: give a path."
+        )
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"The checkpoint must be a path or a key of the catalog, and is {path!r}: give a string.")
+    found = resolve(path, checkpoint_dir)
+    return CheckpointReader(found, *find_checkpoint(found))

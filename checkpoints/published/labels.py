@@ -1,0 +1,66 @@
+"""Names of classes: ImageNet's, in both of its numberings, or those of a file."""
+
+import re
+from pathlib import Path
+
+__all__ = ["imagenet_labels", "labels_for", "read_labels"]
+
+# WordNet's identifier and words of each class of ILSVRC 2012, in the order of the identifiers.
+_SYNSETS = Path(__file__).parents[1] / "imagenet_synsets.txt"
+_BACKGROUND = "background"
+
+# The lines of the labels.txt that slim's data set scripts write.
+_NUMBERED = re.compile(r"(\d{1,9}):(.*)")
+
+
+def imagenet_labels(num_classes: int) -> list[str]:
+    """The names of ImageNet's classes as WordNet gives them, such as 'tench, Tinca tinca'.
+
+    Args:
+      num_classes: 1000; or 1001, of which class 0 is the background, and class i + 1 the i-th of the 1000.
+
+    Raises:
+      ValueError: for another number.
+    """
+    if num_classes not in (1000, 1001):
+        raise ValueError(f"ImageNet has 1000 classes, 1001 with the background, and not {num_classes}.")
+    labels = [line.split("\t")[1] for line in _SYNSETS.read_text(encoding="utf-8").splitlines()]
+    return [_BACKGROUND, *labels] if num_classes == 1001 else labels
+
+
+def read_labels(path: str | Path, num_classes: int) -> list[str]:
+    """Names of classes from a text file: one a line, or each with its number, ``0:name``, as slim writes them.
+
+    Args:
+      path: of the file.
+      num_classes: that there must be names for.
+
+    Raises:
+      ValueError: if it cannot be read, or does not name so many classes.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        sentence = f"The labels {path} cannot be read ({error}): give a text file with one name a line."
+        raise ValueError(sentence) from None
+    labels = [line.strip() for line in lines if line.strip()]
+    numbered = [match for label in labels if (match := _NUMBERED.fullmatch(label))]
+    if labels and len(numbered) == len(labels):
+        by_number = {int(match[1]): match[2].strip() for match in numbered}
+        if len(by_number) < len(numbered):
+            raise ValueError(f"The labels {path} name a class twice: give each number once.")
+        if missing := sorted(set(range(num_classes)) - set(by_number)):
+            raise ValueError(f"The labels {path} have no name for class {missing[0]} of {num_classes}: add it.")
+        labels = [by_number[number] for number in sorted(by_number)]
+    if len(labels) != num_classes:
+        raise ValueError(
+            f"The labels {path} name {len(labels)} classes, and the network has {num_classes}: give one name for each."
+        )
+    return labels
+
+
+def labels_for(num_classes: int) -> list[str]:
+    """ImageNet's names for as many classes as it has, and the classes' numbers for any other number of them."""
+    if num_classes in (1000, 1001):
+        return imagenet_labels(num_classes)
+    return [str(number) for number in range(num_classes)]

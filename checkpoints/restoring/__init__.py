@@ -1,0 +1,5 @@
+"""From a checkpoint into the variables of a session."""
+
+from checkpoints.restoring.restoration import RestoreReport, restore
+
+__all__ = ["RestoreReport", "restore"]

@@ -1,0 +1,75 @@
+"""The first kernel of a network, for images of another number of channels than it was trained on."""
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from checkpoints.names import block_of
+
+__all__ = ["FIRST_KERNELS", "first_kernel_conversions", "is_first_kernel"]
+
+_FIRST = re.compile(r"(?:^|/)(conv1/weights|init_conv/DW)$")
+
+Conversion = Callable[[np.ndarray], np.ndarray]
+
+
+def is_first_kernel(name: str) -> bool:
+    """Whether a variable of this name is a network's first kernel."""
+    return _FIRST.search(name) is not None and block_of(name) is None
+
+
+def first_kernel_conversions(
+    how: str, in_graph: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]]
+) -> dict[str, Conversion]:
+    """From the graph's first kernels whose images have other channels than the file's to what converts the values.
+
+    Args:
+      how: of ``FIRST_KERNELS``.
+      in_graph: from the names of variables to their shapes.
+      stored: from the names of those that the file has to their shapes there.
+
+    Raises:
+      ValueError: for another value of ``how``, or where there is nothing to convert.
+    """
+    if not isinstance(how, str) or how not in FIRST_KERNELS:
+        names = " or ".join(repr(name) for name in FIRST_KERNELS)
+        raise ValueError(f"first_kernel must be {names}, and is {how!r}.")
+    kernels = [name for name in in_graph if is_first_kernel(name)]
+    if not kernels:
+        raise ValueError(
+            f"first_kernel={how!r} converts a network's first kernel, and none is to be restored: leave it out."
+        )
+    known = [name for name in kernels if len(stored.get(name, ())) == len(in_graph[name]) == 4]
+    others = {name: in_graph[name][2] for name in known if in_graph[name][2] != stored[name][2]}
+    if len(known) == len(kernels) and not others:
+        raise ValueError(
+            f"first_kernel={how!r} converts to images of other channels, and the graph's have the file's "
+            f"{stored[kernels[0]][2]}: leave it out."
+        )
+    return {name: functools.partial(_converted, FIRST_KERNELS[how], channels) for name, channels in others.items()}
+
+
+def _converted(share: Callable[[int, int], np.ndarray], channels: int, kernel: np.ndarray) -> np.ndarray:
+    # In double precision, so that a kernel of half precision is rounded once.
+    shares = share(kernel.shape[2], channels)
+    return np.einsum("hwio,ij->hwjo", kernel.astype(np.float64), shares).astype(kernel.dtype)
+
+
+def _mean(there: int, here: int) -> np.ndarray:
+    """All channels alike."""
+    return np.full([there, here], 1 / here)
+
+
+def _repeat(there: int, here: int) -> np.ndarray:
+    """Channel by channel, from the first again where either side has more; a channel's copies share its weights."""
+    larger = np.arange(max(there, here))
+    shares = np.zeros([there, here])
+    shares[larger % there, larger % here] = 1
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+# From the ways to convert to the share that each of the graph's channels (columns) gets of each of the file's (rows).
+# Each row's sum is 1: what the network answers to a grey image stays.
+FIRST_KERNELS: dict[str, Callable[[int, int], np.ndarray]] = {"mean": _mean, "repeat": _repeat}

@@ -1,0 +1,838 @@
+"""The store of published checkpoints, against a server on this machine that fails in the ways that servers do.
+
+What is served is no checkpoint: to the store it is bytes under a name.
+"""
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import http.server
+import io
+import json
+import logging
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+import pooch
+import pytest
+
+import checkpoints
+from checkpoints import CheckpointError
+from checkpoints.errors import DownloadError
+from checkpoints.files.atomic import new_folder
+from checkpoints.published import CATALOG, downloading, store
+from checkpoints.published import unpack as archives
+from tools.cli import main
+from tools.commands.weights import print_weights
+
+ROOT = Path(checkpoints.__file__).parent.parent
+
+KEY, CHECKPOINT = "resnet_v2_50", "resnet_v2_50.ckpt"
+# As little compressible as weights are, and of several of the pieces that it is read in.
+CONTENT = random.Random(0).randbytes(3_400_000)
+
+
+def tar_gz(*members, format=tarfile.GNU_FORMAT):
+    """An archive of these members: a name and its bytes, or a TarInfo and the bytes behind it."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=format) as tar:
+        for member, data in members:
+            if isinstance(member, str):
+                member = tarfile.TarInfo(member)
+                member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return gzip.compress(stream.getvalue(), 1, mtime=0)
+
+
+def info(name, **fields):
+    member = tarfile.TarInfo(name)
+    for field, value in fields.items():
+        setattr(member, field, value)
+    return member
+
+
+ARCHIVE = tar_gz((CHECKPOINT, CONTENT), ("eval.graph", b"graph"))
+SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
+INSTALL = f"and install it with `slimnets download {KEY} --from FILE`."
+ELSEWHERE = f"the file may be hosted elsewhere: look for weights.tar.gz with the sha256 {SHA256}, {INSTALL}"
+
+
+# The server.
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers requests with ``answers`` in turn, and goes on with the last."""
+
+    answers = ()
+    count = 0
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        answer = self.server.answers[min(self.server.count, len(self.server.answers) - 1)]
+        self.server.count += 1
+        with contextlib.suppress(ConnectionError):  # a client may leave
+            answer(self)
+
+    def log_message(self, *_):
+        pass
+
+    def start(self, status, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+
+
+def serve(data):
+    def answer(handler):
+        handler.start(200, Content_Length=len(data))
+        handler.wfile.write(data)
+
+    return answer
+
+
+whole = serve(ARCHIVE)
+truncated = serve(ARCHIVE[:2_000_000])
+PAGE = b"<html>This file has moved.</html>"
+page = serve(PAGE)
+
+
+def of_unknown_length(handler):
+    handler.start(200)
+    handler.wfile.write(ARCHIVE)
+
+
+def dropped(handler):
+    handler.start(200, Content_Length=len(ARCHIVE))
+    handler.wfile.write(ARCHIVE[:2_000_000])
+
+
+def reset(handler):
+    """With a packet that says so, where ``dropped`` ends as if all had come."""
+    dropped(handler)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+def stalled(handler):
+    handler.start(200, Content_Length=len(ARCHIVE))
+    handler.wfile.write(ARCHIVE[:2_000_000])
+    handler.rfile.read()  # until the client is gone
+
+
+def silent(handler):
+    handler.rfile.read()
+
+
+def hung_up(handler):
+    pass
+
+
+def status(code):
+    return lambda handler: handler.start(code, Content_Length=0)
+
+
+def redirect(handler):
+    handler.start(302, Location="/moved/elsewhere.tar.gz", Content_Length=0)
+
+
+def endless_redirect(handler):
+    handler.start(302, Location=handler.path, Content_Length=0)
+
+
+def nonsense(handler):
+    handler.start(200, Content_Length="many")
+    handler.wfile.write(ARCHIVE)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """The server, which the catalog's entry of KEY points at."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    with Server(("127.0.0.1", 0), Handler) as server:
+        publish(monkeypatch, f"http://127.0.0.1:{server.server_port}/weights.tar.gz", SHA256)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def publish(monkeypatch, url, sha256):
+    monkeypatch.setitem(CATALOG, KEY, CATALOG[KEY]._replace(url=url, sha256=sha256))
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    """The seconds that pooch would wait before it begins again."""
+    waits = []
+    monkeypatch.setattr(pooch.core.time, "sleep", waits.append)
+    return waits
+
+
+def tree(folder):
+    """From every path below a folder to the bytes there; None for what is no file."""
+    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def assert_installed(path, folder):
+    assert path == folder / KEY / CHECKPOINT
+    assert tree(folder) == {
+        Path(KEY): None,
+        Path(KEY, CHECKPOINT): CONTENT,
+        Path(KEY, "eval.graph"): b"graph",
+    }
+    assert store.find(KEY, folder) == store.locate(KEY, folder) == path
+
+
+def assert_nothing_left(folder):
+    assert tree(folder) == {}
+    assert store.find(KEY, folder) is None
+
+
+# Where checkpoints lie.
+
+
+def test_store_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("SLIMNETS_CHECKPOINTS", raising=False)
+    if sys.platform == "linux":
+        assert store.store_folder() == tmp_path / "slimnets"
+    monkeypatch.setenv("SLIMNETS_CHECKPOINTS", "~/weights")
+    assert store.store_folder() == Path("/home/somebody/weights")
+    assert store.store_folder("~/other") == Path("/home/somebody/other")
+
+
+def test_the_shipped_checkpoint_is_always_there(tmp_path):
+    path = store.locate("resnet_v2_tiny_digits", tmp_path)
+    assert path == ROOT / "checkpoints" / "resnet_v2_tiny_digits.ckpt"
+    assert Path(f"{path}.index").is_file()
+    assert downloading.download("resnet_v2_tiny_digits", tmp_path) == path
+    assert tree(tmp_path) == {}
+
+
+def test_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLIMNETS_CHECKPOINTS", str(tmp_path / "weights"))
+    where = re.escape(f"The weights {KEY} are not in {tmp_path / 'weights'}: fetch them with ")
+    with pytest.raises(CheckpointError, match=f"^{where}`slimnets download {KEY}`.$"):
+        store.locate(KEY)
+    with pytest.raises(CheckpointError, match=f"^{where}`slimnets download {KEY} --to {tmp_path / 'weights'}`.$"):
+        store.resolve(KEY, tmp_path / "weights")
+    with pytest.raises(ValueError, match="'resnet_v2_51'; did you mean resnet_v2_50"):
+        store.locate("resnet_v2_51")
+
+
+def test_resolve(monkeypatch, tmp_path):
+    """What exists goes before a key of that name; what is neither is left to ``open_checkpoint``."""
+    monkeypatch.chdir(tmp_path)
+    assert store.resolve("model.ckpt") == Path("model.ckpt")
+    assert store.resolve("resnet_v2_tiny_digits") == ROOT / "checkpoints" / "resnet_v2_tiny_digits.ckpt"
+    Path("resnet_v2_tiny_digits.index").touch()
+    assert store.resolve("resnet_v2_tiny_digits") == Path("resnet_v2_tiny_digits")
+    Path(KEY).touch()
+    assert store.resolve(Path(KEY)) == Path(KEY)
+    installed = tmp_path / "weights" / "resnet_v1_50" / "resnet_v1_50.ckpt"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    assert store.resolve("resnet_v1_50", tmp_path / "weights") == installed
+
+
+# Downloads.
+
+
+@pytest.mark.parametrize(
+    ("answers", "requests"),
+    [
+        ([whole], 1),
+        ([of_unknown_length], 1),
+        ([redirect, whole], 2),
+        ([dropped, whole], 2),
+        ([reset, whole], 2),
+        ([truncated, whole], 2),
+        ([hung_up, whole], 2),
+        ([status(500), whole], 2),
+        ([page, whole], 2),
+        ([dropped, truncated, status(503), whole], 4),
+    ],
+)
+def test_download(server, tmp_path, waits, capfd, answers, requests):
+    server.answers = answers
+    assert_installed(downloading.download(KEY, tmp_path), tmp_path)
+    assert server.count == requests
+    assert len(waits) == (0 if redirect in answers else requests - 1)
+    assert capfd.readouterr() == ("", "")
+    if os.name == "posix":
+        assert {path.stat().st_mode & 0o777 for path in (tmp_path / KEY).iterdir()} == {0o644}
+        assert (tmp_path / KEY).stat().st_mode & 0o777 == 0o755
+    # At once, and without a request.
+    assert downloading.download(KEY, tmp_path) == tmp_path / KEY / CHECKPOINT
+    assert server.count == requests
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "sentence"),
+    [
+        (
+            status(500),
+            DownloadError,
+            r"http://127.0.0.1:\d+/weights.tar.gz answered 500 Internal Server Error: the file",
+        ),
+        (dropped, DownloadError, r"The connection to 127.0.0.1:\d+ broke off before all of http://\S+ had come: check"),
+        (hung_up, DownloadError, r"127.0.0.1:\d+ cannot be reached, or broke the connection off: check the network"),
+        (
+            endless_redirect,
+            DownloadError,
+            r"http://127.0.0.1:\d+/weights.tar.gz cannot be fetched \(Exceeded 30 redirects",
+        ),
+        (
+            truncated,
+            CheckpointError,
+            r"What http://\S+ sends is not weights.tar.gz: its sha256 is "
+            f"{hashlib.sha256(ARCHIVE[:2_000_000]).hexdigest()}, and should be {SHA256}; look for the right file",
+        ),
+        (
+            page,
+            CheckpointError,
+            r"What http://\S+ sends is not weights.tar.gz: its sha256 is "
+            f"{hashlib.sha256(PAGE).hexdigest()}, and should be {SHA256}; look for the right file",
+        ),
+    ],
+)
+def test_failure_that_stays(server, tmp_path, waits, capfd, answer, error, sentence):
+    server.answers = [answer]
+    with pytest.raises(error, match=f"^{sentence}") as caught:
+        downloading.download(KEY, tmp_path, retries=2)
+    assert str(caught.value).endswith(ELSEWHERE if error is DownloadError else INSTALL)
+    assert waits == [1, 2]
+    assert capfd.readouterr() == ("", "")
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize(("code", "reason"), [(403, "Forbidden"), (404, "Not Found"), (410, "Gone")])
+def test_refusal_is_final(server, tmp_path, waits, code, reason):
+    server.answers = [redirect, status(code)]
+    url = f"http://127.0.0.1:{server.server_port}/moved/elsewhere.tar.gz"
+    with pytest.raises(DownloadError, match=f"^{re.escape(f'{url} answered {code} {reason}: {ELSEWHERE}')}$"):
+        downloading.download(KEY, tmp_path)
+    assert (server.count, waits) == (2, [])
+    assert_nothing_left(tmp_path)
+
+
+def test_pooch_is_quiet(monkeypatch, server, tmp_path):
+    """And is left as it was: it may be somebody else's too."""
+    logger, records = pooch.get_logger(), []
+    monkeypatch.setattr(logger, "handle", records.append)
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    server.answers = [dropped, whole]
+    downloading.download(KEY, tmp_path)
+    assert records == []
+    assert logger.level == logging.INFO
+
+
+def test_no_answer(monkeypatch, server, tmp_path):
+    monkeypatch.setattr(downloading, "_TIMEOUT", 0.1)
+    server.answers = [silent]
+    with pytest.raises(DownloadError, match=r"^127.0.0.1:\d+ did not answer within 0.1 seconds: check the network"):
+        downloading.download(KEY, tmp_path, retries=0)
+    server.answers = [stalled]
+    with pytest.raises(DownloadError, match=r"broke the connection off: check the network"):
+        downloading.download(KEY, tmp_path, retries=0)
+    assert_nothing_left(tmp_path)
+
+
+def test_answer_without_sense(server, tmp_path):
+    server.answers = [nonsense]
+    with pytest.raises(DownloadError, match=r"weights.tar.gz cannot be fetched \(.*'many'.*\): check"):
+        downloading.download(KEY, tmp_path, retries=0)
+    assert_nothing_left(tmp_path)
+
+
+def test_nobody_listens(monkeypatch, server, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    publish(monkeypatch, f"http://127.0.0.1:{port}/weights.tar.gz", SHA256)
+    with pytest.raises(
+        DownloadError, match=f"^127.0.0.1:{port} cannot be reached, .*: check the network and try again"
+    ):
+        downloading.download(KEY, tmp_path)
+    assert_nothing_left(tmp_path)
+
+
+def test_name_that_is_not_resolved(monkeypatch, server, tmp_path):
+    def unresolved(*_):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unresolved)
+    monkeypatch.setenv("NO_PROXY", "weights.invalid")
+    monkeypatch.setenv("no_proxy", "weights.invalid")
+    publish(monkeypatch, "http://weights.invalid/weights.tar.gz", SHA256)
+    with pytest.raises(
+        DownloadError, match=r"^weights\.invalid cannot be reached, .*: check the network and try again"
+    ):
+        downloading.download(KEY, tmp_path)
+    assert_nothing_left(tmp_path)
+
+
+class Bar:
+    """Of tqdm's interface, what pooch uses."""
+
+    def __init__(self, act=lambda: None):
+        self.totals, self.updates, self._act = [], 0, act
+
+    @property
+    def total(self):
+        return self.totals[-1]
+
+    @total.setter
+    def total(self, total):
+        self.totals.append(total)
+
+    def update(self, count):
+        self.updates += 1
+        self._act()
+
+    def reset(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_progress_begins_anew(server, tmp_path):
+    server.answers = [truncated, of_unknown_length]
+    bar = Bar()
+    downloading.download(KEY, tmp_path, progress=bar)
+    assert bar.totals == [2_000_000, 0]
+    assert bar.updates > 2
+
+
+def test_interrupt(server, tmp_path):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    server.answers = [whole]
+    with pytest.raises(KeyboardInterrupt):
+        downloading.download(KEY, tmp_path, progress=Bar(interrupt))
+    assert_nothing_left(tmp_path)
+
+
+def test_another_process_was_faster(server, tmp_path):
+    """Both come to the same, and the second leaves nothing behind."""
+    archive = tmp_path / "copy.tar.gz"
+    archive.write_bytes(ARCHIVE)
+    server.answers = [whole]
+    folder = tmp_path / "store"
+    bar = Bar(lambda: downloading.install(KEY, archive, folder))
+    assert_installed(downloading.download(KEY, folder, progress=bar), folder)
+
+
+KILLED = """
+import sys
+from checkpoints import download
+from checkpoints.published.catalog import CATALOG
+
+class Bar:
+    def update(self, count):
+        print("receiving", flush=True)
+
+key, url, sha256, folder = sys.argv[1:]
+CATALOG[key] = CATALOG[key]._replace(url=url, sha256=sha256)
+download(key, folder, progress=Bar())
+"""
+
+
+def test_kill(server, tmp_path):
+    """What a killed process leaves is hidden, and neither taken for the checkpoint nor in the way of the next."""
+    server.answers = [stalled]
+    command = [sys.executable, "-c", KILLED, KEY, CATALOG[KEY].url, SHA256, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout.readline() == "receiving\n"
+        process.kill()
+    (left,) = tmp_path.iterdir()
+    assert re.fullmatch(rf"\.{KEY}\..+\.incomplete", left.name)
+    assert store.find(KEY, tmp_path) is None
+    with pytest.raises(CheckpointError, match="slimnets download"):
+        store.locate(KEY, tmp_path)
+    server.answers = [whole]
+    path = downloading.download(KEY, tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert {entry.name for entry in tmp_path.iterdir()} == {KEY, left.name}
+
+
+def test_store_that_cannot_be_written_to(server, tmp_path):
+    server.answers = [whole]
+    (tmp_path / "file").touch()
+    with pytest.raises(DownloadError, match=r"^The store \S+/file/store cannot be written to \(Not a directory\): "):
+        downloading.download(KEY, tmp_path / "file" / "store")
+    assert server.count == 0
+
+
+def test_disk_that_is_full(monkeypatch, server, tmp_path):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    server.answers = [whole]
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DownloadError, match=r" cannot be written to \(No space left on device\): make room"):
+        downloading.download(KEY, tmp_path)
+    assert_nothing_left(tmp_path)
+
+
+def test_something_in_the_way(server, tmp_path):
+    """A folder of that name that is not the store's is not touched."""
+    server.answers = [whole]
+    (tmp_path / KEY).mkdir()
+    (tmp_path / KEY / "notes.txt").touch()
+    with pytest.raises(CheckpointError, match=rf"{KEY} is in the way, and holds no {CHECKPOINT}: remove it\.$"):
+        downloading.download(KEY, tmp_path)
+    assert server.count == 0
+    assert tree(tmp_path) == {Path(KEY): None, Path(KEY, "notes.txt"): b""}
+    (tmp_path / KEY / "notes.txt").unlink()
+    assert_installed(downloading.download(KEY, tmp_path), tmp_path)
+
+
+def test_archive_without_the_checkpoint(monkeypatch, server, tmp_path):
+    data = tar_gz(("other.ckpt", b"weights"))
+    publish(monkeypatch, CATALOG[KEY].url, hashlib.sha256(data).hexdigest())
+    server.answers = [serve(data)]
+    with pytest.raises(CheckpointError, match=rf"^weights.tar.gz holds no {CHECKPOINT}: "):
+        downloading.download(KEY, tmp_path)
+    assert_nothing_left(tmp_path)
+
+
+# Installation from a file.
+
+
+def test_install(server, tmp_path):
+    archive, folder = tmp_path / "copy.tgz", tmp_path / "store"
+    archive.write_bytes(ARCHIVE)
+    assert_installed(downloading.install(KEY, archive, folder), folder)
+    assert_installed(downloading.install(KEY, archive, folder), folder)
+    assert archive.read_bytes() == ARCHIVE
+    assert server.count == 0
+
+
+def test_install_of_another_file(monkeypatch, server, tmp_path):
+    archive, folder = tmp_path / "copy.tar.gz", tmp_path / "store"
+    folder.mkdir()
+    archive.write_bytes(PAGE)
+    hashes = f"its sha256 is {hashlib.sha256(PAGE).hexdigest()}, and should be {SHA256}; look for the right file, and"
+    with pytest.raises(CheckpointError, match=f"^{re.escape(str(archive))} is not weights.tar.gz: {hashes}"):
+        downloading.install(KEY, archive, folder)
+    archive.write_bytes(ARCHIVE)
+    sentence = (
+        f"is weights.tar.gz, the archive of {KEY} and not of resnet_v1_50: give resnet_v1_50_2016_08_28.tar.gz, or"
+    )
+    with pytest.raises(CheckpointError, match=sentence):
+        downloading.install("resnet_v1_50", archive, folder)
+    with pytest.raises(CheckpointError, match=r"^There is no file \S+/none.tar.gz: give the archive weights.tar.gz\.$"):
+        downloading.install(KEY, tmp_path / "none.tar.gz", folder)
+    with pytest.raises(CheckpointError, match=r"^The weights resnet_v2_tiny_digits ship with slimnets"):
+        downloading.install("resnet_v2_tiny_digits", archive, folder)
+    assert_nothing_left(folder)
+
+
+# Archives.
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder to unpack into, with something beside it that must stay as it is."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "outside.txt").write_bytes(b"as it was")
+    return tmp_path / "deep" / "folder"
+
+
+def refused(data, place, sentence):
+    root = place.parent.parent
+    archive = root / "archive.tar.gz"
+    archive.write_bytes(data)
+    before = tree(root)
+    with pytest.raises(CheckpointError, match=sentence):
+        archives.unpack(archive, place)
+    assert tree(root) == before
+    assert not place.exists()
+
+
+def hostile(member, data=b""):
+    """Behind a member that is as it should be, and so is unpacked first."""
+    return tar_gz(("first.ckpt", b"weights"), (member, data))
+
+
+@pytest.mark.parametrize(
+    ("member", "sentence"),
+    [
+        (info("../outside.txt"), r"holds '../outside.txt', which would lie outside of the folder"),
+        (info("a/../../outside.txt"), r"holds 'a/../../outside.txt', which would lie outside of the folder"),
+        (info("../aside", type=tarfile.DIRTYPE), r"holds '../aside', which would lie outside of the folder"),
+        (info("..\\outside.txt"), r"holds '..\\\\outside.txt', which is no plain name"),
+        (info("C:outside.txt"), r"holds 'C:outside.txt', which is no plain name"),
+        (info("a\033[2J"), r"holds 'a\\x1b\[2J', which is no plain name"),
+        (info("a" * 256), r"holds 'a+', which is no plain name"),
+        (info("."), r"holds a file without a name"),
+        (info("link", type=tarfile.SYMTYPE, linkname="/etc"), r"holds 'link', which is a symbolic link"),
+        (info("link", type=tarfile.LNKTYPE, linkname="first.ckpt"), r"holds 'link', which is a hard link"),
+        (info("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3), r"holds 'null', which is a device"),
+        (info("disk", type=tarfile.BLKTYPE, devmajor=8), r"holds 'disk', which is a device"),
+        (info("pipe", type=tarfile.FIFOTYPE), r"holds 'pipe', which is a fifo"),
+        (info("holes", type=tarfile.GNUTYPE_SPARSE), r"holds 'holes', which is a sparse file"),
+        (info("odd", type=b"Z"), r"holds 'odd', which is of an unknown type"),
+        (info("first.ckpt"), r"holds 'first.ckpt' twice"),
+        (info("./first.ckpt"), r"holds 'first.ckpt' twice"),
+        (info("first.ckpt", type=tarfile.DIRTYPE), r"holds 'first.ckpt' twice"),
+        (info("first.ckpt/inside"), r"holds 'first.ckpt/inside' twice"),
+    ],
+)
+def test_hostile_member(place, member, sentence):
+    refused(hostile(member), place, rf"archive\.tar\.gz {sentence}: it is no archive of a checkpoint, and was not")
+
+
+def test_absolute_path(place):
+    name = str(place.parent.parent / "outside.txt")
+    refused(hostile(info(name)), place, f"holds '{name}', which would lie outside of the folder")
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1000000000000"},
+        {"GNU.sparse.map": "0,1", "GNU.sparse.size": "1000000000000"},
+        {"size": "1000000000000"},
+    ],
+)
+def test_size_in_a_record(place, records):
+    data = tar_gz((info("holes", pax_headers=records), b""), format=tarfile.PAX_FORMAT)
+    refused(data, place, "holds a sparse file, or one that has another size than its header says")
+
+
+def test_path_in_a_record(place):
+    """What the record says is the name, and is looked at."""
+    for format in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        refused(tar_gz((info("../" + 120 * "a"), b""), format=format), place, "'../a+', which would lie outside")
+
+
+@pytest.mark.parametrize(
+    ("member", "format"),
+    [
+        (info("a", pax_headers={"comment": "a" * 5_000_000}), tarfile.PAX_FORMAT),
+        (info("a" * 5_000_000), tarfile.PAX_FORMAT),
+        (info("a" * 5_000_000), tarfile.GNU_FORMAT),
+    ],
+)
+def test_huge_record(place, member, format):
+    refused(tar_gz((member, b""), format=format), place, r"has a record of 5,000,\d\d\d bytes in the place of a name")
+
+
+BROKEN_RECORDS = [b"99 path=a\n", b"0 path=a\n", b"-9 path=a\n", b"path\n", b"9" * 5000]
+
+
+@pytest.mark.parametrize("record", BROKEN_RECORDS)
+def test_broken_record(place, record):
+    data = tar_gz((info("header", type=tarfile.XHDTYPE, size=len(record)), record), ("a", b""))
+    refused(data, place, r"is damaged or cut short \(broken PAX record\): fetch it again\.$")
+
+
+def test_bombs(place):
+    zeros = bytes(3_000_000)
+    small = [(f"{number}.ckpt", bytes(30_000)) for number in range(90)]
+    plain = gzip.decompress(tar_gz(("first.ckpt", b"weights")))
+    for data in (tar_gz(("bomb", zeros)), tar_gz(*small), gzip.compress(plain + zeros)):
+        assert 100 * len(data) < 2_700_000
+        refused(data, place, r"is cut short, or unpacks to more than [\d,]+ bytes, 10 times its size: it is no archive")
+
+
+def test_declared_size(place):
+    """Neither more than there is, nor less than nothing."""
+    more = tar_gz((info("a", size=1000), bytes(1000)))
+    cut = gzip.compress(gzip.decompress(more)[: 512 + 500])
+    refused(cut, place, r"is damaged or cut short \(the tar file inside ends too soon\)")
+    header = info("a", size=-512).tobuf(tarfile.GNU_FORMAT)
+    refused(gzip.compress(header + bytes(1024)), place, r"is damaged or cut short \(negative size\)")
+    header = info("a", size=1 << 60).tobuf(tarfile.GNU_FORMAT)
+    refused(gzip.compress(header + bytes(1024)), place, "unpacks to more than")
+
+
+def test_too_many_members(place):
+    members = [(info(str(number), type=tarfile.DIRTYPE), b"") for number in range(1000)]
+    refused(tar_gz(*members), place, "has more than 100 members")
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, len(ARCHIVE) // 2, len(ARCHIVE) - 9, len(ARCHIVE) - 1])
+def test_truncated_archive(place, size):
+    refused(ARCHIVE[:size], place, r"archive\.tar\.gz is damaged or cut short \(.+\): fetch it again\.$")
+
+
+def test_damaged_archive(place):
+    sentence = r"archive\.tar\.gz is damaged or cut short \(.+\): fetch it again\.$"
+    for position in (2, len(ARCHIVE) // 2, len(ARCHIVE) - 6):
+        damaged = bytearray(ARCHIVE)
+        damaged[position] ^= 0xFF
+        refused(bytes(damaged), place, sentence)
+    refused(PAGE, place, sentence)
+    # Too little is left of it to tell it from a bomb.
+    refused(ARCHIVE[:10_000], place, r"is cut short, or unpacks to more than 120,480 bytes, 10 times its size: ")
+    # A second header that is damaged before it is compressed, which tarfile would take for the end.
+    plain = bytearray(gzip.decompress(hostile("second.ckpt")))
+    plain[1024] ^= 0xFF
+    refused(gzip.compress(plain), place, sentence)
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_unpack(place, format):
+    """As tar writes it of a folder, with times, names beyond the header, and permissions that are not taken over."""
+    long_name = f"{'b' * 60}/{'c' * 60}.ckpt"
+    zeros = random.Random(1).randbytes(50_000) + bytes(200_000)
+    changed = 1.5 if format == tarfile.PAX_FORMAT else 1
+    data = tar_gz(
+        (info(".", type=tarfile.DIRTYPE, mode=0o777), b""),
+        (info("./a.ckpt", size=7, mode=0o6777, mtime=changed, uid=3_000_000 if changed == 1.5 else 0), b"weights"),
+        (info("empty", type=tarfile.DIRTYPE, mode=0), b""),
+        (info(long_name, size=len(zeros)), zeros),
+        format=format,
+    )
+    archive = place.parent / "archive.tar.gz"
+    archive.write_bytes(data)
+    umask = os.umask(0o077)
+    try:
+        archives.unpack(archive, place)
+    finally:
+        os.umask(umask)
+    assert tree(place) == {
+        Path("a.ckpt"): b"weights",
+        Path("empty"): None,
+        Path("b" * 60): None,
+        Path(long_name): zeros,
+    }
+    if os.name == "posix":
+        assert (place / "a.ckpt").stat().st_mode & 0o7777 == 0o644
+    assert {path.name for path in place.parent.iterdir()} == {"archive.tar.gz", "folder"}
+
+
+def test_unpack_over_something(place):
+    archive = place.parent / "archive.tar.gz"
+    archive.write_bytes(hostile("second.ckpt"))
+    place.mkdir()
+    (place / "mine.txt").touch()
+    before = tree(place.parent)
+    with pytest.raises(OSError, match="folder"):
+        archives.unpack(archive, place)
+    assert tree(place.parent) == before
+
+
+def test_new_folder(tmp_path):
+    output = tmp_path / "above" / "folder"
+    with new_folder(output) as folder:
+        assert re.fullmatch(r"\.folder\..+\.incomplete", folder.name)
+        assert folder.parent == output.parent
+        (folder / "file").write_bytes(b"data")
+        assert not output.exists()
+    assert tree(output.parent) == {Path("folder"): None, Path("folder/file"): b"data"}
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "above" / "other") as folder:
+        (folder / "file").touch()
+        raise KeyboardInterrupt
+    assert [path.name for path in output.parent.iterdir()] == ["folder"]
+
+
+# The command.
+
+
+def test_command_downloads(server, tmp_path, capsys):
+    server.answers = [truncated, whole]
+    assert main(["download", KEY, "--to", str(tmp_path)]) == 0
+    stdout, stderr = capsys.readouterr()
+    assert stdout == f"{tmp_path / KEY / CHECKPOINT}\n"
+    # A file of 3.4 MB, of which 2.0 came at first.
+    first, second = stderr.splitlines()
+    assert re.fullmatch(rf"download {KEY}: 2/2, \d+\.\d MB/s", first)
+    assert re.fullmatch(rf"download {KEY}: 4/4, \d+\.\d MB/s", second)
+    assert main(["download", KEY, "--to", str(tmp_path)]) == 0
+    assert capsys.readouterr() == (stdout, "")
+
+
+def test_command_downloads_what_has_no_length(server, tmp_path, capsys):
+    server.answers = [of_unknown_length]
+    assert main(["download", KEY, "--to", str(tmp_path)]) == 0
+    assert capsys.readouterr() == (f"{tmp_path / KEY / CHECKPOINT}\n", "")
+
+
+def test_command_installs(server, tmp_path, capsys):
+    archive = tmp_path / "copy.tar.gz"
+    archive.write_bytes(ARCHIVE)
+    assert main(["download", KEY, "--to", str(tmp_path / "store"), "--from", str(archive)]) == 0
+    assert capsys.readouterr() == (f"{tmp_path / 'store' / KEY / CHECKPOINT}\n", "")
+    assert server.count == 0
+
+
+def test_weights(tmp_path, capsys):
+    (tmp_path / KEY).mkdir()
+    (tmp_path / KEY / CHECKPOINT).touch()
+    print_weights(None, False, tmp_path)
+    stdout, stderr = capsys.readouterr()
+    assert stderr == ""
+    header, _, *lines = (re.split(r"  +", line.strip()) for line in stdout.splitlines())
+    assert header == ["key", "network", "classes", "preprocessing", "image size", "top-1", "top-5", "installed"]
+    rows = {line[0]: line for line in lines}
+    assert len(rows) == 7
+    assert rows[KEY] == [KEY, KEY, "1,001", "inception", "299", "75.6", "92.8", "yes"]
+    assert rows["resnet_v1_101"] == ["resnet_v1_101"] * 2 + ["1,000", "vgg", "224", "76.4", "92.9", "no"]
+    shipped = rows["resnet_v2_tiny_digits"]
+    assert shipped[1:] == ["resnet_v2_tiny", "10", "inception", "32", "-", "-", "yes"]
+
+
+ROW = {
+    "key": "resnet_v1_50",
+    "network": "resnet_v1_50",
+    "classes": 1000,
+    "preprocessing": "vgg",
+    "image_size": 224,
+    "top_1": 75.2,
+    "top_5": 92.2,
+    "installed": False,
+}
+DETAILS = {
+    "url": "http://download.tensorflow.org/models/resnet_v1_50_2016_08_28.tar.gz",
+    "sha256": "91a0dc25289e7ef648df304b15f06c43ce6f4446d08eb0168479dd2295101c73",
+    "checkpoint": "resnet_v1_50.ckpt",
+    "path": None,
+}
+
+
+def test_weights_as_json(tmp_path, capsys):
+    print_weights(None, True, tmp_path)
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[0] == ROW
+    print_weights("resnet_v1_50", True, tmp_path)
+    assert json.loads(capsys.readouterr().out) == {**ROW, **DETAILS}
+    (tmp_path / "resnet_v1_50").mkdir()
+    path = tmp_path / "resnet_v1_50" / "resnet_v1_50.ckpt"
+    path.touch()
+    print_weights("resnet_v1_50", True, tmp_path)
+    assert json.loads(capsys.readouterr().out) == {**ROW, **DETAILS, "installed": True, "path": str(path)}
+
+
+def test_weights_of_one_key(tmp_path, capsys):
+    print_weights("resnet_v1_50", False, tmp_path)
+    stdout, stderr = capsys.readouterr()
+    assert stderr == ""
+    lines = [re.split(r"  +", line.strip()) for line in stdout.splitlines()]
+    assert lines[0] == ["property", "value"]
+    assert ["image size", "224"] in lines
+    assert ["installed", "no"] in lines
+    assert ["sha256", DETAILS["sha256"]] in lines
+    assert ["url", DETAILS["url"]] in lines
+    assert ["path", "-"] in lines
+    with pytest.raises(ValueError, match="'resnet_v2_51'; did you mean"):
+        print_weights("resnet_v2_51", False, tmp_path)

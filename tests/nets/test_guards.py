@@ -1,0 +1,409 @@
+"""What a graph is warned of: training mode at inference, updates that nobody runs, weights and input that do not go
+together; and where it is said: once each, as a warning, on the extractor, on stderr and in run.json.
+"""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_slim as slim
+from PIL import Image
+
+from nets import layers, resnet_v2
+from nets.guards import InferenceWarning, ancestors, check_train_op, training_mode
+from tests.conftest import CLASSES
+from tools.cli import main
+from tools.features import FeatureExtractor
+
+v1 = tf.compat.v1
+
+SCOPE = "resnet_v2_tiny"
+UPDATES = v1.GraphKeys.UPDATE_OPS
+
+
+def network(images, is_training, scope="net", **norm):
+    """Two convolutions with batch norms: 4 updates in training."""
+    with slim.arg_scope([layers.batch_norm], is_training=is_training, **norm), v1.variable_scope(scope):
+        net = layers.conv2d(images, 4, 3, normalizer_fn=layers.batch_norm, scope="conv1")
+        return layers.conv2d(net, 4, 3, normalizer_fn=layers.batch_norm, scope="conv2")
+
+
+@pytest.fixture
+def images():
+    """The input of a graph of the test's own."""
+    with tf.Graph().as_default():
+        yield v1.placeholder(tf.float32, [2, 8, 8, 3], name="images")
+
+
+# Training mode.
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_inference_is_no_training(images, fused):
+    assert training_mode(images, [network(images, False, fused=fused)]) is None
+
+
+@pytest.mark.parametrize(
+    ("fused", "updates"),
+    [(True, UPDATES), (True, None), (True, "another collection"), (False, UPDATES), (False, None)],
+)
+def test_training_mode_is_said(images, fused, updates):
+    """By the norms; of norms of separate ops by the updates, collected or in place."""
+    outputs = network(images, True, fused=fused, updates_collections=updates)
+    sentence = training_mode(images, [outputs])
+    assert sentence.startswith("The network was built in training mode (net/conv")
+    assert sentence.endswith("build it with is_training=False.")
+
+
+def test_one_norm_in_training_is_enough(images):
+    outputs = network(network(images, False), True, scope="other")
+    assert "in training mode (other/conv" in training_mode(images, [outputs])
+
+
+def test_a_network_without_batch_norm(images):
+    assert training_mode(images, [layers.conv2d(images, 4, 3)]) is None
+    assert training_mode(images, []) is None
+    assert training_mode(images, [images]) is None
+
+
+def test_what_comes_before_the_inputs_does_not_count(images):
+    """Random crops, say, or another network in training."""
+    prepared = network(images + tf.random.uniform([2, 8, 8, 3]), True, updates_collections="of the other")
+    assert training_mode(prepared, [network(prepared, False, scope="second")]) is None
+
+
+def test_what_comes_after_the_outputs_does_not_count(images):
+    outputs = network(images, False)
+    network(tf.nn.dropout(outputs, 0.5), True, scope="second", updates_collections="of the other")
+    assert training_mode(images, [outputs]) is None
+
+
+def test_a_training_network_beside_does_not_count(images):
+    """The usual script: one network for training and, of the same variables, one for evaluation."""
+    network(v1.placeholder(tf.float32, [2, 8, 8, 3]), True)
+    with v1.variable_scope("", reuse=True):
+        outputs = network(images, False)
+    assert training_mode(images, [outputs]) is None
+
+
+@pytest.mark.parametrize(
+    "dropout",
+    [
+        lambda net: tf.nn.dropout(net, 0.5),
+        lambda net: v1.nn.dropout(net, rate=0.5),
+        lambda net: tf.nn.experimental.stateless_dropout(net, 0.5, seed=[1, 2]),
+    ],
+    ids=["tf.nn", "v1.nn", "stateless"],
+)
+def test_dropout_is_said(images, dropout):
+    sentence = training_mode(images, [dropout(network(images, False))])
+    assert sentence.startswith("The network draws random numbers (")
+    assert sentence.endswith("as dropout does in training: switch it off.")
+
+
+def test_training_is_said_before_dropout(images):
+    assert "in training mode" in training_mode(images, [tf.nn.dropout(network(images, True), 0.5)])
+
+
+def test_ancestors(images):
+    """By inputs and by control inputs, and nothing else."""
+    with tf.control_dependencies([tf.no_op("before")]):
+        middle = tf.identity(images, "middle")
+    result = tf.identity(middle, "result")
+    tf.identity(result, "after")
+    assert {op.name for op in ancestors([result])} == {"images", "before", "middle", "result"}
+    assert {op.name for op in ancestors([middle.op, images])} == {"images", "before", "middle"}
+
+
+# The training step.
+
+
+def train(images, **norm):
+    """(loss, optimizer) of a network in training."""
+    return tf.reduce_mean(network(images, True, **norm)), v1.train.MomentumOptimizer(0.1, 0.9)
+
+
+def is_silent(train_op):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert check_train_op(train_op) is None
+    return not caught
+
+
+def test_slims_train_op_runs_the_updates(images):
+    assert is_silent(slim.learning.create_train_op(*train(images)))
+
+
+def test_slims_train_op_without_updates_is_said(images):
+    train_op = slim.learning.create_train_op(*train(images), update_ops=[])
+    with pytest.warns(InferenceWarning, match=r"^4 of 4 updates in tf.GraphKeys.UPDATE_OPS"):
+        check_train_op(train_op)
+
+
+def test_a_plain_step_is_said(images):
+    """Once, where the check was called, with what repairs it."""
+    loss, optimizer = train(images)
+    with pytest.warns(InferenceWarning) as caught:
+        check_train_op(optimizer.minimize(loss))
+    [warning] = caught
+    message = str(warning.message)
+    assert message.startswith("4 of 4 updates in tf.GraphKeys.UPDATE_OPS, of moving statistics such as net/conv1/")
+    assert "are not run by the training step: the statistics keep their initial values" in message
+    assert "slim.learning.create_train_op(loss, optimizer)" in message
+    assert "tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS))" in message
+    assert warning.filename == __file__
+    assert is_silent(slim.learning.create_train_op(loss, optimizer))
+
+
+def test_control_dependencies_run_the_updates(images):
+    loss, optimizer = train(images)
+    with tf.control_dependencies(v1.get_collection(UPDATES)):
+        assert is_silent(optimizer.minimize(loss))
+
+
+def test_a_list_may_run_the_updates(images):
+    loss, optimizer = train(images)
+    step, updates = optimizer.minimize(loss), v1.get_collection(UPDATES)
+    assert is_silent([step, *updates])
+    assert is_silent((loss, step, tf.group(*updates)))
+    with pytest.warns(InferenceWarning, match=r"^1 of 4 updates"):
+        check_train_op([step, *updates[1:]])
+    with pytest.warns(InferenceWarning, match=r"^4 of 4 updates"):
+        check_train_op([loss, step])
+
+
+def test_updates_in_place_are_run(images):
+    loss, optimizer = train(images, updates_collections=None)
+    assert is_silent(optimizer.minimize(loss))
+
+
+@pytest.mark.parametrize(("updates", "silent"), [(None, True), (UPDATES, False)])
+def test_slims_batch_norm(images, updates, silent):
+    """In the place of ours, as the arg scope of a script has it."""
+    norm = {"updates_collections": updates, "is_training": True}
+    loss = tf.reduce_mean(layers.conv2d(images, 4, 3, normalizer_fn=slim.batch_norm, normalizer_params=norm))
+    step = v1.train.GradientDescentOptimizer(0.1).minimize(loss)
+    if silent:
+        assert is_silent(step)
+    else:
+        with pytest.warns(InferenceWarning, match=r"^2 of 2 updates"):
+            check_train_op(step)
+
+
+def test_no_batch_norm_needs_no_updates(images):
+    loss = tf.reduce_mean(layers.conv2d(images, 4, 3))
+    assert is_silent(v1.train.GradientDescentOptimizer(0.1).minimize(loss))
+    assert is_silent([])
+
+
+def test_updates_that_are_variables(images):
+    """tf_slim's own layers collect what an assignment returns, which is no operation."""
+    loss = tf.reduce_mean(layers.conv2d(images, 4, 3))
+    v1.add_to_collection(UPDATES, v1.get_variable("moving", [], use_resource=True).assign_add(1.0))
+    v1.add_to_collection(UPDATES, v1.get_variable("old", [], use_resource=False).assign_add(1.0))
+    optimizer = v1.train.GradientDescentOptimizer(0.1)
+    with pytest.warns(InferenceWarning, match=r"^2 of 2 updates"):
+        check_train_op(optimizer.minimize(loss))
+    with tf.control_dependencies(v1.get_collection(UPDATES)):
+        assert is_silent(optimizer.minimize(loss))
+    assert is_silent(slim.learning.create_train_op(loss, optimizer))
+
+
+@pytest.mark.parametrize("kind", ["a name", None, {"a": 1}, ["conv1"], [None], 3])
+def test_what_is_no_training_step_is_refused(images, kind):
+    with pytest.raises(TypeError, match="train_op must be an operation, a tensor or a list of them, and has "):
+        check_train_op(kind)
+
+
+# The extractor.
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, [40, 50, 3], dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def untrained_checkpoint(tmp_path_factory, tiny_checkpoint):
+    """The same weights with moving statistics as they are before training."""
+    path = tmp_path_factory.mktemp("untrained") / "model.ckpt"
+    reader = tf.train.load_checkpoint(str(tiny_checkpoint))
+    values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    for name in values:
+        if name.endswith(("/moving_mean", "/moving_variance")):
+            values[name] = np.full_like(values[name], name.endswith("/moving_variance"))
+    tf.raw_ops.SaveV2(
+        prefix=str(path),
+        tensor_names=list(values),
+        shape_and_slices=[""] * len(values),
+        tensors=list(values.values()),
+    )
+    return path
+
+
+def tiny(images, is_training=False):
+    with slim.arg_scope(resnet_v2.resnet_arg_scope()):
+        return resnet_v2.resnet_v2_tiny(images, CLASSES, is_training=is_training)
+
+
+def in_training(images):
+    return tiny(images, is_training=True)
+
+
+def with_dropout(images):
+    net, end_points = tiny(images)
+    return net, {**end_points, "dropped": tf.nn.dropout(end_points["global_pool"], 0.5)}
+
+
+def extractor_and_warnings(checkpoint, end_points, **options):
+    """What the extractor holds to be said, and what was said."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with FeatureExtractor(checkpoint, end_points, freeze=False, **options) as extractor:
+            said = [str(warning.message) for warning in caught if warning.category is InferenceWarning]
+            assert len(said) == len(caught)
+            return extractor.warnings, said
+
+
+OF_A_FUNCTION = {"image_size": 32, "preprocessing": "inception"}
+
+
+def test_an_extractor_with_nothing_to_say(tiny_checkpoint):
+    assert extractor_and_warnings(tiny_checkpoint, ["block4"]) == ((), [])
+    assert extractor_and_warnings(tiny_checkpoint, ["block4"], net=tiny, **OF_A_FUNCTION) == ((), [])
+
+
+def test_a_function_that_builds_for_training(tiny_checkpoint):
+    held, said = extractor_and_warnings(tiny_checkpoint, ["block4"], net=in_training, **OF_A_FUNCTION)
+    [sentence] = said
+    assert held == (sentence,)
+    assert sentence.startswith(f"The network was built in training mode ({SCOPE}/block1/unit_1/bottleneck_v2/")
+
+
+def test_a_function_with_dropout(tiny_checkpoint):
+    """Only where an end point comes after it."""
+    held, said = extractor_and_warnings(tiny_checkpoint, ["dropped"], net=with_dropout, **OF_A_FUNCTION)
+    assert list(held) == said
+    assert said[0].startswith("The network draws random numbers (dropout/")
+    assert extractor_and_warnings(tiny_checkpoint, ["logits"], net=with_dropout, **OF_A_FUNCTION) == ((), [])
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({"preprocessing": "cifar"}, "cifar at 32"),
+        ({"image_size": 48}, "inception at 48"),
+        ({"preprocessing": "vgg", "image_size": 40}, "vgg at 40"),
+    ],
+)
+def test_input_that_does_not_go_with_the_weights(tiny_checkpoint, options, asked):
+    held, said = extractor_and_warnings(tiny_checkpoint, ["block1"], **options)
+    assert list(held) == said
+    assert said == [
+        f"The weights go with preprocessing inception at 32, and {asked} was asked for: features and classes will be "
+        "worse, unless the weights were trained so."
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"preprocessing": "none"},
+        {"preprocessing": "none", "image_size": 48},
+        {"preprocessing": "inception", "image_size": 32},
+        {"net": tiny, "preprocessing": "cifar", "image_size": 48},
+    ],
+)
+def test_input_that_is_its_users_affair(tiny_checkpoint, options):
+    """Prepared elsewhere, the right one by name, or of a network that nothing is known of."""
+    assert extractor_and_warnings(tiny_checkpoint, ["block1"], **options) == ((), [])
+
+
+def test_all_that_is_doubtful_is_said_once(untrained_checkpoint):
+    held, said = extractor_and_warnings(untrained_checkpoint, ["block1"], preprocessing="cifar")
+    assert len(held) == len(said) == 2
+    assert held[0] == said[0]
+    assert said[0].startswith("The weights go with preprocessing inception at 32, and cifar at 32 was asked for")
+    assert held[1].startswith("The moving statistics of 13 of 13 batch norms are still at their initial values")
+    assert said[1] == f"{untrained_checkpoint}: {held[1]}"
+
+
+def test_an_extractor_warns_where_it_was_made(tiny_checkpoint):
+    with pytest.warns(InferenceWarning, match="The weights go with") as caught:
+        FeatureExtractor(tiny_checkpoint, ["block1"], preprocessing="cifar", freeze=False).close()
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.filterwarnings("always::nets.guards.InferenceWarning")
+@pytest.mark.parametrize("options", [["--image-size=48"], ["--preprocessing=none", "--image-size=32"], []])
+def test_the_command_says_each_once_and_records_it(capfd, tmp_path, untrained_checkpoint, picture, options):
+    prepared = tmp_path / "prepared.png"
+    Image.open(picture).resize((32, 32)).save(prepared)
+    capfd.readouterr()
+    arguments = [f"--checkpoint={untrained_checkpoint}", f"--output={tmp_path / 'out'}", "--end-points=block1"]
+    assert main(["features", str(prepared), *arguments, *options]) == 0
+    stdout, stderr = capfd.readouterr()
+    assert stdout == f"1 images done, 0 failed: {tmp_path / 'out'}\n"
+    recorded = json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
+    of_input = ["The weights go with preprocessing inception at 32, and inception at 48 was asked for"]
+    starts = [*(of_input if options == ["--image-size=48"] else []), "The moving statistics of 13 of 13 batch norms"]
+    assert len(recorded) == len(starts)
+    said = [line for line in stderr.splitlines() if "warning" in line]
+    for sentence, start, line in zip(recorded, starts, said, strict=True):
+        assert sentence.startswith(start)
+        assert line.startswith("slimnets: warning: ")
+        assert line.endswith(sentence)
+        assert stderr.count(sentence) == 1
+
+
+def test_the_command_has_nothing_to_say_of_a_good_file(capfd, tmp_path, tiny_checkpoint, picture):
+    arguments = [f"--checkpoint={tiny_checkpoint}", f"--output={tmp_path / 'out'}", "--end-points=block1"]
+    assert main(["features", str(picture), *arguments]) == 0
+    assert "warning" not in capfd.readouterr().err
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["warnings"] == []
+
+
+# Excluded variables.
+
+
+@pytest.mark.parametrize(
+    ("exclude", "end_point", "without"),
+    [
+        (f"{SCOPE}/logits/*", "logits", f"{SCOPE}/logits/weights"),
+        (f"{SCOPE}/logits/biases", "predictions", f"{SCOPE}/logits/biases"),
+        (["*/moving_mean"], "block1", f"{SCOPE}/block1/unit_1/bottleneck_v2/preact/moving_mean"),
+        ([f"{SCOPE}/block2/*", f"{SCOPE}/logits/*"], "block3", f"{SCOPE}/block2/unit_1/bottleneck_v2/preact/beta"),
+    ],
+)
+def test_an_end_point_that_needs_what_is_excluded(tiny_checkpoint, exclude, end_point, without):
+    patterns = [exclude] if isinstance(exclude, str) else exclude
+    with pytest.raises(ValueError, match="without a value, which an end point needs") as caught:
+        FeatureExtractor(tiny_checkpoint, ["conv1", end_point], exclude=exclude, freeze=False)
+    assert str(caught.value) == (
+        f"exclude={patterns!r} leaves {without} without a value, which an end point needs: exclude less, or ask for "
+        "end points before it."
+    )
+
+
+def test_an_end_point_before_what_is_excluded(tiny_checkpoint):
+    """Has the values that it has without."""
+    pixels = np.random.default_rng(0).integers(0, 256, [2, 40, 40, 3], dtype=np.uint8)
+    results = []
+    for exclude in ([], [f"{SCOPE}/block3/*", f"{SCOPE}/logits/*", "*/postnorm/*"]):
+        with FeatureExtractor(tiny_checkpoint, ["block2"], exclude=exclude, freeze=False) as extractor:
+            assert any(name.startswith(f"{SCOPE}/block3") for name in extractor.report.loaded) == (not exclude)
+            results.append(extractor(pixels)["block2"])
+    assert np.array_equal(*results)
+
+
+def test_the_command_refuses_an_end_point_without_its_variables(capfd, tmp_path, tiny_checkpoint, picture):
+    arguments = [f"--checkpoint={tiny_checkpoint}", f"--output={tmp_path / 'out'}", "--end-points=logits"]
+    assert main(["features", str(picture), *arguments, f"--exclude={SCOPE}/logits/*"]) == 1
+    stdout, stderr = capfd.readouterr()
+    assert stdout == ""
+    assert f"leaves {SCOPE}/logits/weights without a value, which an end point needs" in stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,132 @@
+"""Names of classes, and ``slimnets classify``.
+
+What a network predicts is set by its biases, its kernel of logits being zero: who must win is chosen here.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from checkpoints.published import imagenet_labels, labels_for, read_labels
+from tests.helpers.corpus import save_v2, weights
+from tools.cli import main
+
+TINY = "resnet_v2_tiny"
+
+
+def test_imagenet_labels_are_in_the_order_of_their_identifiers():
+    lines = Path("checkpoints/imagenet_synsets.txt").read_text(encoding="utf-8").splitlines()
+    identifiers = [line.split("\t")[0] for line in lines]
+    assert identifiers == sorted(set(identifiers))
+    assert len(identifiers) == 1000
+    # WordNet 3.0 identifiers, as ImageNet's own site lists them.
+    known = {0: "n01440764", 207: "n02099601", 388: "n02510455", 817: "n04285008", 999: "n15075141"}
+    assert {number: identifiers[number] for number in known} == known
+
+
+def test_imagenet_labels():
+    names = imagenet_labels(1000)
+    assert names[388] == "giant panda, panda, panda bear, coon bear, Ailuropoda melanoleuca"
+    assert names[817] == "sports car, sport car"
+    assert [number for number, name in enumerate(names) if name == "crane"] == [134, 517]
+    assert len(set(names)) == 999
+    with pytest.raises(ValueError, match="1000 classes, 1001 with the background, and not 21"):
+        imagenet_labels(21)
+    assert labels_for(1001)[:2] == ["background", "tench, Tinca tinca"]
+    assert labels_for(3) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cat\ndog\nbird: a robin\n", "\ufeffcat\r\ndog\r\n\r\nbird: a robin", "2:bird: a robin\n0:cat\n1:dog\n"],
+)
+def test_labels_of_a_file(tmp_path, text):
+    """Plain; as Windows' editors write it; and with numbers, as slim writes it."""
+    (tmp_path / "labels.txt").write_bytes(text.encode())
+    assert read_labels(tmp_path / "labels.txt", 3) == ["cat", "dog", "bird: a robin"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"cat\ndog\n", "name 2 classes, and the network has 3"),
+        (b"", "name 0 classes, and the network has 3"),
+        (b"0:cat\n1:dog\n3:bird\n", "have no name for class 2 of 3"),
+        (b"0:cat\n1:dog\n2:bird\n3:fish\n", "name 4 classes"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_labels_that_do_not_fit(tmp_path, content, sentence):
+    if content is not None:
+        (tmp_path / "labels.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=sentence):
+        read_labels(tmp_path / "labels.txt", 3)
+
+
+# The command.
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)).save(path)
+    return str(path)
+
+
+def biased(path, *logits):
+    """A checkpoint that gives every picture these logits."""
+    values = weights(classes=len(logits))
+    values[f"{TINY}/logits/weights"][:] = 0
+    values[f"{TINY}/logits/biases"][:] = logits
+    return str(save_v2(path, values))
+
+
+@pytest.mark.numerical
+def test_classes_come_in_the_order_of_their_probabilities(tmp_path, capsys, picture):
+    checkpoint = biased(tmp_path / "model", 1.0, 3.0, 2.0)
+    (tmp_path / "labels.txt").write_text("cat\ndog\nbird\n")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG")
+    arguments = ["classify", picture, str(broken), "--checkpoint", checkpoint, "--json"]
+    assert main([*arguments, "--labels", str(tmp_path / "labels.txt"), "--top", "7"]) == 1
+    captured = capsys.readouterr()
+    first, second = json.loads(captured.out)
+    probabilities = np.exp([3, 2, 1]) / np.exp([3, 2, 1]).sum()
+    assert [found["class"] for found in first["classes"]] == [1, 2, 0]
+    assert [found["label"] for found in first["classes"]] == ["dog", "bird", "cat"]
+    assert [found["probability"] for found in first["classes"]] == pytest.approx(probabilities, rel=1e-5)
+    assert first["error"] is None
+    assert second["classes"] == []
+    assert "known format" in second["error"]
+    assert "resnet_v2_tiny from" in captured.err
+
+
+def test_the_table(tmp_path, capsys, picture):
+    assert main(["classify", picture, "--checkpoint", biased(tmp_path / "model", 0.0, 5.0), "--top", "1"]) == 0
+    row = capsys.readouterr().out.splitlines()[2]
+    assert row.split() == [picture, "0.9933", "1", "1"]  # 1 / (1 + exp(-5))
+
+
+def test_wrong_labels_and_no_logits_are_refused(tmp_path, capsys, picture):
+    checkpoint = biased(tmp_path / "model", 0.0, 5.0)
+    (tmp_path / "labels.txt").write_text("cat\n")
+    assert main(["classify", picture, "--checkpoint", checkpoint, "--labels", str(tmp_path / "labels.txt")]) == 1
+    assert "name 1 classes, and the network has 2" in capsys.readouterr().err
+    headless = save_v2(tmp_path / "headless", weights(logits=False))
+    assert main(["classify", picture, "--checkpoint", str(headless)]) == 1
+    assert "has no logits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "winner"), [([], "2"), (["--num-classes", "1000"], "1")])
+def test_numbers_follow_the_classes(tmp_path, capsys, picture, given, winner):
+    """Of 1001 classes the third wins; without the background it is the second, and ImageNet's goldfish."""
+    logits = np.zeros(1001)
+    logits[2] = 9
+    checkpoint = biased(tmp_path / "model", *logits)
+    assert main(["classify", picture, "--checkpoint", checkpoint, "--top", "1", *given]) == 0
+    row = capsys.readouterr().out.splitlines()[2].split()
+    assert row[2:4] == [winner, "goldfish,"]

@@ -1,0 +1,124 @@
+"""``slimnets convert``: writes the weights of one file as another, and says what it did."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tools.commands.arguments import add_checkpoint_dir, options_of, positive
+from tools.terminal.stopping import stoppable
+from tools.terminal.tables import print_table
+
+if TYPE_CHECKING:
+    from tools.conversion import Conversion
+
+__all__ = ["add"]
+
+# Bytes of a name, with room for the temporary name; most file systems take 255 bytes in all.
+_LONGEST_NAME = 230
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser("convert", help="weights to and from Keras, PyTorch, safetensors and NumPy")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a checkpoint, a key of `slimnets weights`, or a file of Keras, PyTorch, safetensors or NumPy",
+    )
+    parser.add_argument(
+        "target", metavar="TARGET", help="name.npz, .safetensors, .keras or .pth; any other is a checkpoint's"
+    )
+    parser.add_argument("--net", metavar="NAME", help="network; otherwise told from the file")
+    parser.add_argument("--scope", metavar="SCOPE", help="variable scope of the network in the file")
+    parser.add_argument("--to-scope", metavar="SCOPE", help="another scope for the network's variables")
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        metavar="N",
+        help="1000 drops the background of 1001, 1001 adds one to 1000, 0 leaves the logits out",
+    )
+    parser.add_argument("--image-size", type=positive, metavar="N", help="that goes with the weights")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="PATTERN", help="variables to take, with * and ?"
+    )
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="PATTERN", help="variables to leave out, with * and ?"
+    )
+    parser.add_argument(
+        "--model-only", action="store_true", help="leave out slots, moving averages and the global step"
+    )
+    parser.add_argument("--ema", action="store_true", help="take the moving averages of the variables")
+    parser.add_argument("--format", choices=("V1", "V2"), help="of a checkpoint (default V2)")
+    parser.add_argument("--names", choices=("slim", "torchvision"), help="of a .safetensors file (default slim)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a target that exists")
+    parser.add_argument("--report", metavar="FILE", help="write what was done as JSON")
+    add_checkpoint_dir(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from checkpoints.files.atomic import write_whole
+    from tools.conversion import convert
+
+    options = options_of(arguments)
+    source, target, report = (options.pop(name) for name in ("source", "target", "report"))
+    if report is not None:
+        if not report.strip() or report.endswith("/"):
+            raise ValueError(f"The report {report!r} is no name of a file: give one, such as report.json.")
+        _check_report(Path(report), (source, target), overwrite=arguments.overwrite)
+    print(f"{source} to {target} ...", file=sys.stderr)
+    with stoppable():
+        done = convert(source, target, **options)
+    if report is not None:
+        write_whole(Path(report), json.dumps(done._asdict(), indent=2) + "\n")
+    _print(done)
+    return 0
+
+
+def _check_report(report: Path, others: Sequence[str], overwrite: bool) -> None:
+    """Refuses what would take the place of something, or could not be written once all else is done."""
+    from checkpoints.files.writer import files_called
+
+    folder = report.absolute().parent
+    if len(os.fsencode(report.name)) > _LONGEST_NAME:
+        raise OSError(f"The report's name is longer than {_LONGEST_NAME} bytes: give a shorter one than {report.name}.")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} for the report: make it.")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"The folder {folder}, where the report is to be, cannot be written in: give another.")
+    if report.resolve() in {file.resolve() for other in others for file in files_called(other)}:
+        raise ValueError(f"The report {report} is one of the source's or the target's files: give another name.")
+    if os.path.lexists(report) and (not overwrite or report.is_symlink() or not report.is_file()):
+        raise FileExistsError(f"The report {report} exists: give another name, or overwrite=True.")
+
+
+def _print(done: "Conversion") -> None:
+    if done.differences:
+        print_table(
+            ("end point", "largest difference"), [(name, f"{value:.1e}") for name, value in done.differences.items()]
+        )
+        print()
+    for label, value in _facts(done):
+        print(f"{label:<14}{value}")
+
+
+def _facts(done: "Conversion") -> list[tuple[str, str]]:
+    facts = [("source", f"{done.source} ({done.source_kind})"), ("target", f"{done.target} ({done.target_kind})")]
+    if not done.network:
+        facts.append(("network", "none that is known, or several; the variables are copied as they are"))
+    else:
+        options = "".join(f", {name}={value!r}" for name, value in done.options.items())
+        facts.append(("network", f"{done.network}{options}, {done.num_classes or 'no'} classes"))
+        facts.append(("pooling", f"pool1_padding={done.pool1_padding!r}"))
+        facts.append(("input", f"preprocessing {done.preprocessing} at {done.image_size}"))
+    facts.append(("variables", f"{done.variables:,}, {len(done.folded):,} of them with another one folded in"))
+    if done.notes:
+        facts.append(("noted in", done.notes))
+    if done.differences:
+        worst = max(done.differences, key=done.differences.__getitem__)
+        facts.append(("agreement", f"within {done.differences[worst]:.1e} ({worst}); {done.tolerance:g} is allowed"))
+    return facts

@@ -1,0 +1,152 @@
+"""``slimnets inspect``: says what a checkpoint is, and what is wrong with it."""
+
+import argparse
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from tools.commands.arguments import add_checkpoint_dir
+from tools.terminal.option_names import as_options
+from tools.terminal.progress import progress
+from tools.terminal.tables import print_table
+
+if TYPE_CHECKING:
+    from checkpoints import Diagnosis
+
+__all__ = ["add", "record"]
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser("inspect", help="say what a checkpoint is, and what is wrong with it")
+    parser.add_argument("path", metavar="PATH", help="a file, a folder, or a key of `slimnets weights`")
+    parser.add_argument("--net", metavar="NAME", help="network that you expect")
+    parser.add_argument("--num-classes", type=int, metavar="N", help="number of classes that you expect")
+    parser.add_argument("--scope", metavar="SCOPE", help="network to look at, if the file has several")
+    parser.add_argument("--variables", action="store_true", help="list the stored names, shapes and dtypes")
+    parser.add_argument("--check", action="store_true", help="read all values, and look for damage")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+    add_checkpoint_dir(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from checkpoints.published import resolve
+
+    wanted = {name: getattr(arguments, name) for name in ("net", "num_classes", "scope")}
+    found = _diagnosed(str(resolve(arguments.path, arguments.checkpoint_dir)), arguments.check, **wanted)
+    if arguments.as_json:
+        print(json.dumps(record(found, arguments.check, arguments.variables), indent=2))
+    else:
+        _print(found, arguments.check, arguments.variables)
+    return 0 if found.usable else 1
+
+
+def _diagnosed(path: str, check: bool, **wanted: Any) -> "Diagnosis":
+    from checkpoints import CheckpointError, diagnose, open_checkpoint
+
+    if not check:
+        return diagnose(path, **wanted)
+    try:
+        reader = open_checkpoint(path)
+    except CheckpointError:
+        return diagnose(path, **wanted)
+    with progress("check", len(reader.shapes), "variables") as advance:
+        return diagnose(reader, check=True, advance=advance, **wanted)
+
+
+def record(found: "Diagnosis", checked: bool, variables: bool) -> dict[str, Any]:
+    """What ``slimnets inspect --json`` prints; ``variables`` adds the stored names, shapes and dtypes."""
+    structure = found.structure
+    result = {
+        "path": str(found.path),
+        "usable": found.usable,
+        "format": found.format,
+        "object_based": found.object_based,
+        "net": found.network.name if found.network else None,
+        "family": structure.family if structure else None,
+        "units": structure.units if structure else None,
+        "base_depths": structure.base_depths if structure else None,
+        "scope": found.scope,
+        "num_classes": found.num_classes,
+        "background_class": found.background_class,
+        "channels": structure.channels if structure else None,
+        "preprocessing": found.preprocessing,
+        "image_size": found.image_size,
+        "options": found.options,
+        "converted_from": found.notes.source if found.notes else None,
+        "networks": {each.scope: each.network.name if each.network else each.family for each in found.structures},
+        "parameters": _parameters(found),
+        "extras": {label: len(names) for label, names in found.contents.extras.items()},
+        "moving_averages": len(found.contents.shadows),
+        "other_variables": len(_others(found)),
+        "checked": checked,
+        "problems": [{"kind": kind, "sentence": as_options(sentence)} for kind, sentence in found.problems],
+    }
+    if variables:
+        result["variables"] = [
+            {"name": name, "shape": shape, "dtype": found.dtypes[name]} for name, shape in found.shapes.items()
+        ]
+    return result
+
+
+def _parameters(found: "Diagnosis") -> int | None:
+    """Of the network, with moving statistics."""
+    if found.structure is None:
+        return None
+    from checkpoints.diagnosis import model_shapes
+    from checkpoints.names import joined
+
+    prefix = joined(found.structure.scope, "")
+    return sum(math.prod(shape) for name, shape in model_shapes(found.shapes).items() if name.startswith(prefix))
+
+
+def _others(found: "Diagnosis") -> list[str]:
+    """Variables outside of the networks."""
+    from checkpoints.names import joined
+
+    prefixes = tuple(joined(structure.scope, "") for structure in found.structures)
+    return [name for name in found.contents.variables if not prefixes or not name.startswith(prefixes)]
+
+
+def _print(found: "Diagnosis", checked: bool, variables: bool) -> None:
+    for label, value in _facts(found):
+        print(f"{label:<14}{value}")
+    for problem in found.problems:
+        print(f"{'problem':<14}{as_options(problem.sentence)}")
+    if found.usable:
+        damage = "without damage" if checked else "not looked for damage; --check does"
+        print(f"{'usable':<14}as it is ({damage})")
+    if variables and found.shapes:
+        print()
+        rows = [
+            (name, "x".join(map(str, shape)) or "scalar", found.dtypes[name]) for name, shape in found.shapes.items()
+        ]
+        print_table(("name", "shape", "dtype"), rows)
+
+
+def _facts(found: "Diagnosis") -> list[tuple[str, str]]:
+    kind = f"{found.format or 'unknown'}{', object-based' if found.object_based else ''}"
+    facts = [("file", str(found.path)), ("format", kind)]
+    structure = found.structure
+    if structure:
+        name = found.network.name if found.network else f"a {structure.family} that is not in the table"
+        options = "".join(f", {option}={value!r}" for option, value in found.options.items())
+        facts.append(("network", f"{name}{options}"))
+        facts.append(("scope", found.scope or "none"))
+        background = {True: ", class 0 is the background", False: ", without a background", None: ""}
+        classes = f"{found.num_classes:,}{background[found.background_class]}" if found.num_classes else "no logits"
+        facts.append(("classes", classes))
+        if found.network:
+            colours = "" if structure.channels in (None, 3) else f", images of {structure.channels} channels"
+            facts.append(("input", f"preprocessing {found.preprocessing} at {found.image_size}{colours}"))
+        facts.append(("parameters", f"{_parameters(found):,}, moving statistics included"))
+    if found.notes:
+        facts.append(("converted", f"from {found.notes.source['file']} ({found.notes.source['kind']})"))
+    if extras := [f"{label} ({len(names)})" for label, names in found.contents.extras.items()]:
+        facts.append(("besides", ", ".join(extras)))
+    if found.contents.shadows:
+        facts.append(("averages", f"of {len(found.contents.shadows)} variables, which --ema restores"))
+    if others := _others(found):
+        facts.append(("others", f"{len(others)} variables outside of the network, such as {others[0]}"))
+    return facts

@@ -1,0 +1,9 @@
+"""Named features of images, from a checkpoint: extracted in Python, or written to a folder and read back."""
+
+from tools.features.classification import Classification, classify
+from tools.features.extraction import Summary, extract
+from tools.features.extractor import FeatureExtractor
+from tools.features.loading import Features, load
+from tools.features.merging import merge
+
+__all__ = ["Classification", "FeatureExtractor", "Features", "Summary", "classify", "extract", "load", "merge"]

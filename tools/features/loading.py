@@ -1,0 +1,87 @@
+"""Reads features back from a folder, in any format, as arrays that are read where they are asked for."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tools.errors import InputError
+from tools.features.folder import RUN, is_complete, read_record, readable, shards_done
+from tools.features.formats import IndexRow, Rows, get_format, utf8
+from tools.features.formats.lazy_arrays import LazyArray, LazyIndex
+from tools.features.record import layout_of, shard_bounds, shard_folders
+from tools.features.shard_images import read_images
+
+__all__ = ["Features", "load", "open_shards"]
+
+
+class Features(NamedTuple):
+    """The features in a folder.
+
+    arrays: from the end points' aliases to [N, ...], not read yet: mapped from a file, or a ``LazyArray``.
+    index: one row an input.
+    run: what made them: inputs, checkpoint, network, end points, preprocessing, versions, counts.
+    """
+
+    arrays: dict[str, np.ndarray | LazyArray]
+    index: Sequence[IndexRow]
+    run: dict[str, Any]
+
+
+def load(folder: str | Path) -> Features:
+    """Reads back what ``extract`` wrote, in any format, in the order of the inputs.
+
+    ``arrays[alias][rows]`` reads rows, ``np.asarray(arrays[alias])`` all.
+
+    Raises:
+      InputError: if the folder holds no features, or not all of them yet.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    if record is None:
+        raise InputError(f"{folder} holds no features: it has no {RUN}.")
+    folders = shard_folders(folder, record)
+    if not is_complete(folder):
+        done, shards = sum(shards_done(folders, record)), len(folders)
+        raise InputError(f"{folder} is not complete, {done} of {shards} shards are done: run the same command again.")
+    return Features(*open_shards(folders, record), record)
+
+
+# Shards whose files stay open.
+_OPEN = 8
+
+
+def open_shards(
+    folders: Sequence[Path], record: dict[str, Any]
+) -> tuple[dict[str, np.ndarray | LazyArray], Sequence[IndexRow]]:
+    """The arrays and the index of shards, in their order."""
+    layout, bounds = layout_of(record), shard_bounds(record)
+    kind = get_format(record["format"])
+
+    # All arrays of a shard: each may be many, and the files that a process has open are not.
+    @functools.lru_cache(_OPEN)
+    def open_arrays(shard: int) -> Mapping[str, Rows]:
+        with readable(folders[shard]):
+            return kind.open_arrays(folders[shard], layout, bounds[shard + 1] - bounds[shard])
+
+    def read_index(shard: int) -> Iterator[IndexRow]:
+        images = None
+        with readable(folders[shard]):
+            # Counted anew: an update may have taken images out of the shards before this one.
+            for i, row in enumerate(kind.read_index(folders[shard])):
+                path = row.path
+                if "\\x" in path:  # as most formats show a name that is not UTF-8
+                    images = images or read_images(folders[shard])
+                    path = images.names[i] if images and utf8(images.names[i]) == path else path
+                yield row._replace(row=bounds[shard] + i, path=path)
+
+    index = LazyIndex(bounds[1:], read_index)
+    if record["format"] == "npy" and len(folders) == 1:
+        return dict(open_arrays(0)), index
+    arrays = {
+        alias: LazyArray(bounds[1:], shape, layout.dtype, lambda shard, alias=alias: open_arrays(shard)[alias])
+        for alias, shape in layout.shapes.items()
+    }
+    return arrays, index

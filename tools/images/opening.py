@@ -1,0 +1,193 @@
+"""From what a user names to images in a fixed order."""
+
+import itertools
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tools.errors import InputError
+from tools.images.formats import HEAD_BYTES, IMAGE_SUFFIXES
+from tools.images.inputs import EncodedImage, Inputs, Stamp
+from tools.images.sources import storage
+from tools.images.sources.compressed import is_compressed, unpacked
+from tools.images.sources.files import ImageFiles
+from tools.images.sources.folders import find_local, find_remote
+from tools.images.sources.selection import Selection, is_image
+
+__all__ = ["open_inputs"]
+
+_PICTURE, _TAR, _TFRECORD, _COMPRESSED = "picture", "tar", "tfrecord", "compressed"
+
+# slim's data sets are called train-00000-of-01024, with no suffix.
+_TFRECORD_NAME = re.compile(r"\.tfrecords?$|-\d{5}-of-\d{5}$")
+_COMPRESSED_NAME = re.compile(r"\.(tar|tfrecords?)\.(gz|bz2|xz)$|\.(tgz|tbz2?|txz)$")
+
+# Other containers, by their first bytes.
+_OTHERS = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a rar archive"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+    (b"%PDF-", "a PDF document"),
+)
+
+
+def open_inputs(inputs: Iterable[str | Path], *, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Inputs:
+    """Opens the images that inputs stand for, in the order of the inputs; those of a folder sorted by path.
+
+    Args:
+      inputs: image files; folders, searched recursively for images, links followed; TFRecord files with slim's
+        features; tar archives in webdataset's convention, both also compressed as a whole; and ``@list.txt``, a text
+        file with one of the files a line. Each may also be an address of a file system that fsspec knows, such as
+        ``s3://bucket/folder``.
+      include, exclude: patterns of the images' names, as ``Selection`` takes them.
+
+    Raises:
+      InputError: if an input does not exist or cannot be read, a pattern matches nothing, or there are no images.
+    """
+    given = [str(one) for one in inputs]
+    selection = Selection(include, exclude)
+    try:
+        parts = _parts(given, selection)
+    except OSError as error:
+        raise InputError(f"{error.filename or 'An input'} cannot be read ({error.strerror or error}).") from None
+    selection.check_patterns()
+    if not any(map(len, parts)):
+        raise InputError(
+            f"No images found in {', '.join(given)}{selection.besides}: give images, folders with some, TFRecord "
+            "files, tar archives, or @list.txt."
+        )
+    return parts[0] if len(parts) == 1 else _Chain(parts, selection.skipped)
+
+
+def _parts(given: Iterable[str], selection: Selection) -> list[Inputs]:
+    parts: list[Inputs] = []
+    listed: dict[str, Stamp] = {}
+    found = itertools.chain.from_iterable(_files(one, selection, listed) for one in given)
+    for kind, files in itertools.groupby(found, key=lambda file: file[1]):
+        addresses = [address for address, _ in files]
+        if kind == _PICTURE:
+            parts.append(ImageFiles(addresses, listed, selection.skipped))
+        else:
+            parts.extend(_container(address, kind, selection) for address in addresses)
+    return parts
+
+
+def _container(address: str, kind: str, selection: Selection) -> Inputs:
+    from tools.images.sources.tar import TarArchive
+    from tools.images.sources.tfrecord import TFRecordFile, is_record_file
+
+    plain = None
+    if kind == _COMPRESSED:
+        plain = unpacked(address)
+        kind = _TFRECORD if plain is not None and is_record_file(plain.name) else _TAR
+    if kind == _TAR:
+        return TarArchive(address, selection, plain)
+    if selection.has_patterns:
+        raise InputError(f"{address} is a TFRecord file, whose images no pattern can choose: leave the patterns out.")
+    return TFRecordFile(address, plain)
+
+
+def _files(given: str, selection: Selection, listed: dict[str, Stamp]) -> Iterator[tuple[str, str]]:
+    """Yields the files that an input stands for, each with what it holds; puts known stamps into ``listed``."""
+    if given.startswith("@"):
+        found = _of_list(Path(given[1:]))
+    elif storage.is_folder(given):
+        if storage.is_remote(given):
+            listed |= (stamps := find_remote(given, selection))
+            yield from ((address, _PICTURE) for address in stamps)
+        else:
+            yield from ((path, _PICTURE) for path in find_local(given, selection))
+        return
+    elif storage.exists(given):
+        found = iter([(given, _kind(given))])
+    else:
+        raise InputError(f"There is no file or folder {given}: give image files, folders, or @list.txt.")
+    for address, kind in found:
+        if kind != _PICTURE or selection.matches(address, address):
+            yield address, kind
+
+
+def _of_list(file: Path) -> Iterator[tuple[str, str]]:
+    # Only what has no image's suffix is looked into, and nothing remote: a list may be of millions.
+    schemes = set()
+    for address in _listed(file):
+        remote = storage.is_remote(address)
+        if remote and (scheme := address.partition("://")[0]) not in schemes:
+            schemes.add(scheme)
+            storage.check_scheme(address)
+        known = remote or storage.suffix(address) in IMAGE_SUFFIXES
+        yield address, _kind_by_name(address) if known else _kind(address)
+
+
+def _kind(address: str) -> str:
+    """Returns what a file holds, by its first bytes, and by its name where they do not tell.
+
+    Raises:
+      InputError: if it is a container of another kind.
+    """
+    from tools.images.sources.tfrecord import is_record_header
+
+    try:
+        head = storage.read_bytes(address, 0, HEAD_BYTES)
+    except OSError:  # a file that cannot be read is an image that failed
+        return _kind_by_name(address)
+    if is_image(head):
+        return _PICTURE
+    if is_compressed(head):
+        return _COMPRESSED
+    if head[257:262] == b"ustar":
+        return _TAR
+    if is_record_header(head):
+        return _TFRECORD
+    if storage.suffix(address) not in IMAGE_SUFFIXES:
+        for magic, what in _OTHERS:
+            if head.startswith(magic):
+                raise InputError(f"{address} is {what}: unpack it, and give the folder with its images.")
+    return _kind_by_name(address)
+
+
+def _kind_by_name(address: str) -> str:
+    if _COMPRESSED_NAME.search(address):
+        return _COMPRESSED
+    if _TFRECORD_NAME.search(address):
+        return _TFRECORD
+    return _TAR if storage.suffix(address) == ".tar" else _PICTURE
+
+
+def _listed(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors put a byte order mark first
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The list {file} cannot be read ({error}): give a text file with one path a line.") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+class _Chain:
+    """Inputs one after the other."""
+
+    def __init__(self, parts: Sequence[Inputs], skipped: Mapping[str, int]) -> None:
+        self._parts = parts
+        self.skipped = skipped
+        self._ends = list(itertools.accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def name(self, i: int) -> str:
+        part, i = self._at(i)
+        return part.name(i)
+
+    def read(self, i: int) -> EncodedImage:
+        part, i = self._at(i)
+        return part.read(i)
+
+    def stamp(self, i: int) -> Stamp | None:
+        part, i = self._at(i)
+        return part.stamp(i)
+
+    def _at(self, i: int) -> tuple[Inputs, int]:
+        number = bisect_right(self._ends, i)
+        part = self._parts[number]
+        return part, i - (self._ends[number] - len(part))

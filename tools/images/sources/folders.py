@@ -1,0 +1,97 @@
+"""The images in a folder and the folders below it, links included."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools.errors import InputError
+from tools.images.formats import HEAD_BYTES
+from tools.images.inputs import Stamp
+from tools.images.sources import storage
+from tools.images.sources.selection import Selection
+
+__all__ = ["find_local", "find_remote"]
+
+_BROKEN, _BACK = "links that lead nowhere", "links that lead back to a folder above"
+
+
+def find_local(folder: str, selection: Selection) -> list[str]:
+    """Returns the paths of the images under a local folder, sorted.
+
+    Links to files and folders are followed. One that leads back to a folder above it, in which it would be found again
+    without end, is skipped.
+
+    Raises:
+      InputError: if a folder cannot be searched.
+    """
+    # As a prefix of names, without the './' that some write.
+    root = "" if Path(folder) == Path() else str(Path(folder)).rstrip(os.sep) + os.sep
+    return sorted(root + inside for inside in _walk(root, selection))
+
+
+def _walk(root: str, selection: Selection) -> Iterator[str]:
+    """Yields the names of the images inside of ``root``, in any order."""
+    # Each with the folders that it was reached through.
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while waiting:
+        folder, above = waiting.pop()
+        entries, identity = _listed(root + folder or ".")
+        above |= {identity}
+        for entry in entries:
+            if selection.is_system(entry.name):
+                continue
+            name = folder + entry.name
+            kind = _kind(entry, above)
+            if kind == "folder":
+                waiting.append((name + "/", above))
+            elif kind != "file":
+                selection.skip(kind)
+            elif _is_taken(root + name, name, selection):
+                yield name
+
+
+def _listed(folder: str) -> tuple[list[os.DirEntry[str]], tuple[int, int]]:
+    """Returns what is in a folder, and what tells the folder from others, whatever its name."""
+    try:
+        status = os.stat(folder)  # noqa: PTH116
+        with os.scandir(folder) as entries:
+            return list(entries), (status.st_dev, status.st_ino)
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be searched ({error.strerror}): name others.") from None
+
+
+def _kind(entry: os.DirEntry[str], above: frozenset[tuple[int, int]]) -> str:
+    """Returns 'folder', 'file', or the kind that an entry is skipped as."""
+    try:
+        if entry.is_dir():
+            # Not links alone: what lies below one may be above as well.
+            status = entry.stat()
+            return _BACK if (status.st_dev, status.st_ino) in above else "folder"
+        if entry.is_file():
+            return "file"
+        # A link to nothing is no error to ``is_file``.
+        entry.stat()
+    except OSError:
+        return _BROKEN
+    return "pipes, sockets and devices"
+
+
+def _is_taken(path: str, inside: str, selection: Selection) -> bool:
+    try:
+        return selection.takes(path, inside, lambda: storage.read_bytes(path, 0, HEAD_BYTES))
+    except OSError:
+        selection.skip("files that cannot be read")
+        return False
+
+
+def find_remote(folder: str, selection: Selection) -> dict[str, Stamp]:
+    """Returns the addresses of the images under a remote folder, sorted, with the stamps that the listing tells.
+
+    There the names alone decide what is an image: each look into a file would be a request of its own.
+    """
+    found = {}
+    for address, inside, info in storage.list_remote(folder):
+        if not any(map(selection.is_system, inside.split("/"))) and selection.takes(address, inside):
+            size = info.get("size")
+            found[address] = Stamp(-1 if size is None else size, storage.version_in(info))
+    return found

@@ -1,0 +1,1 @@
+"""An engine a file, each with ``prepare(problem, name) -> Prepared``; imported in its own process alone."""

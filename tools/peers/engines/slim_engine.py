@@ -1,0 +1,73 @@
+"""tf_slim's own network in a session, as a script of tf_slim's users has it: with variables, and nothing frozen."""
+
+import importlib.metadata
+
+import numpy as np
+
+from tools.errors import PeerError
+from tools.peers.problem import Prepared, Problem
+from tools.runtime.importing import import_tensorflow
+
+import_tensorflow()
+
+import tensorflow as tf  # noqa: E402
+import tf_slim as slim  # noqa: E402
+
+from tools.peers.slim_reference import tf_slim_builder, tf_slim_scope  # noqa: E402
+from tools.runtime.on_device import load_images, resident_images  # noqa: E402
+from tools.runtime.sessions import assign  # noqa: E402
+
+__all__ = ["prepare"]
+
+v1 = tf.compat.v1
+
+
+def prepare(problem: Problem, name: str) -> Prepared:
+    """A session of tf_slim's own network.
+
+    Raises:
+      PeerError: if tf_slim has no such network, or another one of that name.
+    """
+    if not problem.net.startswith(("resnet_v1_", "resnet_v2_")):
+        raise PeerError(f"tf_slim has no {problem.net}: it has resnet_v1_* and resnet_v2_* alone.")
+    images = problem.images()
+    with tf.Graph().as_default() as graph:
+        resident = resident_images(images.shape)
+        with tf_slim_scope():
+            tf_slim_builder(problem.net)(resident.read_value(), problem.num_classes, is_training=False)
+        output = _output(graph, problem)
+        variables = slim.get_model_variables()
+    config = v1.ConfigProto(intra_op_parallelism_threads=problem.threads, inter_op_parallelism_threads=problem.threads)
+    session = v1.Session(graph=graph, config=config)
+    load_images(session, resident, images)
+    weights = problem.weights()
+    _check(variables, weights)
+    assign(session, variables, weights)
+
+    def step() -> np.ndarray:
+        return session.run(output)
+
+    return Prepared(step, step(), f"{importlib.metadata.version('tf-slim')}, TensorFlow {tf.__version__}")
+
+
+def _output(graph: tf.Graph, problem: Problem) -> tf.Tensor:
+    """tf_slim's tensor of the same name; its logits are not squeezed, which makes no difference in what they are."""
+    name = problem.output_name.replace("/SpatialSqueeze:", "/logits/BiasAdd:")
+    try:
+        return graph.get_tensor_by_name(name)
+    except KeyError as error:
+        raise PeerError(
+            f"tf_slim's {problem.net} has no {name}: compare 'logits', 'predictions' or an end point of tf_slim's."
+        ) from error
+
+
+def _check(variables: list[tf.Variable], values: dict[str, np.ndarray]) -> None:
+    """Raises PeerError for a variable that has no value, or one of another shape."""
+    for variable in variables:
+        found = values.get(variable.op.name)
+        if found is None or list(found.shape) != variable.shape.as_list():
+            stored = "nothing" if found is None else f"{list(found.shape)}"
+            raise PeerError(
+                f"tf_slim's {variable.op.name} is {variable.shape.as_list()}, and the problem has {stored}: "
+                "compare a network built with tf_slim's defaults."
+            )

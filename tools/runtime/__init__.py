@@ -1,0 +1,1 @@
+"""TensorFlow on this machine: importing it, sessions, frozen graphs, random weights, the machine itself."""

@@ -1,0 +1,1 @@
+"""What a terminal shows: tables, progress, sentences for who gave options."""

@@ -1,0 +1,39 @@
+"""Sentences that speak of Python's arguments, for who gives them as options of a command."""
+
+import re
+from collections.abc import Callable
+
+__all__ = ["as_options"]
+
+
+def _repeated(found: re.Match[str]) -> str:
+    """An argument of several values as an option that is given once for each."""
+    return " ".join(f"--{found[1]} '{value}'" for value in re.findall(r"'([^']*)'", found[2]))
+
+
+# What the library's own sentences offer, and the command has as an option.
+_OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r"(ema|overwrite|update|xla|feed|freeze)=True", r"--\1"),
+    (r"(format|names|mode|device|precision|scope|preprocessing|net)='([^']*)'", r"--\1 \2"),
+    (r"to_scope='([^']*)'", r"--to-scope \1"),
+    (r"end_point='([^']*)'", r"--end-point \1"),
+    (r"num_classes=None", "--num-classes 0"),
+    (r"(exclude|only)=('[^']*')", r"--\1 \2"),
+    (r"(exclude|only)=\[('[^']*'(?:, '[^']*')*)\]", _repeated),
+    (r"exclude=\[\.\.\.\]", "--exclude"),
+    (r"num_classes=(\d+)", r"--num-classes \1"),
+    (r"image_size=(\d+)", r"--image-size \1"),
+)
+# An argument that a sentence begins with.
+_FIRST = re.compile(r"(batch_size|checkpoint_dir|device|image_size|num_classes|threads)(?= (?:must be|goes with) )")
+# As words of their own: the names of folders have such things in them.
+_WORDS = tuple((re.compile(rf"(?<![^\s(]){argument}(?![^\s.,;:)])"), option) for argument, option in _OPTIONS)
+
+
+def as_options(sentence: str) -> str:
+    """The sentence with each argument that is also an option written as the option: ``ema=True`` as ``--ema``."""
+    for pattern, option in _WORDS:
+        sentence = pattern.sub(option, sentence)
+    if begins := _FIRST.match(sentence):
+        sentence = f"--{begins[1].replace('_', '-')}{sentence[begins.end() :]}"
+    return sentence

@@ -1,0 +1,93 @@
+"""Progress of long work on stderr: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["progress", "rate_limited"]
+
+Advance = Callable[[int], None]
+
+# Seconds between two plain lines.
+_INTERVAL = 10.0
+
+# Seconds between two reports of work whose items are timed themselves.
+_SHORT_INTERVAL = 0.1
+
+
+@contextmanager
+def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
+    """Reports on work of ``total`` items.
+
+    Yields:
+      A function to call with the number of items that were done since the last call. Nothing is shown before the first
+      call, and the rate counts from there: a call with 0 says that the work begins.
+    """
+    with ExitStack() as stack:
+        begun: Advance | None = None
+
+        def advance(count: int) -> None:
+            nonlocal begun
+            if begun is None:
+                begun = (
+                    stack.enter_context(_bar(description, total, unit))
+                    if sys.stderr.isatty()
+                    else _lines(description, total, unit)
+                )
+            if count:
+                begun(count)
+
+        yield advance
+
+
+@contextmanager
+def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
+    rate = TextColumn(f"{{task.fields[rate]:.1f}} {unit}/s")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=total, rate=0.0)
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+            bar.update(task, rate=bar.tasks[0].speed or 0.0)
+
+        yield advance
+
+
+def _lines(description: str, total: int, unit: str) -> Advance:
+    done, start = 0, time.perf_counter()
+    last_line = start
+
+    def advance(count: int) -> None:
+        nonlocal done, last_line
+        done += count
+        now = time.perf_counter()
+        if done == total or now - last_line >= _INTERVAL:
+            last_line = now
+            rate = done / (now - start)
+            left = f", {(total - done) / rate:.0f} s left" if done < total else ""
+            print(f"{description}: {done}/{total}, {rate:.1f} {unit}/s{left}", file=sys.stderr, flush=True)
+
+    return advance
+
+
+def rate_limited(advance: Advance, total: int) -> Advance:
+    """Returns a function that calls ``advance`` at most every tenth of a second with the sum so far, and at the end."""
+    waiting = done = 0
+    last = time.perf_counter()
+
+    def report(count: int) -> None:
+        nonlocal waiting, done, last
+        waiting += count
+        done += count
+        now = time.perf_counter()
+        if now - last >= _SHORT_INTERVAL or done == total or not count:
+            last = now
+            advance(waiting)
+            waiting = 0
+
+    return report

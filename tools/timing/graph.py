@@ -1,0 +1,230 @@
+"""The graphs that ``slimnets time`` times: a network, its gradients or its training step, on images already there."""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from checkpoints import open_checkpoint, restore
+from nets import endpoint_info, guards, nets_factory
+from nets.nets_factory import Network
+from tools.runtime.freezing import freeze, import_frozen, worth_splitting
+from tools.runtime.machine import available_memory
+from tools.runtime.on_device import resident_variable
+from tools.runtime.random_weights import assign_random_weights, random_images
+from tools.runtime.sessions import has_gpu, open_session, session_config, without_deprecation_notices
+from tools.timing.costs import flops, least_memory
+from tools.timing.options import Options
+
+__all__ = ["TimedGraph", "timed_graph"]
+
+v1 = tf.compat.v1
+
+# Those of the paper's training (arXiv:1512.03385), but for its learning rate of 0.1, which without a warm-up can leave
+# the range of numbers before the steps are done.
+_WEIGHT_DECAY, _MOMENTUM, _LEARNING_RATE = 1e-4, 0.9, 0.01
+
+_SEED = 0
+
+
+class TimedGraph(NamedTuple):
+    """A graph that is ready to run, in a session of its own.
+
+    session: its variables have values.
+    target: the operation to run; being one, it has nothing copied out of TensorFlow.
+    feed_dict: the images, where they are to be fed.
+    shape: of the images.
+    num_classes: of the network's logits.
+    seconds: what it took to 'build' the graph, to 'initialize' or 'restore' it, and to 'freeze' it.
+    operations: those that run, by type, before TensorFlow optimizes the graph.
+    flops: floating point operations of one image; see ``flops``.
+    """
+
+    session: v1.Session
+    target: tf.Operation
+    feed_dict: dict[tf.Tensor, np.ndarray] | None
+    shape: tuple[int, int, int, int]
+    num_classes: int
+    seconds: dict[str, float]
+    operations: Counter[str]
+    flops: float
+
+    def step(self) -> None:
+        self.session.run(self.target, self.feed_dict)
+
+
+@contextmanager
+def timed_graph(name: str, options: Options) -> Iterator[TimedGraph]:
+    """Builds a network as the options say, and gives it the checkpoint's weights or random ones of a fixed seed.
+
+    The images, and in training the labels, are random with a fixed seed too.
+
+    Args:
+      name: of the network.
+      options: as ``time_options.check`` lets them pass.
+
+    Raises:
+      CheckpointError: if the checkpoint cannot be read, or does not fit the network.
+      MemoryError: if the machine has not the memory that a batch takes at least.
+      ValueError: for an unknown network or end point.
+    """
+    network = nets_factory.get_network(name)
+    size = options.image_size or network.image_size
+    num_classes = network.num_classes if options.num_classes is None else options.num_classes
+    shape = (options.batch_size, size, size, network.channels)
+    seconds: dict[str, float] = {}
+    if options.freeze:
+        build = _frozen(network, num_classes, shape, options, seconds)
+    else:
+        build = _builder(network, num_classes, options)
+
+    def uniform_images() -> tf.Tensor:
+        return tf.random.stateless_uniform(shape, [_SEED, 0], -1.0, 1.0)
+
+    with tf.Graph().as_default() as graph, _device(options), _measured(seconds, "build"):
+        v1.set_random_seed(_SEED)
+        if options.feed:
+            images, initial_images = v1.placeholder(tf.float32, shape), uniform_images()
+        else:
+            images = resident_variable("timed/images", uniform_images).read_value()
+        target = _target(_compiled(build, images) if options.xla else build(images), options.mode)
+    needed = guards.ancestors([target])
+    ops = [op for op in graph.get_operations() if op in needed]
+    _check_memory(least_memory(ops) + images.shape.num_elements() * images.dtype.size, name, options)
+    with open_session(graph, _config(options, frozen=options.freeze and not options.xla)) as session:
+        _fill(session, options, seconds)
+        feed_dict = {images: session.run(initial_images)} if options.feed else None
+        operations = Counter(op.type for op in ops)
+        yield TimedGraph(
+            session, target, feed_dict, shape, num_classes, seconds, operations, flops(ops) / options.batch_size
+        )
+
+
+def _builder(network: Network, num_classes: int, options: Options) -> Callable[[tf.Tensor], list]:
+    """A function from the images to what a step computes: a tensor, all gradients, or the training step."""
+    training = options.mode != "forward"
+
+    def build(images: tf.Tensor) -> list[tf.Tensor | tf.Operation]:
+        network_fn = nets_factory.get_network_fn(network.name, num_classes, _WEIGHT_DECAY, is_training=training)
+        net, end_points = network_fn(images)
+        if not training:
+            return [net if options.end_point is None else endpoint_info.resolve(options.end_point, end_points)[1]]
+        labels = resident_variable(
+            "timed/labels",
+            lambda: tf.random.stateless_uniform([options.batch_size], [_SEED, 1], 0, num_classes, tf.int64),
+        ).read_value()
+        v1.losses.sparse_softmax_cross_entropy(labels, net)
+        loss = v1.losses.get_total_loss()  # with the regularization losses
+        if options.mode == "forward-backward":
+            return [gradient for gradient in tf.gradients(loss, v1.trainable_variables()) if gradient is not None]
+        step = v1.train.get_or_create_global_step()
+        with tf.control_dependencies(v1.get_collection(v1.GraphKeys.UPDATE_OPS)):
+            return [v1.train.MomentumOptimizer(_LEARNING_RATE, _MOMENTUM).minimize(loss, global_step=step)]
+
+    return build
+
+
+def _frozen(
+    network: Network, num_classes: int, shape: Sequence[int], options: Options, seconds: dict[str, float]
+) -> Callable[[tf.Tensor], list]:
+    """The same with the weights as constants: built, filled and frozen in a graph that is then given up."""
+    with tf.Graph().as_default() as graph, _device(options), _measured(seconds, "build"):
+        v1.set_random_seed(_SEED)
+        images = v1.placeholder(tf.float32, shape, name="images")
+        (output,) = _builder(network, num_classes, options)(images)
+    with open_session(graph, _config(options)) as session:
+        if options.checkpoint is None:
+            # Constants of 0 and 1, as initial values are, would be optimized away.
+            with _measured(seconds, "initialize"):
+                assign_random_weights(session, images, output, random_images(shape, network.preprocessing))
+        else:
+            _fill(session, options, seconds)
+        with _measured(seconds, "freeze"):
+            graph_def = freeze(session, [output])
+    # XLA compiles the whole as one.
+    split = not options.xla and worth_splitting(options.batch_size, options.threads)
+    return lambda images: import_frozen(graph_def, {"images:0": images}, [output.name], split=split)
+
+
+def _compiled(build: Callable[[tf.Tensor], list], images: tf.Tensor) -> list:
+    """The same, compiled by XLA as a whole: one operation, XlaLaunch.
+
+    In a session's graph ``tf.function(jit_compile=True)`` cannot create variables, ``jit_scope`` makes a cluster of
+    almost every op, and ``global_jit_level`` does nothing on a processor. What changes variables is part of the whole:
+    the moving averages move also where only gradients are asked for.
+    """
+    with without_deprecation_notices():
+        outputs = tf.xla.experimental.compile(build, [images])
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
+def _target(outputs: list[tf.Tensor | tf.Operation], mode: str) -> tf.Operation:
+    """One operation that needs all the outputs.
+
+    Fetching many takes Python longer, and the optimizer removes what only a ``tf.group`` depends on.
+    """
+    if mode == "forward-backward":
+        outputs = tf.identity_n(outputs)
+    return outputs[0] if isinstance(outputs[0], tf.Operation) else outputs[0].op
+
+
+def _device(options: Options) -> contextlib.AbstractContextManager:
+    if options.device is None:
+        return contextlib.nullcontext()
+    kind, _, number = options.device.partition(":")
+    return tf.device(f"/device:{kind.upper()}:{number or 0}")
+
+
+def _config(options: Options, *, frozen: bool = False) -> v1.ConfigProto:
+    config = session_config(
+        options.precision,
+        frozen=frozen,
+        threads=options.threads,
+        training=options.mode != "forward",
+        use_gpu=not (options.device or "").startswith("cpu"),
+    )
+    # A few ops on integers and seeds have no kernel for a GPU.
+    config.allow_soft_placement = True
+    return config
+
+
+def _fill(session: v1.Session, options: Options, seconds: dict[str, float]) -> None:
+    """Gives the variables their values; those that a checkpoint has none for, such as an optimizer's, initial ones."""
+    with session.graph.as_default():
+        session.run(v1.local_variables_initializer())
+        variables = v1.global_variables()
+        if not variables:  # of a frozen graph
+            return
+        if options.checkpoint is None:
+            with _measured(seconds, "initialize"):
+                session.run(v1.variables_initializer(variables))
+            return
+        with _measured(seconds, "restore"):
+            reader = open_checkpoint(options.checkpoint, checkpoint_dir=options.checkpoint_dir)
+            restored = set(restore(session, reader).loaded)
+            others = [variable for variable in variables if variable.op.name not in restored]
+            session.run([variable.initializer for variable in others])
+
+
+@contextmanager
+def _measured(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _check_memory(needed: int, name: str, options: Options) -> None:
+    """Raises MemoryError before Linux ends the process; a GPU's memory is TensorFlow's, which says so itself."""
+    if has_gpu() and not (options.device or "").startswith("cpu"):
+        return
+    available = available_memory()
+    if available is not None and needed > available:
+        raise MemoryError(
+            f"{name} takes at least {needed / 1e9:,.1f} GB for {options.batch_size:,} images at a time, and "
+            f"{available / 1e9:,.1f} GB are free"
+        )
