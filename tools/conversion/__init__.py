@@ -1,4 +1,4 @@
-"""Weights from one framework's file to another's, proved by running both networks on the same images."""
+"""Converts weights between the files of frameworks. Both networks run on the same images to prove the conversion."""
 
 from tools.conversion.converting import Conversion, convert
 

@@ -1,4 +1,4 @@
-"""The layers of a Keras model, compared with those of Keras' own network: read, and never made."""
+"""Compares the layers of a Keras model with those of Keras' own network. The model is read, and never built."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from nets.nets_factory import Network
 
 __all__ = ["check_layers", "unlike"]
 
-# What has to be as in Keras' own network; what is not here does not change what an inference computes.
+# The arguments that must equal those of Keras' own network. Others do not change what an inference computes.
 _ARGUMENTS = (
     "activation",
     "axis",
@@ -27,7 +27,7 @@ _ARGUMENTS = (
     "strides",
     "units",
 )
-# What a network without a top may end in.
+# Layers that may end a network without a top.
 _ENDS = {"avg_pool": "GlobalAveragePooling2D", "max_pool": "GlobalMaxPooling2D"}
 
 
@@ -35,8 +35,8 @@ def check_layers(file: KerasFile, own: Sequence[Mapping[str, Any]], network: Net
     """Compares the layers of a file's model with those of Keras' own network.
 
     Raises:
-      CheckpointError: if the model has a layer, an argument or a connection that Keras' own network does not have. It
-        is read and compared, and never made: what it would run is not run.
+      CheckpointError: if the model has a layer, an argument or a connection that Keras' own network does not have. The
+        model is never built, so nothing of it runs.
     """
     theirs, ours = _described(file.layers), _described(own)
     if len(theirs) != len(file.layers):
@@ -47,29 +47,29 @@ def check_layers(file: KerasFile, own: Sequence[Mapping[str, Any]], network: Net
     application = APPLICATIONS[network.name]
     for name, layer in theirs.items():
         if name not in ours:
-            raise unlike(file, f"has a layer {name!r} ({layer.kind}), which {application} has not")
-        if not layer.is_as(ours[name]):
-            what = f"has a layer {name!r} ({layer.kind}) that is not as {application} has it"
+            raise unlike(file, f"has a layer {name!r} ({layer.kind}), which {application} does not have")
+        if not layer.is_like(ours[name]):
+            what = f"has a layer {name!r} ({layer.kind}) that differs from that of {application}"
             raise unlike(file, what + layer.difference_from(ours[name]))
     if lacking := [name for name in ours if name not in theirs]:
         raise unlike(file, f"has no layer {lacking[0]!r}, which {application} has")
 
 
 class _Described(NamedTuple):
-    """A layer of a configuration: its class, what it is connected to, and the arguments that matter."""
+    """A layer of a configuration: its class, the names of its inputs, and the arguments that matter."""
 
     kind: str
     inputs: tuple[str, ...]
     arguments: dict[str, Any]
 
-    def is_as(self, other: "_Described") -> bool:
-        """Whether they are the same; an argument that one version of Keras does not write has its default."""
+    def is_like(self, other: "_Described") -> bool:
+        """Returns whether both are the same. An argument that a version of Keras does not write has its default."""
         both = self.arguments.keys() & other.arguments.keys()
         same = all(self.arguments[name] == other.arguments[name] for name in both)
         return same and (self.kind, self.inputs) == (other.kind, other.inputs)
 
     def difference_from(self, other: "_Described") -> str:
-        """The first argument that differs, in parentheses; '' where it is something else that does."""
+        """Returns the first argument that differs, in parentheses; '' if something else differs."""
         for name in sorted(self.arguments.keys() & other.arguments.keys()):
             if self.arguments[name] != other.arguments[name]:
                 return f" ({name} {self.arguments[name]!r} and not {other.arguments[name]!r})"
@@ -77,7 +77,7 @@ class _Described(NamedTuple):
 
 
 def _described(layers: Sequence[Mapping[str, Any]]) -> dict[str, _Described]:
-    """Layers as Keras 2 or 3 has them in a configuration, by name; the input's is of no consequence."""
+    """Returns the layers of a configuration of Keras 2 or 3 by name. The input's own name does not matter."""
     names = _lasting_names(layers)
     return {
         names[layer["config"]["name"]]: _Described(
@@ -90,10 +90,10 @@ def _described(layers: Sequence[Mapping[str, Any]]) -> dict[str, _Described]:
 
 
 def _lasting_names(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """From layers' names to those that do not depend on how many models were made before.
+    """Returns the layers' names → names that do not depend on how many models were built before.
 
-    Keras calls a layer without a name after its class and counts on: the first 'max_pooling2d' of a second model is
-    'max_pooling2d_3'.
+    Keras names a layer after its class by default, and keeps counting: the first 'max_pooling2d' of a second model may
+    be 'max_pooling2d_3'.
     """
     counts: Counter[str] = Counter()
     names = {}
@@ -109,13 +109,13 @@ def _lasting_names(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _argument(value: Any) -> Any:
-    """Without tuples, as JSON has it, and as one number where Keras 2 wrote a list of one: the axis [3]."""
+    """Returns the value as in JSON, without tuples. A list of one number, such as the axis [3], becomes the number."""
     value = json.loads(json.dumps(value))
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _connections(node: Any) -> Iterator[str]:
-    """The names in ['conv1_pad', 0, 0], which is how Keras writes one of a layer's inputs, wherever that stands."""
+    """Yields the names of a layer's inputs, which Keras writes as ['conv1_pad', 0, 0] at any depth."""
     if isinstance(node, Mapping):
         node = list(node.values())
     if not isinstance(node, list | tuple):
@@ -128,8 +128,8 @@ def _connections(node: Any) -> Iterator[str]:
 
 
 def unlike(file: KerasFile, what: str) -> CheckpointError:
-    """Returns the error for a model that is none of Keras' own networks, as it ``what``."""
+    """Returns the error for a model that is not one of Keras' own networks, because it ``what``."""
     return CheckpointError(
-        f"{file.path} {what}: what can be converted are Keras' own networks; nothing of this one was run.",
+        f"{file.path} {what}: convert one of Keras' own networks. Nothing of this model was run.",
         "unknown network",
     )

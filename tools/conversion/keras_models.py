@@ -1,4 +1,4 @@
-"""Keras' half of a conversion: its own networks, with the weights of a file or of ours."""
+"""Keras' half of a conversion: its own networks, with the weights of a file or with ours."""
 
 import functools
 import gc
@@ -36,18 +36,19 @@ import keras  # noqa: E402
 
 __all__ = ["end_point_names", "outputs", "write_model"]
 
-# Of Keras' own networks, where the top is left out and they ask for it all the same.
+# Classes of Keras' own networks. They require a number even without a top.
 _CLASSES = 1000
 
-# How a model whose first pooling is slim's differs from Keras' own.
+# Arguments that turn Keras' first pooling into slim's.
 _SLIM_POOLING = {"pool1_pad": {"padding": ((0, 0), (0, 0))}, "pool1_pool": {"padding": "same"}}
 
 
 def write_model(path: Path, weights: Weights) -> None:
-    """Writes weights as a Keras model, which pools as they want it.
+    """Writes weights as a Keras model with the pooling that they require.
 
     Raises:
-      OSError: if it cannot be written.
+      CheckpointError: if a value has another shape than in Keras' network.
+      OSError: if the file cannot be written.
     """
     network = weights.network
     changes = {} if weights.pool1_padding == "PAD1" else _SLIM_POOLING
@@ -59,12 +60,12 @@ def write_model(path: Path, weights: Weights) -> None:
             shape = variables[variable.name].shape
             if shape != variable.shape:
                 raise CheckpointError(
-                    f"{weights.path} has the {variable.name} of what is {name!r} to Keras in the shape {list(shape)} "
-                    f"and not {list(variable.shape)}: take the original file.",
+                    f"{weights.path} has the {variable.name} of Keras' layer {name!r} in the shape {list(shape)} and "
+                    f"not {list(variable.shape)}: take the original file.",
                     "unknown network",
                 )
         _set_weights(layer, variables.__getitem__)
-    # Not the archive itself, which Keras makes up in memory, of three times the weights.
+    # Keras would make the archive in memory, which takes three times the weights.
     unpacked = path.with_name(f"{path.name}.d")
     with writing(path):
         keras.saving.save_model(model, unpacked, zipped=False)
@@ -77,20 +78,20 @@ def write_model(path: Path, weights: Weights) -> None:
 
 
 def end_point_names(weights: Weights) -> list[str]:
-    """Aliases of the end points that both have, in the order of the graph."""
+    """Returns the aliases of the shared end points, in the order of the graph."""
     return list(_layers_by_alias(weights))
 
 
 def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """The end points of Keras' own network with the weights of a file, by our aliases.
+    """Returns the end points of Keras' own network with the weights of a file, by our aliases.
 
     Args:
       path: Keras' file.
-      weights: what is known of them.
+      weights: description of the weights; the values are not used.
       pixels: uint8 [N, size, size, 3], RGB.
 
     Raises:
-      CheckpointError: if the file's configuration is of another network than its names.
+      CheckpointError: if the file's configuration and its names belong to different networks.
     """
     names = _layers_by_alias(weights)
     model = _model_of(path, weights)
@@ -103,12 +104,12 @@ def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.nd
 
 
 def _model_of(path: Path, weights: Weights) -> keras.Model:
-    """Keras' own network with the weights of a file, once its configuration was seen to be that network's."""
+    """Returns Keras' own network with the weights of a file, after checking that the file's configuration equals it."""
     network = weights.network
     with open_keras(path) as file:
         top = top_of(file)
         changes = _SLIM_POOLING if keras_pool1_padding(file) == "SAME" else {}
-        # Of a network without a top a file of weights does not tell how it ended; nor does it matter to the rest.
+        # Without a top, a file of weights does not tell how its network ended, and the rest does not depend on it.
         num_classes = file.variables[top]["bias"].size if top else 0
         model = _model(network, num_classes, None, weights.channels, changes, epsilons_of(file))
         if file.layers is not None:
@@ -131,15 +132,15 @@ def _model(
     changes: Mapping[str, dict[str, Any]],
     epsilons: Mapping[str, float],
 ) -> keras.Model:
-    """Keras' own network, with other arguments of some layers.
+    """Returns Keras' own network, with changed arguments of some layers.
 
     Args:
       network: one of ``APPLICATIONS``.
-      num_classes: 0 for no top.
-      size: of its images; None for any.
-      channels: likewise.
-      changes: from layers' names to what their arguments are changed to.
-      epsilons: of the batch norms, likewise.
+      num_classes: number of classes; 0 for no top.
+      size: height and width of the images; None for any.
+      channels: number of channels of the images.
+      changes: layer's name → argument → new value.
+      epsilons: batch norm's name → its epsilon.
     """
     keras.backend.clear_session()
     application = getattr(keras.applications, APPLICATIONS[network.name])
@@ -147,7 +148,7 @@ def _model(
     model = application(
         weights=None, include_top=bool(num_classes), input_tensor=images, classes=num_classes or _CLASSES
     )
-    # A layer reads its arguments when it is called or saved; making it anew from a configuration would be a second one.
+    # A layer reads its arguments when it is called or saved, so they can be set on the finished model.
     for name, arguments in ({name: {"epsilon": value} for name, value in epsilons.items()} | dict(changes)).items():
         for argument, value in arguments.items():
             setattr(model.get_layer(name), argument, value)
@@ -155,7 +156,7 @@ def _model(
 
 
 def _forget() -> None:
-    """Frees the models that nobody has a name for any more: they refer to themselves in circles."""
+    """Frees unused models, which the reference counts do not free because they refer to themselves."""
     keras.backend.clear_session()
     gc.collect()
 
@@ -166,10 +167,10 @@ def _set_weights(layer: keras.Layer, read: Callable[[str], np.ndarray]) -> None:
 
 
 def _layers_by_alias(weights: Weights) -> dict[str, str]:
-    """From our end points to Keras' layers whose outputs they are."""
+    """Returns our end points → the layers of Keras that compute them."""
     network = weights.network
     preactivation = network.family == "resnet_v2"
-    # Of a unit, what follows its convolutions before the next thing happens.
+    # The last layer that belongs to each convolution of a unit.
     suffixes = {"conv1": "1_relu", "conv2": "2_relu", "conv3": "3_conv" if preactivation else "3_bn"}
     shortcut = "0_conv" if preactivation else "0_bn"
     names = {"conv1": "conv1_conv" if preactivation else "conv1_relu", "pool1": "pool1_pool"}
@@ -187,7 +188,7 @@ def _layers_by_alias(weights: Weights) -> dict[str, str]:
 
 
 def _takes_bgr(weights: Weights) -> bool:
-    """Whether the model takes its images as ``keras.applications.resnet.preprocess_input`` makes them."""
+    """Returns whether the model expects images from ``keras.applications.resnet.preprocess_input``."""
     of_keras = weights.preprocessing == PREPROCESSING["resnet_v1"] and weights.channels == 3
     return weights.network.family == "resnet_v1" and of_keras
 

@@ -1,6 +1,7 @@
-"""Two networks of the same weights, each in its framework and on the same pictures: how far are they apart?
+"""Compares two networks with the same weights, each in its framework, on the same images and from pixels on.
 
-From pixels on, through the preprocessing of each side.
+Each side uses its own preprocessing. The difference in an end point is relative to its largest value. Few logits may
+all be near zero, so theirs is relative to the size of their terms if that is larger.
 """
 
 import tempfile
@@ -13,32 +14,34 @@ import numpy as np
 from checkpoints.files import write_checkpoint, write_notes
 from checkpoints.frameworks import Weights, kind_of, read_weights
 from nets.guards import InferenceWarning
-from tools.conversion.proof_images import cropped, pictures_for, preprocessing_for
+from tools.conversion.proof_images import cropped, images_for, preprocessing_for
 from tools.features import FeatureExtractor
+from tools.runtime.agreement import logit_size
 
 __all__ = ["TOLERANCE", "prove"]
 
-# Of the largest difference to the largest value of an end point.
+# Upper bound of the relative difference in an end point.
 TOLERANCE = 1e-4
 
-# Small, as all activations are kept; even until the last block, where padding that differs shows.
+# Small, because all activations are kept. Even until the last block, so that a wrong padding shows.
 _SIZE = 64
 
 
 def prove(source: Path, weights: Weights, written: Path, kind: str, ema: bool) -> dict[str, float]:
-    """Runs both networks.
+    """Runs both networks, and compares every end point that they share.
 
     Args:
       source: the file that was converted.
-      weights: what is known of it, without the values.
-      written: the file that it was converted to, of the kind ``kind``; one of the two is Keras' or PyTorch's.
-      ema: whether the source's moving averages were taken.
+      weights: its weights; of the values only those of the logits are used.
+      written: the file that it was converted to. One of the two is Keras' or PyTorch's.
+      kind: kind of the written file.
+      ema: whether the source's moving averages were converted.
 
     Returns:
-      From the end points that both sides have to the largest difference, relative to the largest value.
+      End point → largest relative difference.
 
     Raises:
-      ValueError: if one is above ``TOLERANCE``, or no number.
+      ValueError: if a difference is above ``TOLERANCE``, or not a number.
     """
     foreign = "keras" if "keras" in (weights.kind, kind) else "torch"
     ours, theirs = (written, source) if kind != foreign else (source, written)
@@ -48,33 +51,36 @@ def prove(source: Path, weights: Weights, written: Path, kind: str, ema: bool) -
         from tools.conversion.torch_models import end_point_names, outputs
     aliases = end_point_names(weights)
     preprocessing = preprocessing_for(weights)
-    pictures = pictures_for(preprocessing, _SIZE, weights.channels)
-    expected = outputs(theirs, weights, cropped(pictures, preprocessing, _SIZE))
+    images = images_for(preprocessing, _SIZE, weights.channels)
+    expected = outputs(theirs, weights, cropped(images, preprocessing, _SIZE))
     classes = expected[aliases[-1]].shape[-1] if weights.num_classes else None
-    results = _our_outputs(ours, weights, aliases, pictures, classes, ema and ours == source)
-    differences = {alias: _difference(alias, results[alias], expected[alias]) for alias in aliases}
-    # What is no number is further off than any.
+    results = _our_outputs(ours, weights, aliases, images, classes, ema and ours == source)
+    least = {"logits": _logit_size(weights, expected)} if "logits" in expected else {}
+    differences = {
+        alias: _difference(alias, results[alias], expected[alias], least.get(alias, 0.0)) for alias in aliases
+    }
+    # A difference that is not a number counts as the largest.
     worst = max(differences, key=lambda alias: np.nan_to_num(differences[alias], nan=np.inf))
     if not differences[worst] <= TOLERANCE:
         numbers = np.isfinite(differences[worst])
         cause = "is it the network that its names say" if numbers else "does it hold NaNs, or variances below 0"
         raise ValueError(
-            f"The networks of {source} and of what was made of it differ by {differences[worst]:.2g} of the largest "
-            f"value in {worst}, more than {TOLERANCE:g}: nothing is written; {cause}?"
+            f"The networks of {source} and of its conversion differ by {differences[worst]:.2g} of the largest value "
+            f"in {worst}, more than {TOLERANCE:g}: nothing is written; {cause}?"
         )
     return differences
 
 
 def _our_outputs(
-    path: Path, weights: Weights, aliases: list[str], pictures: np.ndarray, classes: int | None, ema: bool
+    path: Path, weights: Weights, aliases: list[str], images: np.ndarray, classes: int | None, ema: bool
 ) -> Mapping[str, np.ndarray]:
-    """The end points of our network, by the way that any checkpoint of its goes."""
+    """Returns the end points of our network, computed as from any checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         if kind_of(path) != "slim":
             path = _checkpoint_of(path, weights, Path(folder), ema)
             ema = False
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InferenceWarning)  # of the size, which is ours
+            warnings.simplefilter("ignore", InferenceWarning)  # of the proof's own image size
             extractor = FeatureExtractor(
                 path,
                 aliases,
@@ -84,15 +90,15 @@ def _our_outputs(
                 ema=ema,
                 image_size=_SIZE,
                 preprocessing=preprocessing_for(weights),
-                batch_size=len(pictures),
+                batch_size=len(images),
                 freeze=False,
             )
         with extractor:
-            return extractor(pictures)
+            return extractor(images)
 
 
 def _checkpoint_of(path: Path, known: Weights, folder: Path, ema: bool) -> Path:
-    """A checkpoint of the network in another kind of file."""
+    """Writes the network of another kind of file as a checkpoint; returns its path."""
     weights = read_weights(path, net=known.network.name, scope=known.scope or None, ema=ema).of_network()
     checkpoint = folder / "checkpoint.ckpt"
     *_, index = write_checkpoint(checkpoint, weights.values)
@@ -100,11 +106,17 @@ def _checkpoint_of(path: Path, known: Weights, folder: Path, ema: bool) -> Path:
     return checkpoint
 
 
-def _difference(alias: str, result: np.ndarray, expected: np.ndarray) -> float:
-    # Slim's version 1 strides in the last unit of a block, Keras' in the first one of the next.
+def _logit_size(weights: Weights, points: Mapping[str, np.ndarray]) -> float:
+    return logit_size(points["global_pool"], weights.value("logits/weights"))
+
+
+def _difference(alias: str, result: np.ndarray, expected: np.ndarray, least_scale: float) -> float:
+    """Returns the largest difference by the largest expected value, or by ``least_scale`` if that is larger."""
+    # Slim's version 1 strides in the last unit of a block, Keras' in the first unit of the next block.
     if result.ndim == 4 and expected[:, ::2, ::2].shape == result.shape:
         expected = expected[:, ::2, ::2]
     if result.shape != expected.shape:
-        raise ValueError(f"The networks' {alias} differ in shape, {list(result.shape)} and {list(expected.shape)}.")
-    with np.errstate(invalid="ignore"):  # of infinities, whose difference is no number
-        return float(np.max(np.abs(result - expected)) / max(np.max(np.abs(expected)), np.finfo(np.float32).tiny))
+        raise ValueError(f"The networks' {alias} have different shapes: {list(result.shape)}, {list(expected.shape)}.")
+    scale = max(np.max(np.abs(expected)), least_scale, np.finfo(np.float32).tiny)
+    with np.errstate(invalid="ignore"):  # the difference of infinities is not a number
+        return float(np.max(np.abs(result - expected)) / scale)

@@ -1,16 +1,16 @@
-"""Pictures that a preprocessing crops and does not resize, so that another framework's own can be given the same."""
+"""Images that a preprocessing crops and does not resize, so that each framework's own sees the same pixels."""
 
 import numpy as np
 
 from checkpoints.frameworks import Weights
 
-__all__ = ["NORMALIZED", "cropped", "pictures_for", "preprocessing_for"]
+__all__ = ["NORMALIZED", "cropped", "images_for", "preprocessing_for"]
 
 _COUNT = 2
 
 
 def _sides_of_scaled(size: int) -> tuple[int, int]:
-    """(side of a picture whose shorter side is already what it is scaled to, where the crop begins)."""
+    """Returns the side of an image that is already scaled, and the pixel at which its crop begins."""
     side = round(256 * size / 224)
     return side, (side - size) // 2
 
@@ -21,12 +21,12 @@ def _sides_of_torchvision(size: int) -> tuple[int, int]:
 
 
 def _sides_of_central(size: int) -> tuple[int, int]:
-    """Of a crop of 87.5 %, which TensorFlow begins at a whole pixel and makes equally wide on both sides."""
+    """Returns both for a crop of 87.5 %: TensorFlow begins it at a whole pixel, with equal margins on both sides."""
     for side in range(size, 2 * size):
         start = int((side - side * 0.875) / 2)
         if side - 2 * start == size:
             return side, start
-    raise ValueError(f"No picture has a central crop of {size} pixels.")
+    raise ValueError(f"No image has a central crop of {size} pixels.")
 
 
 _SIDES = {
@@ -36,7 +36,7 @@ _SIDES = {
     "none": lambda size: (size, 0),
 }
 
-# From pixels of 0 to 255 to a network's input, in NumPy: for a framework that has no such preprocessing of its own.
+# Pixels of 0 to 255 → a network's input, in NumPy, for a framework that does not have this preprocessing.
 NORMALIZED = {
     "vgg": lambda pixels: pixels - np.array((123.68, 116.78, 103.94), np.float32),
     "inception": lambda pixels: pixels / np.float32(127.5) - np.float32(1),
@@ -49,17 +49,17 @@ NORMALIZED = {
 
 
 def preprocessing_for(weights: Weights) -> str:
-    """The preprocessing that two networks are compared with: the weights' own, or else 'none'.
+    """Returns the preprocessing for the comparison: the weights' own, or else 'none'.
 
-    Images of other than three channels go through no preprocessing that the frameworks share.
+    The frameworks share no preprocessing of images with another number of channels than three.
     """
     return weights.preprocessing if weights.preprocessing in _SIDES and weights.channels == 3 else "none"
 
 
-def pictures_for(preprocessing: str, size: int, channels: int) -> np.ndarray:
-    """Returns patterns and noise, always the same, of the size that is cropped to ``size``.
+def images_for(preprocessing: str, size: int, channels: int) -> np.ndarray:
+    """Returns patterns and noise, always the same, of the size that the preprocessing crops to ``size``.
 
-    [2, side, side, channels], uint8; for 'none' float32 in [-1, 1].
+    The shape is [2, side, side, channels]; the values are uint8, or for 'none' float32 in [-1, 1].
     """
     side, _ = _SIDES[preprocessing](size)
     generator = np.random.default_rng(0)
@@ -69,7 +69,7 @@ def pictures_for(preprocessing: str, size: int, channels: int) -> np.ndarray:
     return pixels / np.float32(127.5) - np.float32(1) if preprocessing == "none" else pixels
 
 
-def cropped(pictures: np.ndarray, preprocessing: str, size: int) -> np.ndarray:
-    """[2, size, size, channels]: what the preprocessing leaves of them, before it changes the values."""
+def cropped(images: np.ndarray, preprocessing: str, size: int) -> np.ndarray:
+    """Returns the crops of the preprocessing, [2, size, size, channels], before it changes the values."""
     _, start = _SIDES[preprocessing](size)
-    return pictures[:, start : start + size, start : start + size]
+    return images[:, start : start + size, start : start + size]

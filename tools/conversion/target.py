@@ -1,4 +1,4 @@
-"""What a target's name says that it is to be, and whether a file of that name can be written."""
+"""Determines the kind of a target by its name, and checks that it can be written."""
 
 import os
 import re
@@ -9,11 +9,11 @@ from checkpoints.files.writer import FORMATS, files_called
 
 __all__ = ["KINDS_BY_ENDING", "check_target", "target_kind"]
 
-# From the endings of files to their kinds; anything else is a checkpoint's.
+# Ending of a file → its kind. Any other name is a checkpoint's.
 KINDS_BY_ENDING = {".npz": "npz", ".safetensors": "safetensors", ".keras": "keras", ".pth": "torch", ".pt": "torch"}
 _NAMES = ("slim", "torchvision")
 
-# The endings of other files, which no checkpoint's name has: of weights and models, archives, tables, texts, images.
+# Endings that a checkpoint's name must not have: weights and models, archives, tables, texts, images.
 _OTHERS = frozenset().union(
     ("bin", "caffemodel", "coreml", "engine", "ggml", "gguf", "jit", "joblib", "mar", "mat", "mlir", "mlmodel"),
     ("mlpackage", "msgpack", "nnef", "npy", "onnx", "ort", "params", "pb", "pbtxt", "pdparams", "pickle", "pkl"),
@@ -22,44 +22,46 @@ _OTHERS = frozenset().union(
     ("arrow", "csv", "feather", "html", "json", "jsonl", "log", "md", "parquet", "toml", "tsv", "txt", "xml", "yaml"),
     ("bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp", "yml"),
 )
-# Keras' files until 2023, which are read and not written.
+# Keras' files until 2023: slimnets reads them, and does not write them.
 _HDF5 = frozenset(("h5", "hdf", "hdf5"))
-# What people call other formats, where a name is that and no more.
+# Names of formats, refused if the target's name is nothing else.
 _FORMATS = frozenset().union(
     *(_OTHERS, _HDF5, (ending.removeprefix(".") for ending in KINDS_BY_ENDING)),
     ("frozen", "graph", "graphdef", "numpy", "openvino", "pytorch", "tensorrt", "tfjs", "torchvision"),
 )
-# And where a name ends in it: a SavedModel is a folder, and a frozen graph need not end in .pb.
+# Refused at the end of a name: a SavedModel is a folder, and a frozen graph may lack the ending .pb.
 _FOLDERS_AND_GRAPHS = re.compile(r"(saved_?model|frozen_?(inference_?)?graph(_?def)?)$")
 
 
 def target_kind(target: str | Path, format: str | None, names: str | None) -> str:
-    """Returns the kind of file that a target's name is of, one of ``checkpoints.frameworks.read.KINDS``.
+    """Returns the kind of file that a target's name stands for, one of ``checkpoints.frameworks.read.KINDS``.
 
     Args:
-      target: as it was given.
+      target: the target as the user gave it.
       format, names: as for ``convert``.
 
     Raises:
-      ValueError: for a name of a file that cannot be written, or arguments that do not go with it.
+      ValueError: for the name of a file that cannot be written, or arguments that do not apply to it.
     """
     path = Path(target)
     suffix = path.suffix.lower().rstrip()
     _check_name(target, path, suffix)
     kind = KINDS_BY_ENDING.get(suffix, "slim")
     if format is not None and kind != "slim":
-        raise ValueError(f"format={format!r} is of a checkpoint, and {path} is none by its ending: leave it out.")
+        raise ValueError(
+            f"format={format!r} applies only to checkpoints, and {path} is not one by its ending: omit it."
+        )
     if format not in (None, *FORMATS):
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}, and is {format!r}.")
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, but is {format!r}.")
     if names not in (None, *_NAMES):
-        raise ValueError(f"names must be one of {', '.join(_NAMES)}, and is {names!r}.")
+        raise ValueError(f"names must be one of {', '.join(_NAMES)}, but is {names!r}.")
     if names is not None and kind != "safetensors":
-        raise ValueError(f"names={names!r} is of a .safetensors file, and {path} is none: leave it out.")
+        raise ValueError(f"names={names!r} applies only to .safetensors files, and {path} is not one: omit it.")
     return "torch" if names == "torchvision" else kind
 
 
 def _check_name(target: str | Path, path: Path, suffix: str) -> None:
-    """Raises ValueError for the name of a folder, or of a file that is neither a checkpoint nor written here."""
+    """Raises ValueError for the name of a folder, or of a kind of file that slimnets does not write."""
     if not str(target).strip():
         raise ValueError("The target's name is empty: give the name of a file, such as name.ckpt.")
     if str(target).endswith(("/", os.sep)):
@@ -70,38 +72,40 @@ def _check_name(target: str | Path, path: Path, suffix: str) -> None:
     if path.name != path.name.strip():
         raise ValueError(f"The target {str(target)!r} begins or ends in a space: give a name without it.")
     if ending in _HDF5:
-        raise ValueError(f"{path} would be a file as Keras had it until 2023: call it {path.stem}.keras.")
+        raise ValueError(f"{path} would be one of Keras' files until 2023: call it {path.stem}.keras.")
     if suffix == ".index" or suffix == ".meta" or ".data-" in path.name:
-        raise ValueError(f"{path} is the name of one of a checkpoint's files: give what they have in common.")
+        raise ValueError(
+            f"{path} is the name of one of a checkpoint's files: give the part that all their names share."
+        )
     if ending in _OTHERS or name in _FORMATS or name == "checkpoint" or _FOLDERS_AND_GRAPHS.search(name):
         raise ValueError(
-            f"{path} is what another kind of file is called: give a name that ends in "
+            f"{path} is a name for another kind of file: give a name that ends in "
             f"{', '.join(KINDS_BY_ENDING)}, or {_as_checkpoint(path)} for a checkpoint."
         )
 
 
 def _as_checkpoint(path: Path) -> str:
-    """A name like a path's that is a checkpoint's."""
+    """Returns a similar name for a checkpoint."""
     stem = path.stem.strip(". ")
     return f"{stem if stem and stem.lower() != 'checkpoint' else 'model'}.ckpt"
 
 
 def check_target(target: Path, files: Sequence[Path], overwrite: bool) -> None:
-    """Raises OSError if the files of a target cannot be made, or would take the place of others."""
+    """Raises OSError if the files of a target cannot be created, or would replace others."""
     folder = target.absolute().parent
     try:
         if not folder.is_dir():
-            raise FileNotFoundError(f"There is no folder {folder} for {target.name}: make it.")
+            raise FileNotFoundError(f"There is no folder {folder} for {target.name}: create it.")
         if target.is_dir():
             raise FileExistsError(f"{target} is a folder: give the name of a file in it.")
-        # A checkpoint of the other format would be taken for this one, or the reverse.
+        # A checkpoint of the other format would be read in place of this one, or the reverse.
         others = files_called(target) - {*files}
         there = [file for file in (*files, *sorted(others)) if os.path.lexists(file)]
     except OSError as error:
         if error.errno is None:
-            raise  # of here
+            raise  # one of the errors above
         raise OSError(f"{target} cannot be written ({error.strerror}): give another place or name.") from error
     if there and not overwrite:
         raise FileExistsError(f"{there[0]} exists: give another name, or overwrite=True.")
     if strange := [file for file in there if file.is_symlink() or not file.is_file()]:
-        raise FileExistsError(f"{strange[0]} is no plain file, and is not replaced: give another name.")
+        raise FileExistsError(f"{strange[0]} is not a plain file, and is not replaced: give another name.")

@@ -17,7 +17,7 @@ __all__ = ["end_point_names", "outputs"]
 
 
 def end_point_names(weights: Weights) -> list[str]:
-    """Aliases of the end points that both have, in the order of the graph."""
+    """Returns the aliases of the shared end points, in the order of the graph."""
     names = ["conv1", "pool1"]
     for block, unit, _ in unit_names(weights.network):
         ours = f"block{block}/unit_{unit}"
@@ -28,25 +28,25 @@ def end_point_names(weights: Weights) -> list[str]:
 
 
 def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """The end points of PyTorch's network with the weights of a file, by our aliases.
+    """Returns the end points of PyTorch's network with the weights of a file, by our aliases.
 
     Args:
       path: the state dict.
-      weights: what is known of them.
-      pixels: uint8 [N, size, size, 3], RGB; float32 of any channels for weights without a preprocessing.
+      weights: description of the weights; the values are not used.
+      pixels: uint8 [N, size, size, 3], RGB; float32 with any channels for weights without a preprocessing.
     """
     state = tidied(read_safetensors(path) if kind_of(path) == "safetensors" else read_torch(path))
     classes = len(state["fc.bias"]) if "fc.bias" in state else 0
     network = _ResNet(weights.network.variant.units, weights.options["shortcut"], weights.channels, classes)
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
-    images = NORMALIZED[preprocessing_for(weights)](pixels.astype(np.float32))
+    batch = NORMALIZED[preprocessing_for(weights)](pixels.astype(np.float32))
     with torch.inference_mode():
-        points = network.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+        points = network.eval()(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy()))
     return {name: (point.permute(0, 2, 3, 1) if point.ndim == 4 else point).numpy() for name, point in points.items()}
 
 
 class _Unit(nn.Module):
-    """Two 3x3 convolutions, the first one with the stride, beside a shortcut."""
+    """Two 3x3 convolutions beside a shortcut. The first convolution has the stride."""
 
     def __init__(self, channels: int, depth: int, stride: int, projected: bool) -> None:
         super().__init__()

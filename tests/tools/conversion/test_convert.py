@@ -339,7 +339,7 @@ def test_only_averages(tmp_path, basic):
     np.savez(tmp_path / "averages.npz", **averages)
     with pytest.raises(CheckpointError, match="or its averages, ema=True"):
         convert(tmp_path / "averages.npz", tmp_path / "a.pth")
-    with pytest.raises(ValueError, match="Nothing is left"):
+    with pytest.raises(ValueError, match="is left to write"):
         convert(tmp_path / "averages.npz", tmp_path / "a.npz", model_only=True)
     assert convert(tmp_path / "averages.npz", tmp_path / "a.pth", ema=True).network == "resnet_basic_18"
 
@@ -937,7 +937,7 @@ def a_strange_npz(folder, v2, basic):
         (pickled_arrays, "holds pickled objects, which could run anything and are not opened"),
         (inside_of_a_lambda, "(Lambda), which ResNet50V2 has not"),
         (a_lambda_in_keras, "(Lambda), which ResNet50V2 has not"),
-        (other_wiring, "has a layer 'conv5_block3_out' (Add) that is not as ResNet50V2 has it"),
+        (other_wiring, "has a layer 'conv5_block3_out' (Add) that differs from that of ResNet50V2"),
         (another_architecture, "that no ResNet of keras.applications has"),
         (another_architecture_s_weights, "holds none of Keras' ResNets"),
         (bottlenecks_of_torch, "have their stride in the 3x3 convolution"),
@@ -994,11 +994,11 @@ def test_refused(tmp_path, capsys, v2_50, basic, make, words):
     ("target", "options", "words"),
     [
         ("model.h5", [], "call it model.keras"),
-        ("a.ckpt.index", [], "give what they have in common"),
-        ("a.npz", ["--format", "V1"], "--format V1 is of a checkpoint"),
-        ("a.ckpt", ["--names", "torchvision"], "--names torchvision is of a .safetensors file"),
+        ("a.ckpt.index", [], "give the part that all their names share"),
+        ("a.npz", ["--format", "V1"], "--format V1 applies only to checkpoints"),
+        ("a.ckpt", ["--names", "torchvision"], "--names torchvision applies only to .safetensors files"),
         ("a.keras", [], "would hold resnet_v2_tiny, which keras.applications does not have"),
-        ("a.pth", [], "would hold resnet_v2_tiny, which torchvision has not"),
+        ("a.pth", [], "would hold resnet_v2_tiny, which torchvision does not have"),
         ("a.npz", ["--only", "nothing"], "'nothing' fits no variable"),
         ("a.npz", ["--only", "*/conv1/*", "--exclude", "*/conv1/*"], "leave nothing"),
         ("a.npz", ["--scope", "other"], "has no network under --scope other"),
@@ -1061,7 +1061,7 @@ def test_links_are_not_replaced(tmp_path, tiny_checkpoint):
     (tmp_path / "link.npz").symlink_to(tmp_path / "real.npz")
     (tmp_path / "dangling.npz").symlink_to(tmp_path / "nowhere")
     for name in ("link.npz", "dangling.npz"):
-        with pytest.raises(FileExistsError, match="is no plain file, and is not replaced"):
+        with pytest.raises(FileExistsError, match="is not a plain file, and is not replaced"):
             convert(tiny_checkpoint, tmp_path / name, overwrite=True)
         assert (tmp_path / name).is_symlink()
     assert (tmp_path / "real.npz").read_bytes() == b"kept"

@@ -13,6 +13,7 @@ from tests.helpers.reference import relative_difference, slim_checkpoint
 from tests.tools.conversion.test_convert import features, keras_model, save, stored, torch_state
 from tools.cli import main
 from tools.conversion import convert
+from tools.runtime.agreement import logit_size
 from tools.runtime.importing import import_tensorflow
 
 import_tensorflow()
@@ -24,7 +25,12 @@ from safetensors.numpy import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from checkpoints import open_checkpoint  # noqa: E402
+from checkpoints.files import write_checkpoint  # noqa: E402
+from checkpoints.frameworks import read_weights  # noqa: E402
 from checkpoints.frameworks.foreign_names import foreign_names  # noqa: E402
+from checkpoints.frameworks.torch_names import to_torch  # noqa: E402
+from tools.conversion import converting  # noqa: E402
+from tools.conversion.proof_images import images_for, preprocessing_for  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("default::DeprecationWarning:h5py.*"),
@@ -135,7 +141,7 @@ def test_double_precision_from_pytorch(tmp_path, state):
         ({"fc.weight": torch.ones(0, 512), "fc.bias": torch.ones(0)}, "a fc.weight of shape [0, 512]"),
         ({"fc.bias": torch.ones(4)}, "a fc.weight of shape [9, 512] and not [4, 512]"),
         ({"bn1.running_mean": torch.full((64,), torch.inf)}, "has infinite values in resnet_basic_18/conv1"),
-        ({"conv1.weight": torch.full((64, 3, 7, 7), 1e300, dtype=torch.float64)}, "or too large for float32"),
+        ({"conv1.weight": torch.full((64, 3, 7, 7), 1e300, dtype=torch.float64)}, "or values too large for float32"),
         ({"bn1.running_var": -torch.ones(64)}, "does it hold NaNs, or variances below 0?"),
         ({"bn1.running_mean": torch.ones(64, dtype=torch.bool)}, "has bn1.running_mean as bool"),
         ({"head.weight": torch.ones(3, 3)}, "it has 'head.weight' besides"),
@@ -195,7 +201,7 @@ def test_a_model_that_was_not_the_first(tmp_path, capsys):
     models = [keras.applications.ResNet50V2(weights=None, classes=3, classifier_activation=None) for _ in range(2)]
     assert models[0].layers[37].name != models[1].layers[37].name  # a pooling
     error = refused(capsys, tmp_path, save(models[1], tmp_path / "source"), tmp_path / "target.ckpt")
-    assert "has a layer 'predictions' (Dense) that is not as ResNet50V2 has it" in error
+    assert "has a layer 'predictions' (Dense) that differs from that of ResNet50V2" in error
     assert "(activation 'linear' and not 'softmax')" in error
 
 
@@ -262,10 +268,10 @@ def test_names_of_other_libraries(tmp_path, capsys, library, source, target):
     else:
         save_file(arrays, tmp_path / source)
     error = refused(capsys, tmp_path, tmp_path / source, tmp_path / target)
-    assert f"by another library's names ({len(arrays)}, such as " in error
+    assert f"with another library's names ({len(arrays)}, such as " in error
     assert any(name[:40] in error for name in arrays)
     assert "slim's names (resnet_v2_50/conv1/weights)" in error
-    assert "--only '*' takes arrays of any names as they are" in error
+    assert "--only '*' copies arrays with any names as they are" in error
     if not target.endswith(".pth"):
         assert main(["convert", str(tmp_path / source), str(tmp_path / target), "--only", "*"]) == 0
         if target.endswith(".ckpt"):
@@ -334,7 +340,7 @@ def test_what_no_network_was_found_in_is_said(tmp_path, capsys):
         (".npz", "or npz.ckpt for a checkpoint"),
         ("checkpoint", "or model.ckpt for a checkpoint"),
         ("model.hdf5", "call it model.keras"),
-        ("model.ckpt.meta", "give what they have in common"),
+        ("model.ckpt.meta", "give the part that all their names share"),
         ("new/", "such as new/model.ckpt"),
         ("folder/", "such as folder/model.ckpt"),
         ("folder", "folder is a folder"),
@@ -405,3 +411,47 @@ def test_no_classes(tmp_path, basic):
     assert stored(tmp_path / "b.ckpt").keys() == {name for name in basic if "/logits/" not in name}
     assert "fc.weight" not in torch.load(tmp_path / "c.pth", weights_only=True)
     assert json.loads((tmp_path / "c.pth.slimnets.json").read_text())["network"] == "resnet_basic_18"
+
+
+@pytest.mark.numerical
+def test_one_class_whose_logits_cancel(tmp_path, capsys, monkeypatch):
+    """On the images of the proof the logits are zero but for rounding errors, and a wrong bias is still found."""
+    values = slim_checkpoint(tmp_path / "random.ckpt", "resnet_basic_18", 1)
+    preprocessing = preprocessing_for(read_weights(tmp_path / "random.ckpt"))
+    images = images_for(preprocessing, 64, 3)
+    points = features(tmp_path / "random.ckpt", ["global_pool"], images, 64, preprocessing=preprocessing)
+    one, other = points["global_pool"].astype(np.float64)
+    kernel = values["resnet_basic_18/logits/weights"].ravel().astype(np.float64)
+    apart = (one - other) / np.linalg.norm(one - other)
+    kernel -= apart * (apart @ kernel)
+    values["resnet_basic_18/logits/weights"] = kernel.reshape(1, 1, -1, 1).astype(np.float32)
+    values["resnet_basic_18/logits/biases"] = np.array([-(one @ kernel)], np.float32)
+    source, size = tmp_path / "source.ckpt", logit_size(points["global_pool"], kernel[:, np.newaxis])
+    write_checkpoint(source, values)
+    logits = features(source, ["logits"], images, 64, preprocessing=preprocessing)["logits"]
+    assert np.abs(logits).max() < 1e-5 * size
+    done = convert(source, tmp_path / "target.pth")
+    assert 0 < done.differences["logits"] < 1e-5
+
+    def with_a_wrong_bias(*arguments):
+        state = to_torch(*arguments)
+        return state | {"fc.bias": state["fc.bias"] + np.float32(1e-3 * size)}
+
+    monkeypatch.setattr(converting, "to_torch", with_a_wrong_bias)
+    error = refused(capsys, tmp_path, source, tmp_path / "wrong.pth")
+    assert "in logits, more than 0.0001: nothing is written; is it the network that its names say?" in error
+
+
+def test_an_unknown_argument_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'num_class'.* num_classes, image_size"):
+        convert(tmp_path / "a.npz", tmp_path / "b.npz", num_class=3)
+
+
+def test_logit_size():
+    """The largest of a thousand logits is a few times the size; a single one varies around it."""
+    generator = np.random.default_rng(0)
+    features, kernel = generator.normal(3, 1, (2, 512)), generator.normal(0, 0.1, (512, 1000))
+    logits = features @ kernel
+    size = logit_size(features, kernel)
+    assert 2 < np.abs(logits).max() / size < 5
+    assert 0.8 < logits.std() / size < 1.2
