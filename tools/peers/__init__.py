@@ -1,6 +1,6 @@
-"""Other engines that compute the same network: the table of those there are.
+"""The table of the engines that can compute the same network.
 
-Nothing here imports an engine, or TensorFlow: what asks which engines can be compared is to answer at once.
+Nothing here imports an engine or TensorFlow, so that listing the engines takes no time.
 """
 
 import importlib.util
@@ -16,9 +16,10 @@ OURS = "slimnets"
 class Engine(NamedTuple):
     """One engine.
 
-    name: as it is asked for.
-    module: of this package, with ``prepare(problem, name) -> Prepared``; imported in the engine's own process alone.
-    packages: what must be importable.
+    name: name of the engine.
+    module: module in ``tools.peers.engines`` with ``prepare(problem, name) -> Prepared``; only the engine's own process
+      imports it.
+    packages: packages that it requires.
     what: one line that describes it.
     """
 
@@ -46,25 +47,25 @@ ENGINES: dict[str, Engine] = {
             "openvino",
             "openvino_engine",
             ("tensorflow", "onnx", "openvino", "tf2onnx"),
-            "OpenVINO on the processor, of the same ONNX file",
+            "OpenVINO on the processor, from the same ONNX file",
         ),
     )
 }
 
 
 def get_engine(name: str) -> Engine:
-    """The engine of that name.
+    """Returns the engine with this name.
 
     Raises:
       PeerError: for an unknown name.
     """
     if name not in ENGINES:
-        raise PeerError(f"Engine unknown: {name!r}; there is {', '.join(ENGINES)}.")
+        raise PeerError(f"Engine unknown: {name!r}; the engines are {', '.join(ENGINES)}.")
     return ENGINES[name]
 
 
 def missing_packages(name: str) -> list[str]:
-    """The packages that the engine of that name needs and that are not installed.
+    """Returns the packages that the engine requires and that are not installed.
 
     Raises:
       PeerError: for an unknown name.

@@ -1,20 +1,20 @@
-"""A frozen graph as a list of layers: the plain description that other libraries' networks are built from.
+"""Reads a frozen graph as a list of layers, from which the networks of other libraries are built.
 
 | kind | attributes | weights |
 |---|---|---|
 | `input` | `shape` [N, height, width, channels] | |
-| `conv` | `strides`, `padding` | `kernel` [height, width, inputs, outputs], `bias` or none |
-| `dense` | | `kernel` [inputs, outputs], `bias` or none |
+| `conv` | `strides`, `padding` | `kernel` [height, width, inputs, outputs], optional `bias` |
+| `dense` | | `kernel` [inputs, outputs], optional `bias` |
 | `batch_norm` | `epsilon` | `gamma`, `beta`, `mean`, `variance` |
-| `max_pool` | `size`, `strides`, `padding`, as by -inf | |
+| `max_pool` | `size`, `strides`, `padding` (with -inf) | |
 | `average_pool` | `size`, `strides` | |
-| `pad`, by zeros | `padding`, `channels` (before, after) | |
+| `pad`, with zeros | `padding`, `channels` (before, after) | |
 | `leaky_relu` | `slope` | |
 | `global_mean`, over height and width | `keep_dims` | |
 | `relu`, `add`, `flatten`, `softmax` and `sigmoid` | | |
 
-`padding` is ((top, bottom), (left, right)): what TensorFlow calls SAME is other numbers for every size. What is not in
-the table is refused, and never taken for something else.
+`padding` is ((top, bottom), (left, right)): TensorFlow's SAME means other numbers for every size. Everything else is
+refused.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,9 +37,9 @@ _NO_PADDING = ((0, 0), (0, 0))
 class Layer(NamedTuple):
     """One layer.
 
-    kind: as in the module's table, which says what the others hold.
-    name: of the graph's op that it is.
-    inputs: the names of the layers it is computed of.
+    kind: kind in the module's table, which lists the attributes and weights.
+    name: name of the graph's op.
+    inputs: names of the layers whose outputs it takes.
     """
 
     kind: str
@@ -50,7 +50,11 @@ class Layer(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """What an op is as a layer, and how many of its inputs are other layers' outputs; None for the layer before it."""
+    """An op as a layer.
+
+    kind: None if the op only passes on its input.
+    inputs: number of the inputs that are other layers' outputs.
+    """
 
     kind: str | None
     attributes: dict[str, Any]
@@ -59,14 +63,14 @@ class _Read(NamedTuple):
 
 
 def layers_of(graph_def: v1.GraphDef, images_name: str, output_name: str) -> list[Layer]:
-    """The layers of a graph, in an order in which they can be computed; the last one is the output.
+    """Returns the layers of a graph, in an order in which they can be computed. The last one is the output.
 
     Args:
-      graph_def: with weights as constants, and a placeholder of a fixed shape.
-      images_name, output_name: of its tensors.
+      graph_def: graph with weights as constants, and a placeholder of a fixed shape.
+      images_name, output_name: names of its tensors.
 
     Raises:
-      PeerError: for an op, or an attribute of one, that has no layer here.
+      PeerError: for an op, or an attribute of an op, that is not in the module's table.
     """
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(graph_def, name="")
@@ -87,18 +91,18 @@ def layers_of(graph_def: v1.GraphDef, images_name: str, output_name: str) -> lis
             if layer.kind:
                 layers.append(Layer(layer.kind, op.name, inputs, layer.attributes, layer.weights))
     if [layer.name for layer in layers if layer.kind == "input"] != [images_name.rpartition(":")[0]]:
-        raise PeerError(f"{output_name} must be computed of {images_name} alone: make the problem anew.")
+        raise PeerError(f"{output_name} must be computed from {images_name} alone: make the problem again.")
     return _folded(layers)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """What TensorFlow's SAME puts (before, after) an axis of that size; the odd one comes last."""
+    """Returns the padding (before, after) of TensorFlow's SAME for an axis of that size. The odd one comes last."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 def _source(tensor: tf.Tensor) -> tf.Tensor:
-    """The tensor, or what it is the identity of."""
+    """Returns the tensor behind any identities."""
     while tensor.op.type == "Identity":
         tensor = tensor.op.inputs[0]
     if tensor.value_index:
@@ -112,21 +116,21 @@ def _refusal(op: tf.Operation, what: str) -> PeerError:
 
 def _unknown(op: tf.Operation, detail: str) -> PeerError:
     return PeerError(
-        f"{op.name} is a {op.type}{detail}, which other engines are not given here: "
-        "compare a network that does without, or with tf_slim alone."
+        f"{op.name} is a {op.type}{detail}, which is not translated for other engines: "
+        "compare a network without it, or compare with tf_slim alone."
     )
 
 
 def _constant(op: tf.Operation, index: int) -> np.ndarray:
-    """The value of a constant input."""
+    """Returns the value of a constant input."""
     value = tf.get_static_value(_source(op.inputs[index]))
     if value is None:
-        raise _refusal(op, f"an input {index} that is no constant")
+        raise _refusal(op, f"an input {index} that is not a constant")
     return value
 
 
 def _check(op: tf.Operation, **expected: Any) -> None:
-    """Raises PeerError if an attribute of the op is another."""
+    """Raises PeerError if an attribute of the op has another value."""
     for name, value in expected.items():
         if (found := op.get_attr(name)) != value:
             raise _refusal(op, f"{name} {found}")
@@ -134,12 +138,14 @@ def _check(op: tf.Operation, **expected: Any) -> None:
 
 def _fixed_shape(tensor: tf.Tensor) -> list[int]:
     if not tensor.shape.is_fully_defined():
-        raise PeerError(f"{tensor.name} has the shape {tensor.shape}, and must have a fixed one: fix the images'.")
+        raise PeerError(
+            f"{tensor.name} has the shape {tensor.shape}, but must have a fixed one: fix the images' shape."
+        )
     return tensor.shape.as_list()
 
 
 def _window(op: tf.Operation, size: Iterable[int]) -> dict[str, Any]:
-    """Size, strides and padding of a convolution or a pooling."""
+    """Returns the size, strides and padding of a convolution or a pooling."""
     _check(op, data_format=b"NHWC")
     batch, *strides, channels = op.get_attr("strides")
     if (batch, channels) != (1, 1):
@@ -172,7 +178,7 @@ def _read_pool(op: tf.Operation) -> _Read:
     window = _window(op, size)
     if op.type == "MaxPool":
         return _Read("max_pool", window, {})
-    # TensorFlow leaves the padding out of the mean, for which not every library has a word.
+    # TensorFlow leaves the padding out of the mean, which not every library can do.
     if window.pop("padding") != _NO_PADDING:
         raise _refusal(op, "padding")
     return _Read("average_pool", window, {})
@@ -221,7 +227,7 @@ def _read_reshape(op: tf.Operation) -> _Read:
     before, after = _fixed_shape(op.inputs[0]), _fixed_shape(op.outputs[0])
     if before == after:
         return _Read(None, {}, {})
-    # Where height and width are 1, it makes no difference in which order a library keeps its axes.
+    # If height and width are 1, the order in which a library keeps its axes does not matter.
     if len(before) != 4 or before[1:3] != [1, 1] or after != [before[0], before[3]]:
         raise _refusal(op, f"shapes {before} to {after}")
     return _Read("flatten", {}, {})
@@ -253,14 +259,14 @@ _READERS: dict[str, Callable[[tf.Operation], _Read]] = {
 
 def _read(op: tf.Operation) -> _Read:
     if op.type not in _READERS:
-        raise _unknown(op, " (of an output_stride)" if op.type in ("SpaceToBatchND", "BatchToSpaceND") else "")
+        raise _unknown(op, " (from an output_stride)" if op.type in ("SpaceToBatchND", "BatchToSpaceND") else "")
     if op.outputs[0].dtype != tf.float32:
         raise _refusal(op, f"values of {op.outputs[0].dtype.name}")
     return _READERS[op.type](op)
 
 
 def _folded(layers: list[Layer]) -> list[Layer]:
-    """The list with biases and paddings put into the layers that they belong to, as every library has them."""
+    """Returns the list with biases and paddings moved into the layers that they belong to, as in other libraries."""
     users: dict[str, list[Layer]] = {}
     for layer in layers:
         for name in layer.inputs:
@@ -272,7 +278,7 @@ def _folded(layers: list[Layer]) -> list[Layer]:
         if layer.kind == "bias":
             if before.kind not in ("conv", "dense") or "bias" in before.weights or len(users[before.name]) != 1:
                 raise PeerError(
-                    f"{layer.name} is a BiasAdd after a {before.kind}, which is no layer here: leave it out."
+                    f"{layer.name} is a BiasAdd after a {before.kind}, which is not translated: leave it out."
                 )
             alias[layer.name] = before.name
             users[before.name] = users.get(layer.name, [])
@@ -287,11 +293,11 @@ def _folded(layers: list[Layer]) -> list[Layer]:
 
 
 def _takes_padding(layer: Layer, pad: Layer, layers: dict[str, Layer]) -> bool:
-    """Whether padding by zeros before the layer is the layer's own padding."""
+    """Returns whether the layer's own padding can replace the zeros before it."""
     if pad.attributes["channels"] != (0, 0) or layer.attributes.get("padding") != _NO_PADDING:
         return False
     if layer.kind == "max_pool":
-        # Zeros and -inf are as good where nothing is negative, and some value is in every window.
+        # Zeros and -inf give the same maximum if no value is negative and every window holds a value.
         pairs = zip(pad.attributes["padding"], layer.attributes["size"], strict=True)
         return layers[pad.inputs[0]].kind == "relu" and all(2 * max(pair) <= size for pair, size in pairs)
     return layer.kind == "conv"

@@ -1,4 +1,4 @@
-"""Writes problems: of any session's tensors, and of a network of the table."""
+"""Writes problems, from the tensors of any session or from a network of the table."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import checkpoints
 from nets import endpoint_info, guards, nets_factory
 from tools.errors import PeerError
 from tools.peers.problem import Problem
+from tools.runtime.agreement import logit_size
 from tools.runtime.freezing import freeze
 from tools.runtime.machine import cores
 from tools.runtime.random_weights import assign_random_weights, random_images
@@ -17,8 +18,8 @@ __all__ = ["make_problem", "network_problem"]
 
 v1 = tf.compat.v1
 
-# At least so many images are behind the statistics of random weights: with fewer, a channel of the last block, of one
-# pixel an image, would hardly vary.
+# Smallest number of images behind the statistics of random weights. With fewer, a channel of the last block, which may
+# have one pixel an image, would hardly vary.
 _IMAGES_OF_STATISTICS = 8
 
 
@@ -37,27 +38,27 @@ def make_problem(
     """Writes a session's network with its weights, and images, as a problem.
 
     Args:
-      folder: made if it does not exist.
-      session: its variables have values.
-      images_tensor: [N or None, height, width, channels], what the images take the place of.
-      output_tensor: what is computed of them.
+      folder: folder of the problem; created if it does not exist.
+      session: session whose variables have values.
+      images_tensor: [N or None, height, width, channels], the tensor that the images replace.
+      output_tensor: the tensor that the engines compute.
       images: float32 [N, height, width, channels].
-      net, num_classes: what the session's network is.
-      threads: that an engine may use; None for one a core.
-      precision: of our own engine.
+      net, num_classes: the session's network.
+      threads: threads that an engine may use; None for one a core.
+      precision: precision of our own engine.
 
     Raises:
-      PeerError: if the images do not fit ``images_tensor``, ``output_tensor`` does not depend on it, or there is to be
-        less than 1 thread.
-      ValueError: if the weights are more than a graph can hold.
+      PeerError: if the images do not fit ``images_tensor``, ``output_tensor`` does not depend on it, or ``threads`` is
+        less than 1.
+      ValueError: if a graph cannot hold the weights.
     """
     if threads is not None and threads < 1:
-        raise PeerError(f"threads must be at least 1, or None for one a core, and is {threads}.")
+        raise PeerError(f"threads must be at least 1, or None for one a core, but is {threads}.")
     folder = Path(folder)
     images = np.ascontiguousarray(images, np.float32)
     if not images_tensor.shape.is_compatible_with(images.shape):
         raise PeerError(
-            f"images must be {images_tensor.shape} as {images_tensor.name} is, and are {list(images.shape)}: "
+            f"images must have the shape {images_tensor.shape} of {images_tensor.name}, but have {list(images.shape)}: "
             "give others, or build the network for them."
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +73,7 @@ def make_problem(
         output_name=output_tensor.name,
         threads=threads or cores(),
         precision=precision,
+        logit_size=_logit_size(session, images_tensor, output_tensor, images),
     )
     problem.graph_file.write_bytes(graph_def.SerializeToString())
     np.savez(folder / "weights.npz", **weights)
@@ -93,30 +95,30 @@ def network_problem(
     precision: str = "float32",
     seed: int = 0,
 ) -> Problem:
-    """Writes a network of the table, on random images, as a problem.
+    """Writes a network of the table, and random images, as a problem.
 
     Args:
-      folder: made if it does not exist.
-      net: its name.
+      folder: folder of the problem; created if it does not exist.
+      net: name of the network.
       batch_size: number of images.
-      image_size: their height and width; None for the network's.
-      num_classes: None for the network's.
-      checkpoint: where its weights are, as for ``checkpoints.restore``; None for random ones, and moving statistics
-        that are those of the images under them.
-      end_point: what is computed: 'logits', or another name or alias of the network's end points.
-      threads: that an engine may use; None for one a core.
-      precision: of our own engine.
-      seed: of images and weights.
+      image_size: height and width of the images; None for the network's.
+      num_classes: number of classes; None for the network's.
+      checkpoint: the weights, as for ``checkpoints.restore``; None for random weights, with the moving statistics of
+        the images under them.
+      end_point: name or alias of the end point that the engines compute; 'logits' works for every network.
+      threads: threads that an engine may use; None for one a core.
+      precision: precision of our own engine.
+      seed: seed of images and weights.
 
     Raises:
-      PeerError: if there is not one image.
-      ValueError: for an unknown network or end point, a checkpoint that does not fit, or weights that no graph can
+      PeerError: if ``batch_size`` is less than 1.
+      ValueError: for an unknown network or end point, a checkpoint that does not fit, or weights that a graph cannot
         hold.
     """
     network = nets_factory.get_network(net)
     num_classes = network.num_classes if num_classes is None else num_classes
     if batch_size < 1:
-        raise PeerError(f"batch_size must be at least 1, and is {batch_size}.")
+        raise PeerError(f"batch_size must be at least 1, but is {batch_size}.")
     with tf.Graph().as_default(), v1.Session() as session:
         size = network.image_size if image_size is None else image_size
         images = v1.placeholder(tf.float32, [None, size, size, network.channels], name="images")
@@ -142,10 +144,21 @@ def network_problem(
         )
 
 
+def _logit_size(session: v1.Session, images_tensor: tf.Tensor, output_tensor: tf.Tensor, images: np.ndarray) -> float:
+    """Returns the size of the terms of logits; 0 if the output is not a product of features and a kernel."""
+    op = output_tensor.op
+    while op.type in ("BiasAdd", "Identity", "Reshape", "Squeeze"):
+        op = op.inputs[0].op
+    if op.type != "MatMul" and (op.type != "Conv2D" or op.inputs[1].shape[:2] != [1, 1]):
+        return 0.0
+    features, kernel = session.run([op.inputs[0], op.inputs[1]], {images_tensor: images})
+    return logit_size(features, kernel)
+
+
 def _with_fixed_shape(
     graph_def: v1.GraphDef, images_tensor: tf.Tensor, output_tensor: tf.Tensor, images: np.ndarray
 ) -> tuple[v1.GraphDef, str]:
-    """The graph from a placeholder of the images' shape on, so that every shape is known; and that one's name."""
+    """Returns the graph behind a placeholder of the images' shape, so that every shape is known, and its name."""
     with tf.Graph().as_default() as graph:
         placeholder = v1.placeholder(tf.float32, images.shape, name="images")
         mapping = {images_tensor.name: placeholder}

@@ -1,6 +1,6 @@
-"""Writes a problem's network as ONNX: ``python -m tools.peers.onnx_export FOLDER``, a process of its own for tf2onnx.
+"""Writes a problem's network as ONNX: ``python -m tools.peers.onnx_export FOLDER``.
 
-tf2onnx brings TensorFlow along, which what runs the ONNX file does without.
+tf2onnx imports TensorFlow, so it gets a process of its own: the engines that run the ONNX file do not need TensorFlow.
 """
 
 import os
@@ -16,10 +16,10 @@ __all__ = ["main", "onnx_file"]
 
 
 def onnx_file(problem: Problem) -> Path:
-    """The network as ONNX, converted where nobody has done so yet.
+    """Returns the network's ONNX file, which the first call converts.
 
     Raises:
-      PeerError: if tf2onnx fails, with the last line that it wrote.
+      PeerError: if tf2onnx fails; its last line is quoted.
     """
     if problem.onnx_file.exists():
         return problem.onnx_file
@@ -32,7 +32,7 @@ def onnx_file(problem: Problem) -> Path:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Converts the problem in a folder; returns the exit status."""
+    """Converts the problem in a folder, and returns the exit status."""
     (folder,) = argv
     problem = Problem.load(folder)
     from tools.runtime.importing import import_tensorflow
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     import_tensorflow()
     import tf2onnx
 
-    # Under another name at first: a file of the right name is a whole one.
+    # Another name at first, so that a file with the right name is always complete.
     unfinished = problem.onnx_file.with_suffix(".unfinished")
     tf2onnx.convert.from_graph_def(
         problem.graph_def(),

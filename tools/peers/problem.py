@@ -1,13 +1,13 @@
-"""What every engine is to compute, as a folder that their processes read.
+"""The problem that every engine computes: a folder that their processes read.
 
-| file | what |
+| file | content |
 |---|---|
-| `graph.pb` | the network as a GraphDef, its weights constants, its images one placeholder of a fixed shape |
+| `graph.pb` | the network as a GraphDef: weights are constants, the images are a placeholder of a fixed shape |
 | `weights.npz` | the weights by the names of their variables |
 | `images.npy` | float32 [N, height, width, channels] |
 | `problem.json` | the other fields of ``Problem`` |
 
-``making`` writes it. This module imports no TensorFlow, which half of the engines do without.
+``making`` writes it. This module does not import TensorFlow, which half of the engines do not need.
 """
 
 import json
@@ -26,11 +26,11 @@ __all__ = ["Prepared", "Problem"]
 
 
 class Prepared(NamedTuple):
-    """An engine that has the network and the images, and has computed once.
+    """An engine that has loaded the network and the images, and has computed once.
 
-    step: computes once more, and returns only when the result is there.
-    outputs: float32, what it computed.
-    version: of the engine.
+    step: computes once more, and returns when the result is complete.
+    outputs: float32, the result of the first computation.
+    version: version of the engine.
     """
 
     step: Callable[[], np.ndarray | None]
@@ -41,12 +41,13 @@ class Prepared(NamedTuple):
 class Problem(NamedTuple):
     """A network, its weights and its images.
 
-    folder: where the files are.
+    folder: folder of the files.
     net: the network's name in the table.
-    num_classes: that it was built with.
-    images_name, output_name: of the tensors in the graph, such as 'images:0'.
-    threads: that an engine may use.
-    precision: of our own engine, as for ``sessions.session_config``; all others compute in float32.
+    num_classes: number of classes that it was built with.
+    images_name, output_name: names of the tensors in the graph, such as 'images:0'.
+    threads: threads that an engine may use.
+    precision: precision of our own engine, as for ``sessions.session_config``; the others compute in float32.
+    logit_size: size of the terms of logits, see ``tools.runtime.agreement``; 0 if the output is not logits.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Problem(NamedTuple):
     output_name: str
     threads: int
     precision: str
+    logit_size: float = 0.0
 
     @property
     def graph_file(self) -> Path:
@@ -63,11 +65,11 @@ class Problem(NamedTuple):
 
     @property
     def onnx_file(self) -> Path:
-        """The network as ONNX, which the first engine to need it converts."""
+        """Path of the network as ONNX. The first engine that requires it makes the file."""
         return self.folder / "graph.onnx"
 
     def graph_def(self) -> "GraphDef":
-        """The network, with its weights as constants."""
+        """Returns the network, with its weights as constants."""
         import tensorflow as tf
 
         graph_def = tf.compat.v1.GraphDef()
@@ -75,16 +77,16 @@ class Problem(NamedTuple):
         return graph_def
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The weights by the names of their variables."""
+        """Returns the weights by the names of their variables."""
         with np.load(self.folder / "weights.npz") as weights:
             return dict(weights)
 
     def images(self) -> np.ndarray:
-        """float32 [N, height, width, channels]."""
+        """Returns the images, float32 [N, height, width, channels]."""
         return np.load(self.folder / "images.npy")
 
     def outputs_file(self, engine: str) -> Path:
-        """Where the outputs of an engine are saved."""
+        """Returns the path of an engine's outputs."""
         return self.folder / f"outputs-{engine}.npy"
 
     def save(self) -> None:
@@ -94,10 +96,10 @@ class Problem(NamedTuple):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """The problem in a folder.
+        """Reads the problem in a folder.
 
         Raises:
-          PeerError: if there is none.
+          PeerError: if the folder does not hold a problem.
         """
         folder = Path(folder)
         try:

@@ -1,4 +1,4 @@
-"""The other end of ``worker``: an engine's process, as the one that compares sees it."""
+"""Starts an engine's process, and talks to it. ``worker`` is the other end."""
 
 import contextlib
 import json
@@ -7,33 +7,32 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tools.errors import PeerError
 
 __all__ = ["WorkerProcess", "worker_command"]
 
-# Seconds for a worker to end by itself once its input has.
+# Seconds that a worker has to end by itself after its input ends.
 _GRACE = 5.0
 
 
 def worker_command(name: str, folder: Path, precision: str | None) -> list[str]:
-    """The command of an engine's process; ``precision`` is another one than the problem's."""
-    # -P: nothing of the folder that somebody happens to be in takes the place of a module.
+    """Returns the command of an engine's process; ``precision`` replaces the problem's."""
+    # -P: files in the current folder must not replace modules.
     return [sys.executable, "-P", "-m", "tools.peers.worker", name, os.fspath(folder), *filter(None, [precision])]
 
 
-class WorkerProcess:
+class WorkerProcess(contextlib.AbstractContextManager):
     """An engine's process, from its start to the end of the ``with`` block."""
 
     def __init__(self, name: str, folder: Path, precision: str | None = None) -> None:
-        """Starts the process of the engine of that name for the problem in ``folder``.
+        """Starts an engine's process for a problem.
 
         Args:
-          name: of the engine.
-          folder: the problem's.
-          precision: None for the problem's.
+          name: name of the engine.
+          folder: folder of the problem.
+          precision: precision in place of the problem's; None for the problem's.
         """
         self.name = name
         self._errors = folder / f"stderr-{name}.txt"
@@ -48,15 +47,15 @@ class WorkerProcess:
                 stderr=errors,
                 text=True,
                 env={**os.environ, "PYTHONPATH": path},
-                # An interrupt at the terminal is for the process that compares, which ends this one.
+                # Ctrl-C must reach only the process that compares, which then ends this one.
                 process_group=0,
             )
 
     def wait_until_ready(self) -> str:
-        """Waits until the engine has computed once; its version.
+        """Waits until the engine has computed once, and returns its version.
 
         Raises:
-          PeerError: if it cannot, or the process ends.
+          PeerError: if it cannot compute, or the process ends.
         """
         answer = self._answer()
         if "error" in answer:
@@ -65,12 +64,12 @@ class WorkerProcess:
         return answer["version"]
 
     def step(self) -> float:
-        """Has the engine compute once; the seconds that it took.
+        """Has the engine compute once, and returns the seconds that it took.
 
         Raises:
           PeerError: if the process has ended.
         """
-        with contextlib.suppress(BrokenPipeError):  # The answer that does not come says why.
+        with contextlib.suppress(BrokenPipeError):  # _answer finds out why
             self._process.stdin.write("step\n")
             self._process.stdin.flush()
         return self._answer()["duration"]
@@ -82,15 +81,15 @@ class WorkerProcess:
         status = self._process.wait()
         ended = f"was ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
         lines = self._errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        said = f": {lines[-1].strip()}" if lines else ", without a word"
+        said = f": {lines[-1].strip()}" if lines else ", without a message"
         raise PeerError(f"The process of {self.name} {ended}{said}")
 
     def close(self) -> None:
-        """Ends the process, and those that it started."""
+        """Ends the process, and all processes that it started."""
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
-            # One that is not ready does not listen yet.
+            # A process that is not ready does not read its input yet.
             self._process.wait(_GRACE if self._ready else 0)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
@@ -98,10 +97,5 @@ class WorkerProcess:
             self._process.wait()
         self._process.stdout.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

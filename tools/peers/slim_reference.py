@@ -1,9 +1,9 @@
-"""tf_slim's own networks on current TensorFlow, to compare with.
+"""tf_slim's own networks on current TensorFlow, for comparisons.
 
-They build if three things are seen to: tf_slim looks for ``Tensor`` and for ``cond`` in modules that TensorFlow took
-them out of, and its batch norm goes through a layer of Keras 2 unless the updates collection is another object than
-``GraphKeys.UPDATE_OPS``: a list of it will do. This patches TensorFlow's own modules for as long as a network is
-built, which is why only tests and benchmarks use it; ``nets.layers.repair_tf_slim`` is for everybody.
+They require three repairs. tf_slim looks for ``Tensor`` and ``cond`` in modules from which TensorFlow removed them. Its
+batch norm uses a layer of Keras 2 if the updates collection is ``GraphKeys.UPDATE_OPS``, but not if it is a list of it.
+This patches TensorFlow's own modules while a network is built, so only tests, benchmarks and peers use it;
+``nets.layers.repair_tf_slim`` is for everybody.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _UPDATE_OPS = v1.GraphKeys.UPDATE_OPS
 
 @contextlib.contextmanager
 def tf_slim_scope(updates_collections: Any = _UPDATE_OPS, **arg_scope: Any) -> Iterator[None]:
-    """The scope under which tf_slim's own ResNets build."""
+    """Enters the scope in which tf_slim's own ResNets can be built."""
     if updates_collections == _UPDATE_OPS:
         updates_collections = [_UPDATE_OPS]
     parameters = {"decay": 0.997, "epsilon": 1e-5, "scale": True, "updates_collections": updates_collections}
@@ -46,7 +46,7 @@ def tf_slim_scope(updates_collections: Any = _UPDATE_OPS, **arg_scope: Any) -> I
 
 
 def tf_slim_builder(name: str) -> Callable[..., tuple[tf.Tensor, Mapping[str, tf.Tensor]]]:
-    """tf_slim's own builder of that name, or its generator on the blocks of a network that it does not name."""
+    """Returns tf_slim's own builder, or its generator with the blocks of a network that tf_slim does not name."""
     for module in (resnet_v1, resnet_v2):
         if hasattr(module, name):
             return getattr(module, name)

@@ -1,4 +1,4 @@
-"""Engines that compute the same network in turns: whether they agree, and how long each takes."""
+"""Runs engines in turns on the same network: checks that they agree, and times each."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,32 +14,34 @@ from tools.peers.processes import WorkerProcess
 
 __all__ = ["Comparison", "EngineRun", "compare", "orders"]
 
-# The largest difference of an engine's outputs from ours, by the largest absolute value of ours. In float32 engines sum
-# in other orders, and fold batch norms into convolutions: some 1e-5 after 50 layers, and more where activations grow
-# from unit to unit. A padding on the wrong side or another epsilon is a percent and more.
+# Upper bound of the difference between an engine's outputs and ours, relative to the largest absolute value of ours, or
+# to the size of the logits' terms if that is larger. In float32 engines sum in other orders, and fold batch norms into
+# convolutions: this makes about 1e-5 after 50 layers, and more if activations grow from unit to unit. A padding on the
+# wrong side or another epsilon makes a percent or more.
 _TOLERANCE = 1e-3
 
-# Of the file of our own outputs in float32, where the problem's precision is another.
+# Name of our own outputs in float32, if the problem's precision is another.
 _REFERENCE = "reference"
 
-# Seconds between two turns. The threads of the engine before look for work after a step, in the way of the next one's:
-# those of ONNX Runtime for 25 ms, of PyTorch (GNU OpenMP) for 6 ms, of TensorFlow and OpenVINO for less than 1 ms.
+# Seconds between two turns. After a step an engine's threads look for more work for a while, which slows the next
+# engine: ONNX Runtime's for 25 ms, PyTorch's (GNU OpenMP) for 6 ms, TensorFlow's and OpenVINO's for less than 1 ms.
 _PAUSE = 0.05
 
 Name = TypeVar("Name")
 
 
 class EngineRun(NamedTuple):
-    """What one engine did.
+    """The run of one engine.
 
-    version: of the engine; None if it did not get so far.
-    setup_seconds: from the start of its process to its first outputs, the conversion of the graph included where it
-      was the first to need it; None as above.
-    durations: seconds of every step that counts, a round each; none if it was refused.
-    largest_difference: of its outputs from ours in float32, absolute; None if there were none. Our own run's is what a
-      lower precision of the problem costs.
-    relative_difference: the same by the largest absolute value of ours.
-    refused: why it was not timed, a sentence; None if it was.
+    version: version of the engine; None if its setup failed.
+    setup_seconds: seconds from the start of its process to its first outputs, including the conversion of the graph if
+      it was the first to require it; None if its setup failed.
+    durations: seconds of every counted step, one a round; empty if it was refused.
+    largest_difference: largest absolute difference of its outputs from ours in float32; None without outputs. For our
+      own engine it is the error of a lower precision.
+    relative_difference: the same, relative to the largest absolute value of ours, or to the problem's ``logit_size`` if
+      that is larger.
+    refused: sentence that says why it was not timed; None if it was.
     """
 
     name: str
@@ -52,17 +54,17 @@ class EngineRun(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What all engines did.
+    """The runs of all engines.
 
     runs: by the engines' names, ours first.
-    interrupted: whether an interrupt ended it before the last round; the rounds before that one are all there.
+    interrupted: whether Ctrl-C ended it before the last round; the earlier rounds are complete.
     """
 
     runs: dict[str, EngineRun]
     interrupted: bool
 
     def ratios(self, name: str) -> list[float]:
-        """The engine's duration by ours, round by round: more than 1 where ours is the faster one."""
+        """Returns the engine's durations divided by ours, round by round. Above 1, ours is faster."""
         pairs = zip(self.runs[name].durations, self.runs[OURS].durations, strict=False)
         return [theirs / ours for theirs, ours in pairs]
 
@@ -76,28 +78,28 @@ def compare(
     on_step: Callable[[int], None] | None = None,
     on_setup: Callable[[str], None] | None = None,
 ) -> Comparison:
-    """Times engines against ours, each in a process of its own, a step at a time in turns.
+    """Times engines against ours. Each has a process of its own, and they take turns, one step at a time.
 
-    They are set up one after the other. Those whose outputs differ from ours in float32, whatever the problem's
-    precision, or that cannot be set up or end before the last round, are refused, and the rest goes on without them.
+    An engine is refused, and the others continue without it, if its setup fails, if its outputs differ from ours in
+    float32, or if its process ends before the last round.
 
     Args:
-      problem: what to compute.
-      engines: names of engines; ours is always among them.
-      steps: number of rounds that count, in each of which one computation of every engine is timed, after others for
-        20 ms that are not: its threads and caches have to come back from the other engines' turns.
-      burn_in: number of rounds before them, which do not.
+      problem: the problem to compute.
+      engines: names of engines; ours is always included.
+      steps: number of counted rounds. Each round times one computation of every engine, after 20 ms of computations
+        that warm up its threads and caches.
+      burn_in: number of rounds before them that do not count.
       on_step: called with 1 after each of the ``burn_in + steps`` rounds.
-      on_setup: called with an engine's name before it is set up.
+      on_setup: called with an engine's name before its setup.
 
     Returns:
-      What each did; after an interrupt in the rounds what there is.
+      The run of each engine. After Ctrl-C it holds the complete rounds.
 
     Raises:
-      PeerError: for an unknown engine, fewer than 1 step or 0 to burn in, or if our own engine fails.
+      PeerError: for an unknown engine, fewer than 1 step or 0 burn-in rounds, or if our own engine fails.
     """
     if steps < 1 or burn_in < 0:
-        raise PeerError(f"steps must be at least 1 and burn_in at least 0, and are {steps} and {burn_in}.")
+        raise PeerError(f"steps must be at least 1 and burn_in at least 0, but are {steps} and {burn_in}.")
     runs = {get_engine(name).name: EngineRun(name) for name in dict.fromkeys([OURS, *engines])}
     _save_reference(problem)
     with ExitStack() as stack:
@@ -120,11 +122,11 @@ def compare(
 
 
 def orders(names: Sequence[Name]) -> Iterator[list[Name]]:
-    """Orders of the names, without end, in which each comes right after every other one equally often.
+    """Yields orders of the names without end, in which each name directly follows every other equally often.
 
-    A rotation alone would leave everyone behind the same one. The rows of a balanced Latin square (E. J. Williams,
-    "Experimental designs balanced for the estimation of residual effects of treatments", 1949), and for an odd number
-    of names each of them backwards as well.
+    In a rotation each name would always follow the same one. These are the rows of a balanced Latin square
+    (E. J. Williams, "Experimental designs balanced for the estimation of residual effects of treatments", 1949); for an
+    odd number of names each row also comes backwards.
     """
     count = len(names)
     zigzag = [(i + 1) // 2 if i % 2 else -i // 2 for i in range(count)]
@@ -137,9 +139,9 @@ def orders(names: Sequence[Name]) -> Iterator[list[Name]]:
 
 
 def _save_reference(problem: Problem) -> None:
-    """Saves our own outputs in float32, where our own engine is to compute in another precision.
+    """Saves our own outputs in float32, if our own engine computes in another precision.
 
-    bfloat16 keeps 8 bits, and of 50 layers that may leave one: too little to tell another function by.
+    bfloat16 keeps 8 bits, and after 50 layers perhaps one, which is too little to recognize another function.
     """
     if problem.precision != "float32":
         with WorkerProcess(OURS, problem.folder, precision="float32") as worker:
@@ -148,10 +150,10 @@ def _save_reference(problem: Problem) -> None:
 
 
 def _set_up(stack: ExitStack, problem: Problem, name: str) -> tuple[EngineRun, WorkerProcess | None]:
-    """An engine whose outputs are as ours, with its process; or why there is none."""
+    """Returns an engine's run and its process; None in place of the process if the engine is refused."""
     run = EngineRun(name)
     if missing := missing_packages(name):
-        return run._replace(refused=f"{name} needs {', '.join(missing)}: pip install 'slimnets[peers]'."), None
+        return run._replace(refused=f"{name} requires {', '.join(missing)}: pip install 'slimnets[peers]'."), None
     start = time.perf_counter()
     worker = stack.enter_context(WorkerProcess(name, problem.folder))
     try:
@@ -167,21 +169,22 @@ def _set_up(stack: ExitStack, problem: Problem, name: str) -> tuple[EngineRun, W
 
 
 def _compared(run: EngineRun, problem: Problem) -> EngineRun:
-    """The run with its outputs' difference from ours, and refused if that is too large."""
+    """Returns the run with its difference from our outputs. It is refused if the difference is too large."""
     reference = OURS if problem.precision == "float32" else _REFERENCE
     ours, theirs = (np.load(problem.outputs_file(name)).astype(np.float64) for name in (reference, run.name))
     largest = float(np.abs(ours).max())
     if not 0 < largest < np.inf:
-        return run._replace(refused="Our own outputs are zeros or not finite: there is nothing to agree with.")
+        return run._replace(refused="Our own outputs are zeros or not finite, so nothing can be compared with them.")
     if ours.size != theirs.size:
-        return run._replace(refused=f"Its outputs are {list(theirs.shape)}, and ours {list(ours.shape)}.")
-    # tf_slim's logits have two axes of 1 more.
+        return run._replace(refused=f"Its outputs have the shape {list(theirs.shape)}, and ours {list(ours.shape)}.")
+    # tf_slim's logits have two more axes of size 1.
     difference = float(np.abs(theirs.reshape(ours.shape) - ours).max())
-    run = run._replace(largest_difference=difference, relative_difference=difference / largest)
-    # Also where the difference is no number.
-    if run.name != OURS and not difference <= _TOLERANCE * largest:
+    scale = max(largest, problem.logit_size)
+    run = run._replace(largest_difference=difference, relative_difference=difference / scale)
+    # "not" also refuses a difference that is not a number.
+    if run.name != OURS and not difference <= _TOLERANCE * scale:
         reason = (
-            f"It computes something else: its outputs differ from ours by up to {difference / largest:.2g} "
+            f"It computes something else: its outputs differ from ours by up to {difference / scale:.2g} "
             f"of the largest, and {_TOLERANCE:g} is allowed."
         )
         return run._replace(refused=reason)
@@ -191,7 +194,7 @@ def _compared(run: EngineRun, problem: Problem) -> EngineRun:
 def _take_turns(
     workers: dict[str, WorkerProcess], steps: int, burn_in: int, on_step: Callable[[int], None] | None
 ) -> tuple[dict[str, list[float]], dict[str, str], bool]:
-    """Durations by engine of the complete rounds that count, why engines dropped out, and whether interrupted."""
+    """Returns the durations of the complete counted rounds, the reasons of failed engines, and if Ctrl-C ended them."""
     rounds: list[dict[str, float]] = []
     failures: dict[str, str] = {}
     interrupted = False

@@ -1,8 +1,8 @@
-"""One engine in a process of its own: ``python -m tools.peers.worker ENGINE FOLDER [PRECISION]``.
+"""Runs one engine in a process of its own: ``python -m tools.peers.worker ENGINE FOLDER [PRECISION]``.
 
 It prepares the engine for the problem in FOLDER, saves the outputs there and prints a line of JSON:
 ``{"version": ...}``, or ``{"error": ...}``. Then it answers every line ``step`` with ``{"duration": ...}``, the seconds
-that one computation took, until its input ends.
+of one computation, until its input ends.
 """
 
 import importlib
@@ -21,16 +21,16 @@ from tools.peers.problem import Prepared, Problem
 
 __all__ = ["main"]
 
-# Seconds of computing before the computation that is timed. Since the last turn others have filled the caches, and the
-# threads have gone to sleep: at once, a step of 0.2 ms took 0.6, and one of 1.5 ms now and then 12; after 20 ms, none.
+# Seconds of warm-up before the timed computation. Since the last turn other engines have filled the caches, and the
+# threads sleep. Without warm-up a step of 0.2 ms took 0.6 ms, and one of 1.5 ms sometimes 12 ms; after 20 ms, none did.
 _WARM_UP = 0.02
 
-# Seconds from which on a step is too long for that to matter.
+# Steps of this many seconds or more need no warm-up.
 _LONG = 1.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serves an engine until the input ends; returns the exit status."""
+    """Serves an engine until the input ends, and returns the exit status."""
     name, folder, *precision = argv
     with _protocol() as protocol:
         try:
@@ -67,7 +67,7 @@ def _seconds(prepared: Prepared) -> float:
 
 
 def _protocol() -> TextIO:
-    """The standard output, for what is said here alone: what libraries print goes to the standard error."""
+    """Returns the standard output for the protocol alone. What libraries print goes to the standard error."""
     sys.stdout.flush()
     protocol = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""How long a session takes for a target."""
+"""Measures how long a session takes for a target."""
 
 from tools.timing.steps import Timing, TimingInterrupted, time_steps, time_tensorflow_run
 

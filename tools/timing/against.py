@@ -1,4 +1,4 @@
-"""Times a network in other engines, in turns with this one."""
+"""Times a network in other engines, in turns with ours."""
 
 import statistics
 import tempfile
@@ -21,18 +21,18 @@ __all__ = ["check_comparable", "compare_engines"]
 
 
 def check_comparable(nets: Sequence[str], options: Options, engines: Sequence[str]) -> None:
-    """Raises InputError or PeerError for what cannot be compared."""
+    """Raises InputError or PeerError for networks, options or engines that cannot be compared."""
     for engine in engines:
         get_engine(engine)
     if len(nets) != 1:
-        raise InputError(f"Engines are compared on one network, and {len(nets)} are named: give one.")
+        raise InputError(f"Engines are compared on one network, but {len(nets)} are named: give one.")
     if options.mode != "forward":
-        raise InputError(f"Engines are compared in inference: leave mode={options.mode!r} out.")
+        raise InputError(f"Engines are compared in inference: omit mode={options.mode!r}.")
     for option in ("xla", "feed", "device"):
         if getattr(options, option):
             raise InputError(
-                f"Engines are compared without {option}={getattr(options, option)!r}: each gets its images and device "
-                "in its own way."
+                f"Engines are compared without {option}={getattr(options, option)!r}: each takes its images and device "
+                "in its own way. Omit it."
             )
 
 
@@ -46,23 +46,23 @@ def compare_engines(
     advance: Callable[[int], None] = lambda count: None,
     on_setup: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
-    """Times the network in each engine, this one included.
+    """Times the network in each engine, ours included.
 
     Args:
       nets: the name of one network.
-      options: as ``check_comparable`` lets them pass; weights are constants in any case.
+      options: options that ``check_comparable`` accepts. Weights are always constants.
       engines: names in ``tools.peers.ENGINES``.
-      steps, burn_in: rounds that count, and rounds before them.
+      steps, burn_in: number of counted rounds, and of rounds before them.
       advance: called with 1 after each round.
-      on_setup: called with the name of each engine before it is set up.
+      on_setup: called with the name of each engine before its setup.
 
     Returns:
-      What there is to report, as JSON has it: a list of ``engines``, times in seconds.
+      The report, ready for JSON: a list of ``engines``, with times in seconds.
 
     Raises:
-      KeyboardInterrupt: for Ctrl-C before a round that counts was done.
-      PeerError: if this engine fails itself.
-      ValueError: for an unknown network or engine, or what cannot be compared.
+      KeyboardInterrupt: for Ctrl-C before a counted round was done.
+      PeerError: if our own engine fails.
+      ValueError: for an unknown network or engine, or options that cannot be compared.
     """
     check_comparable(nets, options, engines)
     from tools.peers.making import network_problem

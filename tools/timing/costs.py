@@ -1,4 +1,4 @@
-"""What a graph takes to run, read off its operations: arithmetic and memory; and what the optimizer made of it."""
+"""Computes a graph's arithmetic and memory from its operations, and counts what the optimizer made of it."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,12 +11,12 @@ v1 = tf.compat.v1
 
 
 def flops(operations: Iterable[tf.Operation]) -> int:
-    """Floating point operations of convolutions and matrix products, and of their gradients: two a multiply-add.
+    """Counts the floating point operations of convolutions, matrix products and their gradients: two a multiply-add.
 
-    These are what papers count, many of them a multiply-add as one. Where a kernel lies on the padding counts too.
+    Papers count these operations, though many count a multiply-add as one. Products with the padding count too.
 
     Args:
-      operations: of a graph whose shapes are known.
+      operations: operations of a graph whose shapes are known.
     """
     operations = set(operations)
     total = 0
@@ -24,7 +24,7 @@ def flops(operations: Iterable[tf.Operation]) -> int:
         if op.type == "Conv2D":
             total += op.outputs[0].shape.num_elements() * op.inputs[1].shape[:-1].num_elements()
         elif op.type == "Conv2DBackpropInput":
-            # An image's gradient, which nobody uses, is in a training graph, and is removed from it before it runs.
+            # A training graph holds the unused gradient of the images, which is removed before it runs.
             if operations.intersection(op.outputs[0].consumers()):
                 total += op.inputs[2].shape.num_elements() * op.inputs[1].shape[:-1].num_elements()
         elif op.type == "Conv2DBackpropFilter":
@@ -35,19 +35,19 @@ def flops(operations: Iterable[tf.Operation]) -> int:
     return 2 * total
 
 
-# Whose result can take the place of what they are given, or is made by the operation before them.
+# Operations that overwrite their input, or become a part of the operation before them.
 _IN_PLACE = {"BiasAdd", "Cast", "Identity", "IdentityN", "ReadVariableOp", "Relu", "ReluGrad", "Reshape", "Squeeze"}
 
 
 def least_memory(operations: Sequence[tf.Operation]) -> int:
-    """Bytes of the tensors that exist at the same time, at most, when the operations run in this order.
+    """Returns the peak of the bytes of the tensors that exist at the same time, if the operations run in this order.
 
-    An estimate from below: weights are left out, and kernels take memory of their own.
+    This is a lower bound: it leaves out the weights, and the memory that kernels take themselves.
 
     Args:
-      operations: in the order of the graph; tensors of unknown shape are not counted.
+      operations: operations in the order of the graph. Tensors of unknown shape do not count.
     """
-    # From tensors to those whose memory they are in; None is memory that is there anyway, such as a variable's.
+    # Tensor → the tensor that holds its memory; None for memory that exists anyway, such as a variable's.
     held_in: dict[object, tf.Tensor | None] = {}
     last_use: dict[object, int] = {}
     for i, op in enumerate(operations):
@@ -79,15 +79,15 @@ def _bytes(tensor: tf.Tensor) -> int:
 
 
 def new_kinds(before: Counter[str], partition_graphs: Iterable[v1.GraphDef]) -> tuple[int, Counter[str]]:
-    """What became of a graph in a session.
+    """Counts the operations that a session made of a graph.
 
     Args:
-      before: the types of the operations that were asked for.
-      partition_graphs: what ran, of ``RunMetadata``.
+      before: number of operations by type in the original graph.
+      partition_graphs: the graphs that ran, from ``RunMetadata``.
 
     Returns:
-      The number of operations that ran, and how many there are of the types that were not there before: fused,
-      compiled, of lower precision, sent between devices.
+      The number of operations that ran, and the counts of the types that are new: fused, compiled, in a lower
+      precision, sent between devices.
     """
     after = Counter(node.op for graph in partition_graphs for node in graph.node)
     made = Counter({kind: count for kind, count in after.items() if kind not in before})

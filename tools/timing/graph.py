@@ -1,4 +1,4 @@
-"""The graphs that ``slimnets time`` times: a network, its gradients or its training step, on images already there."""
+"""Builds the graphs that ``slimnets time`` times: a network, its gradients or its training step, on random images."""
 
 import contextlib
 import time
@@ -25,8 +25,8 @@ __all__ = ["TimedGraph", "timed_graph"]
 
 v1 = tf.compat.v1
 
-# Those of the paper's training (arXiv:1512.03385), but for its learning rate of 0.1, which without a warm-up can leave
-# the range of numbers before the steps are done.
+# As in the paper's training (arXiv:1512.03385), except for its learning rate of 0.1. Without a warm-up that one may
+# overflow before the steps are done.
 _WEIGHT_DECAY, _MOMENTUM, _LEARNING_RATE = 1e-4, 0.9, 0.01
 
 _SEED = 0
@@ -35,14 +35,14 @@ _SEED = 0
 class TimedGraph(NamedTuple):
     """A graph that is ready to run, in a session of its own.
 
-    session: its variables have values.
-    target: the operation to run; being one, it has nothing copied out of TensorFlow.
-    feed_dict: the images, where they are to be fed.
-    shape: of the images.
-    num_classes: of the network's logits.
-    seconds: what it took to 'build' the graph, to 'initialize' or 'restore' it, and to 'freeze' it.
-    operations: those that run, by type, before TensorFlow optimizes the graph.
-    flops: floating point operations of one image; see ``flops``.
+    session: session whose variables have values.
+    target: the operation to run. Running an operation copies nothing out of TensorFlow.
+    feed_dict: the images, if they are fed.
+    shape: shape of the images.
+    num_classes: number of classes of the network's logits.
+    seconds: seconds to 'build' the graph, to 'initialize' or 'restore' it, and to 'freeze' it.
+    operations: number of the running operations by type, before TensorFlow optimizes the graph.
+    flops: floating point operations for one image; see ``flops``.
     """
 
     session: v1.Session
@@ -60,17 +60,20 @@ class TimedGraph(NamedTuple):
 
 @contextmanager
 def timed_graph(name: str, options: Options) -> Iterator[TimedGraph]:
-    """Builds a network as the options say, and gives it the checkpoint's weights or random ones of a fixed seed.
+    """Builds a network for the options, with the checkpoint's weights or random ones from a fixed seed.
 
     The images, and in training the labels, are random with a fixed seed too.
 
     Args:
-      name: of the network.
-      options: as ``time_options.check`` lets them pass.
+      name: name of the network.
+      options: options that ``options.check`` accepts.
+
+    Yields:
+      The graph.
 
     Raises:
       CheckpointError: if the checkpoint cannot be read, or does not fit the network.
-      MemoryError: if the machine has not the memory that a batch takes at least.
+      MemoryError: if the machine has less memory than a batch requires at least.
       ValueError: for an unknown network or end point.
     """
     network = nets_factory.get_network(name)
@@ -106,7 +109,7 @@ def timed_graph(name: str, options: Options) -> Iterator[TimedGraph]:
 
 
 def _builder(network: Network, num_classes: int, options: Options) -> Callable[[tf.Tensor], list]:
-    """A function from the images to what a step computes: a tensor, all gradients, or the training step."""
+    """Returns a function from the images to the outputs of a step: a tensor, all gradients, or the training step."""
     training = options.mode != "forward"
 
     def build(images: tf.Tensor) -> list[tf.Tensor | tf.Operation]:
@@ -132,31 +135,31 @@ def _builder(network: Network, num_classes: int, options: Options) -> Callable[[
 def _frozen(
     network: Network, num_classes: int, shape: Sequence[int], options: Options, seconds: dict[str, float]
 ) -> Callable[[tf.Tensor], list]:
-    """The same with the weights as constants: built, filled and frozen in a graph that is then given up."""
+    """Returns such a function with the weights as constants, which are filled and frozen in another graph."""
     with tf.Graph().as_default() as graph, _device(options), _measured(seconds, "build"):
         v1.set_random_seed(_SEED)
         images = v1.placeholder(tf.float32, shape, name="images")
         (output,) = _builder(network, num_classes, options)(images)
     with open_session(graph, _config(options)) as session:
         if options.checkpoint is None:
-            # Constants of 0 and 1, as initial values are, would be optimized away.
+            # The optimizer would remove constants of 0 and 1, such as initial values.
             with _measured(seconds, "initialize"):
                 assign_random_weights(session, images, output, random_images(shape, network.preprocessing))
         else:
             _fill(session, options, seconds)
         with _measured(seconds, "freeze"):
             graph_def = freeze(session, [output])
-    # XLA compiles the whole as one.
+    # XLA compiles the whole batch as one.
     split = not options.xla and worth_splitting(options.batch_size, options.threads)
     return lambda images: import_frozen(graph_def, {"images:0": images}, [output.name], split=split)
 
 
 def _compiled(build: Callable[[tf.Tensor], list], images: tf.Tensor) -> list:
-    """The same, compiled by XLA as a whole: one operation, XlaLaunch.
+    """Returns the outputs of ``build``, compiled by XLA as one operation, XlaLaunch.
 
     In a session's graph ``tf.function(jit_compile=True)`` cannot create variables, ``jit_scope`` makes a cluster of
-    almost every op, and ``global_jit_level`` does nothing on a processor. What changes variables is part of the whole:
-    the moving averages move also where only gradients are asked for.
+    almost every op, and ``global_jit_level`` does nothing on a processor. The operation includes all changes of
+    variables: even if only gradients are fetched, the moving averages move.
     """
     with without_deprecation_notices():
         outputs = tf.xla.experimental.compile(build, [images])
@@ -164,9 +167,9 @@ def _compiled(build: Callable[[tf.Tensor], list], images: tf.Tensor) -> list:
 
 
 def _target(outputs: list[tf.Tensor | tf.Operation], mode: str) -> tf.Operation:
-    """One operation that needs all the outputs.
+    """Returns one operation that depends on all outputs.
 
-    Fetching many takes Python longer, and the optimizer removes what only a ``tf.group`` depends on.
+    Fetching many outputs takes Python longer, and the optimizer removes operations before a ``tf.group``.
     """
     if mode == "forward-backward":
         outputs = tf.identity_n(outputs)
@@ -194,11 +197,11 @@ def _config(options: Options, *, frozen: bool = False) -> v1.ConfigProto:
 
 
 def _fill(session: v1.Session, options: Options, seconds: dict[str, float]) -> None:
-    """Gives the variables their values; those that a checkpoint has none for, such as an optimizer's, initial ones."""
+    """Gives the variables their values. Those missing from the checkpoint, such as an optimizer's, are initialized."""
     with session.graph.as_default():
         session.run(v1.local_variables_initializer())
         variables = v1.global_variables()
-        if not variables:  # of a frozen graph
+        if not variables:  # a frozen graph
             return
         if options.checkpoint is None:
             with _measured(seconds, "initialize"):
@@ -219,12 +222,12 @@ def _measured(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 def _check_memory(needed: int, name: str, options: Options) -> None:
-    """Raises MemoryError before Linux ends the process; a GPU's memory is TensorFlow's, which says so itself."""
+    """Raises MemoryError before Linux kills the process. For a GPU, TensorFlow itself reports missing memory."""
     if has_gpu() and not (options.device or "").startswith("cpu"):
         return
     available = available_memory()
     if available is not None and needed > available:
         raise MemoryError(
-            f"{name} takes at least {needed / 1e9:,.1f} GB for {options.batch_size:,} images at a time, and "
+            f"{name} requires at least {needed / 1e9:,.1f} GB for {options.batch_size:,} images at a time, but only "
             f"{available / 1e9:,.1f} GB are free"
         )

@@ -25,18 +25,18 @@ def measure(
 
     Args:
       net: name of the network.
-      options: how it is built and run.
-      steps, burn_in: number of steps that count, and of those before them.
+      options: options of the network and its run.
+      steps, burn_in: number of counted steps, and of steps before them.
       advance: called with 0 when the steps begin, and with 1 after each.
 
     Returns:
-      What there is to report, as JSON has it; times in seconds, memory in bytes. After an interrupt that came when
-      some steps were done, ``interrupted`` is True, and the rest is about those.
+      The report, ready for JSON, with times in seconds and memory in bytes. If Ctrl-C came after some steps,
+      ``interrupted`` is True, and the report covers these steps.
 
     Raises:
       KeyboardInterrupt: if no step was done.
-      MemoryError: for a batch that does not fit.
-      Exception: as ``timed_graph``.
+      MemoryError: if the batch does not fit into memory.
+      Exception: any error of ``timed_graph``.
     """
     device = options.device or ("gpu" if has_gpu() else "cpu")
     machine.reset_device_peak(device)
@@ -66,15 +66,15 @@ def measure(
 
 
 def statistics(timing: Timing) -> dict[str, float]:
-    """What is reported of durations, in seconds; percentiles as ``Timing.percentile``."""
+    """Returns the reported figures of durations, in seconds, with the percentiles of ``Timing.percentile``."""
     names = ("mean", "median", "p5", "p95", "p99", "minimum", "standard_deviation")
     return {name: getattr(timing, name) for name in names}
 
 
 def _first_run(timed: TimedGraph, options: Options) -> tuple[float, Sequence[v1.GraphDef]]:
-    """Seconds of the first run, in which TensorFlow optimizes and compiles, and the graphs it has made.
+    """Returns the seconds of the first run, in which TensorFlow optimizes and compiles, and the graphs that it made.
 
-    The steps after it run the same ones: asking for them is no part of what a session keeps its executors by.
+    Later steps run the same graphs: a session does not compile again because a run asked for its graphs.
     """
     metadata = v1.RunMetadata()
     start = time.perf_counter()
@@ -83,7 +83,7 @@ def _first_run(timed: TimedGraph, options: Options) -> tuple[float, Sequence[v1.
     )
     seconds = time.perf_counter() - start
     if options.xla and not any(node.op == "XlaLaunch" for graph in metadata.partition_graphs for node in graph.node):
-        raise ValueError("xla=True had no effect: TensorFlow ran the network without compiling it; leave it out.")
+        raise ValueError("xla=True had no effect: TensorFlow ran the network without compiling it. Omit it.")
     return seconds, metadata.partition_graphs
 
 

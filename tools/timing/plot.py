@@ -1,4 +1,4 @@
-"""Draws each step's duration in its order, and the distribution of the durations."""
+"""Draws the durations of the steps in their order, and their distribution."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,27 +15,27 @@ __all__ = ["check_plot", "draw"]
 
 _SUFFIXES = (".pdf", ".png", ".svg")
 
-# Told apart also by who sees no red or no green: M. Okabe, K. Ito, Color Universal Design, 2008.
+# Distinct for colour-blind readers too: M. Okabe, K. Ito, Color Universal Design, 2008.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
-# Durations this many times apart go on a logarithmic axis, on which the spread of the short ones can still be seen.
+# If the longest duration is this many times the shortest, a logarithmic axis still shows the spread of the short ones.
 _FAR_APART = 4
 
-# At most; with fewer durations the square root of their number.
+# Largest number of bins. Few durations get the square root of their number.
 _BINS = 50
 
-# Steps that have room for a point each.
+# Up to this many steps, each is marked with a point.
 _MARKED = 200
 
 
 def check_plot(path: str | Path) -> None:
-    """Raises ImportError without matplotlib, and InputError for a picture of a kind that cannot be drawn."""
+    """Raises ImportError without matplotlib, and InputError for another kind of file than .pdf, .png or .svg."""
     if Path(path).suffix.lower() not in _SUFFIXES:
         raise InputError(f"The plot {path} must end in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}.")
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("A plot needs matplotlib: pip install 'slimnets[plot]'.") from None
+        raise ModuleNotFoundError("A plot requires matplotlib: pip install 'slimnets[plot]'.") from None
 
 
 def draw(
@@ -44,10 +44,10 @@ def draw(
     """Draws durations, with their medians.
 
     Args:
-      path: of the picture, a .png, .svg or .pdf file.
-      series: names, and durations in seconds, at least one each.
+      path: path of the plot, a .png, .svg or .pdf file.
+      series: names with durations in seconds, at least one each.
       subtitle: a line under the title.
-      interrupted: whether to say so.
+      interrupted: whether the title says that the timing was interrupted.
 
     Raises:
       ImportError: if matplotlib is not installed.
@@ -85,14 +85,14 @@ def draw(
 
 
 def _edges(low: float, high: float, logarithmic: bool, bins: int) -> np.ndarray:
-    """The edges of the bins, which all networks share."""
+    """Returns the edges of the bins, which all networks share."""
     if low == high:
         return np.array([0.99 * low, 1.01 * low])
     return (np.geomspace if logarithmic else np.linspace)(low, high, bins + 1)
 
 
 def _tidy(steps: "Axes", distribution: "Axes", logarithmic: bool) -> None:
-    """Labels, and nothing that tells nothing; durations from zero, so that a spread looks as large as it is."""
+    """Adds labels, removes decoration, and starts durations at zero, so that spreads look as large as they are."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
     for axes in (steps, distribution):

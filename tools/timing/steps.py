@@ -1,4 +1,4 @@
-"""How long a session takes for a target: the timing function of many TensorFlow 1 scripts, with its sums put right."""
+"""Times a session: the timing function of many TensorFlow 1 scripts, with its sums corrected."""
 
 import statistics
 import time
@@ -13,12 +13,12 @@ __all__ = ["Timing", "TimingInterrupted", "time_steps", "time_tensorflow_run"]
 
 v1 = tf.compat.v1
 
-# Of how many steps one is reported on.
+# Every step whose number is a multiple of this is reported.
 _REPORTED = 10
 
 
 class Timing(NamedTuple):
-    """The durations of the steps that count, in seconds, in their order."""
+    """The durations of the counted steps, in seconds and in their order."""
 
     durations: tuple[float, ...]
 
@@ -28,7 +28,7 @@ class Timing(NamedTuple):
 
     @property
     def standard_deviation(self) -> float:
-        """Of these steps, and not an estimate for others: the root of the mean square minus the square of the mean."""
+        """Standard deviation of these steps themselves, not an estimate for others: the divisor is their number."""
         return statistics.pstdev(self.durations)
 
     @property
@@ -40,9 +40,9 @@ class Timing(NamedTuple):
         return min(self.durations)
 
     def percentile(self, percent: float) -> float:
-        """The duration that so many percent of the steps do not exceed, by NumPy's method 'linear'.
+        """Returns the duration that ``percent`` of the steps do not exceed, by NumPy's method 'linear'.
 
-        In the sorted durations it stands at (count - 1) * percent / 100, interpolated between its neighbours.
+        Its place in the sorted durations is (count - 1) * percent / 100, interpolated between the neighbours.
         """
         return float(np.percentile(self.durations, percent, method="linear"))
 
@@ -60,7 +60,7 @@ class Timing(NamedTuple):
 
 
 class TimingInterrupted(KeyboardInterrupt):
-    """Ctrl-C after steps that count; ``timing`` has those that were done."""
+    """Ctrl-C after counted steps; ``timing`` holds these steps."""
 
     def __init__(self, timing: Timing) -> None:
         super().__init__(f"interrupted after {len(timing.durations)} steps")
@@ -75,27 +75,27 @@ def time_steps(
     clock: Callable[[], float] = time.perf_counter,
     on_step: Callable[[int, float], object] | None = None,
 ) -> Timing:
-    """Runs a step again and again, and takes the time of each.
+    """Runs a step again and again, and measures the duration of each.
 
     Args:
-      step: does what is timed.
-      num_steps: number of steps that count.
-      num_steps_burn_in: number of steps before them, which do not: the first ones allocate and choose kernels.
-      clock: the time in seconds.
-      on_step: called between steps, outside of what is timed, with the step's number and duration; the numbers of
+      step: function to time.
+      num_steps: number of counted steps.
+      num_steps_burn_in: number of steps before them that do not count. The first steps allocate and choose kernels.
+      clock: returns the time in seconds.
+      on_step: called after each step, outside of the timed part, with the step's number and duration. The numbers of
         burn-in steps are negative.
 
     Returns:
-      The durations of the steps that count.
+      The durations of the counted steps.
 
     Raises:
-      TimingInterrupted: for a KeyboardInterrupt once a step that counts is done, with those that are.
-      ValueError: for fewer than 1 step, or fewer than 0 to burn in.
+      TimingInterrupted: for a KeyboardInterrupt after at least one counted step.
+      ValueError: for fewer than 1 step, or fewer than 0 burn-in steps.
     """
     if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, and is {num_steps}.")
+        raise ValueError(f"num_steps must be at least 1, but is {num_steps}.")
     if num_steps_burn_in < 0:
-        raise ValueError(f"num_steps_burn_in must be at least 0, and is {num_steps_burn_in}.")
+        raise ValueError(f"num_steps_burn_in must be at least 0, but is {num_steps_burn_in}.")
     durations: list[float] = []
     try:
         for i in range(-num_steps_burn_in, num_steps):
@@ -123,27 +123,27 @@ def time_tensorflow_run(
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
-    """Runs ``target`` again and again, and prints how long it takes: every tenth step, and a summary of all.
+    """Runs ``target`` again and again, and prints the duration of every tenth step and a summary of all.
 
     Args:
-      session: runs it.
-      target: what to fetch, as for ``session.run``. What is fetched is copied out of TensorFlow, which is part of a
-        step's time: fetch an operation (``target.op``) to leave that out.
+      session: session that runs the target.
+      target: what to fetch, as for ``session.run``. The duration of a step includes copying the result out of
+        TensorFlow. To leave that out, fetch an operation (``target.op``).
       info_string: name of the measurement, such as 'Forward'.
-      num_batches: number of steps that count.
-      num_steps_burn_in: number of steps before them, which do not: the first ones allocate and choose kernels.
+      num_batches: number of counted steps.
+      num_steps_burn_in: number of steps before them that do not count. The first steps allocate and choose kernels.
       feed_dict: as for ``session.run``.
-      clock: the time in seconds.
+      clock: returns the time in seconds.
 
     Returns:
-      The durations.
+      The durations of the counted steps.
 
     Raises:
-      KeyboardInterrupt: for Ctrl-C, after the summary of the steps that were done.
-      ValueError: for fewer than 1 step, or fewer than 0 to burn in.
+      KeyboardInterrupt: for Ctrl-C, after the summary of the completed steps.
+      ValueError: for fewer than 1 step, or fewer than 0 burn-in steps.
     """
     if num_batches < 1:
-        raise ValueError(f"num_batches must be at least 1, and is {num_batches}.")
+        raise ValueError(f"num_batches must be at least 1, but is {num_batches}.")
 
     def report(i: int, duration: float) -> None:
         if i >= 0 and i % _REPORTED == 0:

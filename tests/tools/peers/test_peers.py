@@ -151,11 +151,11 @@ def test_layers_are_those_of_a_library(tmp_path):
 
 
 UNKNOWN = {
-    "op": (tf.nn.elu, "is a Elu, which other engines are not given here"),
+    "op": (tf.nn.elu, "is a Elu, which is not translated for other engines"),
     "constant": (lambda x: x + tf.constant(1.0), "is a AddV2 with shapes"),
     "dilation": (
         lambda x: tf.nn.conv2d(x, np.ones([3, 3, 2, 2], np.float32), 1, "SAME", dilations=2),
-        r"dilations \[1, 2, 2, 1\]|is a SpaceToBatchND .of an output_stride.,",
+        r"dilations \[1, 2, 2, 1\]|is a SpaceToBatchND .from an output_stride.,",
     ),
     "groups": (lambda x: tf.nn.conv2d(x, np.ones([3, 3, 1, 2], np.float32), 1, "SAME"), "is a Conv2D with groups"),
     "mean of padding": (lambda x: tf.nn.avg_pool2d(x, 3, 2, "SAME"), "is a AvgPool with padding"),
@@ -212,9 +212,9 @@ def test_problem_has_the_weights_of_a_checkpoint(tmp_path, tiny_checkpoint):
 def test_mistakes_in_a_problem_are_sentences(tmp_path):
     with pytest.raises(UnknownEndPointError, match="Unknown end point 'block9': did you mean block"):
         network_problem(tmp_path, "resnet_v2_tiny", batch_size=1, end_point="block9")
-    with pytest.raises(PeerError, match="batch_size must be at least 1, and is 0"):
+    with pytest.raises(PeerError, match="batch_size must be at least 1, but is 0"):
         network_problem(tmp_path, "resnet_v2_tiny", batch_size=0)
-    with pytest.raises(PeerError, match="threads must be at least 1, or None for one a core, and is 0"):
+    with pytest.raises(PeerError, match="threads must be at least 1, or None for one a core, but is 0"):
         network_problem(tmp_path, "resnet_v2_tiny", batch_size=1, threads=0)
     with pytest.raises(PeerError, match="holds no problem"):
         Problem.load(tmp_path / "nowhere")
@@ -222,7 +222,7 @@ def test_mistakes_in_a_problem_are_sentences(tmp_path):
         problem_of(tmp_path, lambda images: tf.ones([2, 2]), [2, 6, 6, 2])
     with tf.Graph().as_default(), v1.Session() as session:
         images = v1.placeholder(tf.float32, [None, 6, 6, 2])
-        with pytest.raises(PeerError, match=r"and are \[2, 7, 7, 2\]"):
+        with pytest.raises(PeerError, match=r"but have \[2, 7, 7, 2\]"):
             make_problem(tmp_path, session, images, images, np.ones([2, 7, 7, 2]), net="", num_classes=1)
 
 
@@ -336,7 +336,7 @@ def test_ratio_is_above_one_where_ours_is_faster():
     [
         ([1.0, 2.1], "differ from ours by up to 0.05 of the largest, and 0.001 is allowed"),
         ([1.0, float("nan")], "It computes something else"),
-        ([1.0, 2.0, 3.0], r"Its outputs are \[3\], and ours \[2\]"),
+        ([1.0, 2.0, 3.0], r"Its outputs have the shape \[3\], and ours \[2\]"),
     ],
 )
 def test_another_function_is_refused_and_not_timed(fakes, outputs, message):
@@ -350,6 +350,37 @@ def test_another_function_is_refused_and_not_timed(fakes, outputs, message):
     assert (runs["torch"].refused, len(runs["torch"].durations)) == (None, 1)
     assert runs["torch"].relative_difference == pytest.approx(5e-4, rel=1e-3)
     assert set(steps_of(problem)) == {OURS, "torch"}
+
+
+def test_logits_that_cancel_are_compared_by_the_size_of_their_terms(fakes):
+    problem, told = fakes
+    told |= {OURS: {"outputs": [1e-6]}, "slim": {"outputs": [5e-4]}, "keras": {"outputs": [2e-3]}}
+    runs = compare(problem._replace(logit_size=1.0), ["slim", "keras"], steps=1, burn_in=0).runs
+    assert runs["slim"].refused is None
+    assert runs["slim"].relative_difference == pytest.approx(4.99e-4)
+    assert "differ from ours by up to 0.002 of the largest" in runs["keras"].refused
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_a_problem_knows_the_size_of_its_logits(tmp_path, squeezed):
+    """One logit of features [3, 4], whose bias cancels it; the output of another layer has no such size."""
+    kernel, bias = np.array([[0.6], [0.8]], np.float32), [-5.0]
+
+    def build(images):
+        if squeezed:
+            net = tf.nn.conv2d(tf.reduce_mean(images, [1, 2], keepdims=True), kernel[None, None], 1, "SAME")
+            return tf.squeeze(tf.nn.bias_add(net, bias), [1, 2])
+        return tf.nn.bias_add(tf.matmul(tf.reduce_mean(images, [1, 2]), kernel), bias)
+
+    def size(build):
+        with tf.Graph().as_default(), v1.Session() as session:
+            images = v1.placeholder(tf.float32, [None, 2, 2, 2])
+            given = np.full([1, 2, 2, 2], [3.0, 4.0], np.float32)
+            return make_problem(tmp_path, session, images, build(images), given, net="", num_classes=1).logit_size
+
+    assert size(build) == pytest.approx(5.0 / np.sqrt(2))
+    assert Problem.load(tmp_path).logit_size == size(build)
+    assert size(lambda images: tf.nn.softmax(build(images))) == 0
 
 
 def test_a_lower_precision_of_ours_is_held_against_float32_as_all_others(fakes):
@@ -371,7 +402,7 @@ def test_what_cannot_be_set_up_is_refused(fakes, monkeypatch):
     runs = compare(problem, ["slim", "keras", "openvino"], steps=1, burn_in=0).runs
     assert runs["slim"].refused == "There is no such network."
     assert runs["keras"].refused == "The process of keras ended with exit status 1: lines"
-    assert runs["openvino"].refused == "openvino needs no_such_package: pip install 'slimnets[peers]'."
+    assert runs["openvino"].refused == "openvino requires no_such_package: pip install 'slimnets[peers]'."
     assert all(run.durations == () for name, run in runs.items() if name != OURS)
     assert len(runs[OURS].durations) == 1
 
@@ -412,10 +443,10 @@ def test_interrupt_leaves_the_rounds_before_it(fakes):
 def test_mistakes_in_a_comparison_are_sentences(fakes):
     problem, _ = fakes
     with pytest.raises(
-        PeerError, match="Engine unknown: 'caffe'; there is slimnets, slim, keras, torch, torch-compile"
+        PeerError, match="Engine unknown: 'caffe'; the engines are slimnets, slim, keras, torch, torch-compile"
     ):
         compare(problem, ["caffe"])
-    with pytest.raises(PeerError, match="steps must be at least 1 and burn_in at least 0, and are 0 and 1"):
+    with pytest.raises(PeerError, match="steps must be at least 1 and burn_in at least 0, but are 0 and 1"):
         compare(problem, [], steps=0, burn_in=1)
 
 
@@ -438,7 +469,7 @@ def test_torch_compile_without_a_compiler_is_a_sentence(tmp_path, monkeypatch):
 
     problem = network_problem(tmp_path, "resnet_v2_tiny", batch_size=1, threads=torch.get_num_threads())
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(PeerError, match="needs a C\\+\\+ compiler, and there is no no-such-compiler: install one"):
+    with pytest.raises(PeerError, match="requires a C\\+\\+ compiler, and there is no no-such-compiler: install one"):
         torch_engine.prepare(problem, "torch-compile")
 
 

@@ -417,7 +417,7 @@ def test_without_matplotlib(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     status, _, stdout, stderr = run(capsys, TINY, "--plot", tmp_path / "time.png")
     assert (status, stdout) == (1, "")
-    assert stderr == "slimnets: error: A plot needs matplotlib: pip install 'slimnets[plot]'.\n"
+    assert stderr == "slimnets: error: A plot requires matplotlib: pip install 'slimnets[plot]'.\n"
 
 
 # What is refused, before anything is timed.
@@ -426,20 +426,20 @@ def test_without_matplotlib(capsys, monkeypatch, tmp_path):
 REFUSED = [
     (["resnet_v2_51"], "Name of network unknown: 'resnet_v2_51'; did you mean"),
     ([TINY, "resnet_v2_51"], "Name of network unknown"),
-    ([TINY, "--num-classes", "-1"], "--num-classes must be at least 0, and is -1"),
+    ([TINY, "--num-classes", "-1"], "--num-classes must be at least 0, but is -1"),
     ([TINY, "--end-point", "blok2"], "Unknown end point 'blok2': did you mean block2"),
-    ([TINY, "--mode", "train", "--freeze"], "--freeze goes with --mode forward alone"),
+    ([TINY, "--mode", "train", "--freeze"], "--freeze requires --mode forward"),
     (
         [TINY, "--mode", "forward-backward", "--end-point", "block2"],
-        "--end-point block2 goes with --mode forward alone",
+        "--end-point block2 requires --mode forward",
     ),
     ([TINY, "--mode", "train", "--num-classes", "1"], "at least --num-classes 2"),
     ([TINY, "--xla", "--precision", "bfloat16"], "choose one of the two"),
-    ([TINY, "--precision", "float16", "--device", "cpu"], "--precision float16 needs a GPU: leave --device cpu out"),
-    ([TINY, "--device", "tpu"], "--device must be cpu, gpu, or gpu: and a number, and is 'tpu'"),
-    ([TINY, "--device", "cpu:7"], "--device cpu:7 is not there: TensorFlow finds 1 of that kind"),
-    ([TINY, "--device", "gpu:99"], "--device gpu:99 is not there: TensorFlow finds"),
-    ([TINY, "--threads", "5000"], "--threads must be from 1 to 1,024, and is 5,000"),
+    ([TINY, "--precision", "float16", "--device", "cpu"], "--precision float16 requires a GPU: omit --device cpu"),
+    ([TINY, "--device", "tpu"], "--device must be cpu, gpu, or gpu: and a number, but is 'tpu'"),
+    ([TINY, "--device", "cpu:7"], "--device cpu:7 does not exist: TensorFlow finds 1 of that kind"),
+    ([TINY, "--device", "gpu:99"], "--device gpu:99 does not exist: TensorFlow finds"),
+    ([TINY, "--threads", "5000"], "--threads must be from 1 to 1,024, but is 5,000"),
     ([TINY, "--checkpoint", "nowhere.ckpt"], "There is no checkpoint at nowhere.ckpt"),
     ([TINY, "--checkpoint-dir", "x"], "--checkpoint-dir goes with checkpoint"),
     ([TINY, "resnet_v2_50", "--checkpoint", "x"], "--checkpoint has the weights of one network, and 2 are named"),
@@ -447,9 +447,12 @@ REFUSED = [
     ([TINY, "--plot", "nowhere/time.png"], "--plot nowhere/time.png cannot be written: there is no folder nowhere"),
     ([TINY, "--json", "."], "--json . is a folder"),
     ([TINY, "--plot", "time.gif"], "The plot time.gif must end in .pdf, .png or .svg"),
-    ([TINY, "--device", "cpu", "--batch-size", "100000", "--image-size", "9999"], "for 100,000 images at a time, and"),
-    ([TINY, "--against", "caffe"], "Engine unknown: 'caffe'; there is slimnets, "),
-    ([TINY, "resnet_v2_50", "--against", "slim"], "Engines are compared on one network, and 2 are named"),
+    (
+        [TINY, "--device", "cpu", "--batch-size", "100000", "--image-size", "9999"],
+        "for 100,000 images at a time, but only",
+    ),
+    ([TINY, "--against", "caffe"], "Engine unknown: 'caffe'; the engines are slimnets, "),
+    ([TINY, "resnet_v2_50", "--against", "slim"], "Engines are compared on one network, but 2 are named"),
     ([TINY, "--against", "slim", "--mode", "train"], "leave --mode train out"),
     ([TINY, "--against", "slim", "--xla"], "Engines are compared without --xla"),
     ([TINY, "--against", "slim", "--feed"], "Engines are compared without --feed"),
@@ -482,7 +485,7 @@ def test_without_xla(capsys, monkeypatch):
     monkeypatch.setattr(tf.test, "is_built_with_xla", lambda: False)
     status, _, stdout, stderr = run(capsys, TINY, "--xla")
     assert (status, stdout, stderr.count("\n")) == (1, "", 1)
-    assert "--xla needs a TensorFlow that was built with XLA" in stderr
+    assert "--xla requires a TensorFlow that was built with XLA" in stderr
 
 
 # Ends that come too soon.

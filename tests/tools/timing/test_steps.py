@@ -119,7 +119,7 @@ def test_impossible_numbers_of_steps_are_refused(steps, burn_in, message):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"num_batches": 0}, "num_batches must be at least 1, and is 0"), ({"num_steps_burn_in": -1}, "at least 0")],
+    [({"num_batches": 0}, "num_batches must be at least 1, but is 0"), ({"num_steps_burn_in": -1}, "at least 0")],
 )
 def test_impossible_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -1,1 +1,1 @@
-"""An engine a file, each with ``prepare(problem, name) -> Prepared``; imported in its own process alone."""
+"""One engine a file, with ``prepare(problem, name) -> Prepared``. Only the engine's own process imports the file."""

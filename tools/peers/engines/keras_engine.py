@@ -1,4 +1,4 @@
-"""The network in Keras' layers, called by a ``tf.function``: Keras' fastest way that needs nothing special."""
+"""The network in Keras' layers, called by a ``tf.function``: Keras' fastest way without special settings."""
 
 import numpy as np
 
@@ -18,20 +18,20 @@ __all__ = ["build_model", "prepare"]
 
 
 def prepare(problem: Problem, name: str) -> Prepared:
-    """Keras, on TensorFlow's devices.
+    """Builds the network in Keras, on TensorFlow's devices.
 
     Raises:
-      PeerError: if Keras works on another backend, or the network has a layer that is not among those built here.
+      PeerError: if Keras uses another backend, or a layer of the network is not translated.
     """
     if keras.backend.backend() != "tensorflow":
         raise PeerError(
-            f"Keras works on {keras.backend.backend()}, and is compared on TensorFlow: set KERAS_BACKEND=tensorflow."
+            f"Keras uses {keras.backend.backend()}, but is compared on TensorFlow: set KERAS_BACKEND=tensorflow."
         )
     tf.config.threading.set_intra_op_parallelism_threads(problem.threads)
     tf.config.threading.set_inter_op_parallelism_threads(problem.threads)
     model = build_model(layers_of(problem.graph_def(), problem.images_name, problem.output_name))
     images = tf.constant(problem.images())
-    # Given as an argument: what a function finds by itself it may compute once and for all.
+    # The images are an argument, so that the function cannot compute with them when it is traced.
     compute = tf.function(lambda given: model(given, training=False))
 
     def step() -> np.ndarray:
@@ -41,7 +41,7 @@ def prepare(problem: Problem, name: str) -> Prepared:
 
 
 def build_model(listed: list[Layer]) -> keras.Model:
-    """A functional model of the layers, with their weights: from images to the last one's outputs."""
+    """Returns a functional model of the layers and their weights, from images to the last layer's outputs."""
     tensors: dict[str, KerasTensor] = {}
     for layer in listed:
         tensors[layer.name] = _apply(layer, [tensors[name] for name in layer.inputs])
@@ -75,12 +75,12 @@ def _apply(layer: Layer, inputs: list[KerasTensor]) -> KerasTensor:
         "softmax": layers.Softmax,
     }
     if layer.kind not in made:
-        raise PeerError(f"{layer.name} is a layer {layer.kind!r}, which Keras is not given here.")
+        raise PeerError(f"{layer.name} is a layer {layer.kind!r}, which is not translated to Keras.")
     return made[layer.kind]()(*inputs)
 
 
 def _windowed(layer: Layer, inputs: KerasTensor) -> KerasTensor:
-    """A convolution or max pooling, with a padding layer before it where Keras has no word for its padding."""
+    """Applies a convolution or max pooling, after a padding layer if Keras has no name for its padding."""
     attributes, kernel = layer.attributes, layer.weights.get("kernel")
     size, strides, padding = attributes.get("size"), attributes["strides"], attributes["padding"]
     size = kernel.shape[:2] if size is None else size
@@ -97,7 +97,7 @@ def _windowed(layer: Layer, inputs: KerasTensor) -> KerasTensor:
 
 
 def _padded(inputs: KerasTensor, padding: tuple[tuple[int, int], ...], channels: tuple[int, int]) -> KerasTensor:
-    """Zeros around height and width, for which Keras has a layer, and channels, for which it has none."""
+    """Pads with zeros: height and width by a layer of Keras, channels by an op, because Keras has no layer for them."""
     if any(map(any, padding)):
         inputs = layers.ZeroPadding2D(padding)(inputs)
     return keras.ops.pad(inputs, [[0, 0], [0, 0], [0, 0], channels]) if any(channels) else inputs

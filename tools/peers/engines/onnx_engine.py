@@ -1,4 +1,4 @@
-"""ONNX Runtime on the processor, with the network as tf2onnx converts it."""
+"""ONNX Runtime on the processor, with the network that tf2onnx converts."""
 
 import os
 
@@ -12,7 +12,7 @@ __all__ = ["prepare"]
 
 
 def prepare(problem: Problem, name: str) -> Prepared:
-    """A session of ONNX Runtime.
+    """Opens a session of ONNX Runtime.
 
     Raises:
       PeerError: if the network cannot be converted.

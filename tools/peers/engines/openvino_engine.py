@@ -1,4 +1,4 @@
-"""OpenVINO on the processor, with the network as tf2onnx converts it."""
+"""OpenVINO on the processor, with the network that tf2onnx converts."""
 
 import os
 
@@ -12,14 +12,14 @@ __all__ = ["prepare"]
 
 
 def prepare(problem: Problem, name: str) -> Prepared:
-    """A compiled model of OpenVINO.
+    """Compiles a model of OpenVINO.
 
     Raises:
       PeerError: if the network cannot be converted.
     """
     config = {
         "PERFORMANCE_HINT": "LATENCY",
-        # By itself it takes bfloat16 where the processor has it.
+        # The default is bfloat16 on processors that have it.
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": problem.threads,
     }

@@ -1,4 +1,4 @@
-"""tf_slim's own network in a session, as a script of tf_slim's users has it: with variables, and nothing frozen."""
+"""tf_slim's own network in a session with variables, as in its users' scripts."""
 
 import importlib.metadata
 
@@ -23,13 +23,13 @@ v1 = tf.compat.v1
 
 
 def prepare(problem: Problem, name: str) -> Prepared:
-    """A session of tf_slim's own network.
+    """Opens a session of tf_slim's own network.
 
     Raises:
-      PeerError: if tf_slim has no such network, or another one of that name.
+      PeerError: if tf_slim does not have the network, or has a different one with its name.
     """
     if not problem.net.startswith(("resnet_v1_", "resnet_v2_")):
-        raise PeerError(f"tf_slim has no {problem.net}: it has resnet_v1_* and resnet_v2_* alone.")
+        raise PeerError(f"tf_slim has no {problem.net}: it has only resnet_v1_* and resnet_v2_*.")
     images = problem.images()
     with tf.Graph().as_default() as graph:
         resident = resident_images(images.shape)
@@ -51,23 +51,23 @@ def prepare(problem: Problem, name: str) -> Prepared:
 
 
 def _output(graph: tf.Graph, problem: Problem) -> tf.Tensor:
-    """tf_slim's tensor of the same name; its logits are not squeezed, which makes no difference in what they are."""
+    """Returns tf_slim's tensor of the same name. Its logits are not squeezed, but have the same values."""
     name = problem.output_name.replace("/SpatialSqueeze:", "/logits/BiasAdd:")
     try:
         return graph.get_tensor_by_name(name)
     except KeyError as error:
         raise PeerError(
-            f"tf_slim's {problem.net} has no {name}: compare 'logits', 'predictions' or an end point of tf_slim's."
+            f"tf_slim's {problem.net} has no {name}: compare 'logits', 'predictions' or one of tf_slim's end points."
         ) from error
 
 
 def _check(variables: list[tf.Variable], values: dict[str, np.ndarray]) -> None:
-    """Raises PeerError for a variable that has no value, or one of another shape."""
+    """Raises PeerError for a variable without a value, or with a value of another shape."""
     for variable in variables:
         found = values.get(variable.op.name)
         if found is None or list(found.shape) != variable.shape.as_list():
             stored = "nothing" if found is None else f"{list(found.shape)}"
             raise PeerError(
-                f"tf_slim's {variable.op.name} is {variable.shape.as_list()}, and the problem has {stored}: "
+                f"tf_slim's {variable.op.name} has the shape {variable.shape.as_list()}, but the problem has {stored}: "
                 "compare a network built with tf_slim's defaults."
             )

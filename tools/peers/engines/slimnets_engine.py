@@ -1,4 +1,4 @@
-"""This project's own engine: the frozen graph as ``tools.runtime.freezing`` and ``tools.runtime.sessions`` run it."""
+"""This project's own engine: ``tools.runtime.freezing`` and ``tools.runtime.sessions`` run the frozen graph."""
 
 import numpy as np
 
@@ -19,10 +19,10 @@ v1 = tf.compat.v1
 
 
 def prepare(problem: Problem, name: str) -> Prepared:
-    """A session of the frozen graph.
+    """Opens a session of the frozen graph.
 
     Raises:
-      ValueError: if this machine has no use for the problem's precision.
+      ValueError: if TensorFlow does not compute in the problem's precision on this machine.
     """
     images = problem.images()
     config = session_config(problem.precision, frozen=True, threads=problem.threads)

@@ -1,4 +1,4 @@
-"""The network in PyTorch's layers, channels last and in inference mode; and the same through ``torch.compile``."""
+"""The network in PyTorch's layers, channels last and in inference mode, optionally with ``torch.compile``."""
 
 import operator
 import os
@@ -25,17 +25,17 @@ __all__ = ["build_module", "prepare"]
 
 
 def prepare(problem: Problem, name: str) -> Prepared:
-    """PyTorch, on the GPU where it finds one; the engine 'torch-compile' compiles.
+    """Builds the network in PyTorch, on a GPU if there is one. The engine 'torch-compile' compiles it.
 
     Raises:
-      PeerError: if the compiler that torch.compile needs is missing or fails, or the network has a layer that is not
-        among those built here.
+      PeerError: if the compiler that torch.compile requires is missing or fails, or a layer of the network is not
+        translated.
     """
     torch.set_num_threads(problem.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module = build_module(layers_of(problem.graph_def(), problem.images_name, problem.output_name))
     module = module.to(device, memory_format=torch.channels_last)
-    # [N, height, width, channels] in memory is what channels_last is.
+    # channels_last means [N, height, width, channels] in memory.
     images = torch.from_numpy(problem.images()).permute(0, 3, 1, 2).to(device)
     compute = _compiled(module, device) if name == "torch-compile" else module
 
@@ -51,27 +51,27 @@ def prepare(problem: Problem, name: str) -> Prepared:
             raise
         said = next(iter(str(error).splitlines()), "")
         raise PeerError(
-            f"torch.compile failed ({said}): it needs a C++ compiler that works, and Python's headers."
+            f"torch.compile failed ({said}): it requires a working C++ compiler, and Python's headers."
         ) from error
     return Prepared(step, outputs, f"{torch.__version__}{' on the GPU' if device == 'cuda' else ''}")
 
 
 def _compiled(module: nn.Module, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    # Where torch.compile looks for it.
+    # The compiler that torch.compile uses.
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if device == "cpu" and shutil.which(compiler) is None:
-        raise PeerError(f"torch.compile needs a C++ compiler, and there is no {compiler}: install one, or set CXX.")
+        raise PeerError(f"torch.compile requires a C++ compiler, and there is no {compiler}: install one, or set CXX.")
     from torch._inductor import config
 
-    # Weights as constants, as in our own graph: without, it took half as long again for a ResNet-50.
+    # Weights as constants, as in our own graph: with variables a ResNet-50 took half as long again.
     config.freezing = True
-    # Other processes to compile in would stay, beside what is measured.
+    # Other compiling processes would keep running beside the measured one.
     config.compile_threads = 1
     return torch.compile(module)
 
 
 def build_module(listed: list[Layer]) -> nn.Module:
-    """A module of the layers, with their weights, in evaluation mode: from [N, channels, height, width] on."""
+    """Returns a module of the layers and their weights in evaluation mode, for [N, channels, height, width]."""
     graph, modules, nodes = fx.Graph(), {}, {}
     uses = Counter(name for layer in listed for name in layer.inputs)
     shared = {layer.name for layer in listed if uses[layer.name] != 1 or layer.kind == "input"}
@@ -93,13 +93,13 @@ def build_module(listed: list[Layer]) -> nn.Module:
 
 
 def _pads(padding: tuple[tuple[int, int], ...], channels: tuple[int, int] = (0, 0)) -> tuple[int, ...]:
-    """As ``functional.pad`` wants them: from the last axis to the first."""
+    """Returns the padding for ``functional.pad``, from the last axis to the first."""
     height, width = padding
     return (*width, *height, *channels) if any(channels) else (*width, *height)
 
 
 def _module(layer: Layer, in_place: bool) -> tuple[nn.Module, tuple[tuple[int, ...], float]]:
-    """The layer; and what comes before it where it cannot pad by itself, with the value."""
+    """Returns the layer, and the padding and its value that must come before it if it cannot pad by itself."""
     attributes, nothing = layer.attributes, ((), 0.0)
     match layer.kind:
         case "conv":
@@ -126,7 +126,7 @@ def _module(layer: Layer, in_place: bool) -> tuple[nn.Module, tuple[tuple[int, .
             return nn.Softmax(dim=1), nothing
         case "sigmoid":
             return nn.Sigmoid(), nothing
-    raise PeerError(f"{layer.name} is a layer {layer.kind!r}, which PyTorch is not given here.")
+    raise PeerError(f"{layer.name} is a layer {layer.kind!r}, which is not translated to PyTorch.")
 
 
 def _conv(layer: Layer) -> tuple[nn.Module, tuple[tuple[int, ...], float]]:
@@ -151,7 +151,7 @@ def _max_pool(
     if all(before == after for before, after in padding):
         return nn.MaxPool2d(size, strides, padding=tuple(before for before, _ in padding)), ((), 0.0)
     if all(before == 0 and after < stride for (before, after), stride in zip(padding, strides, strict=True)):
-        # As many windows as begin inside, which is what SAME pads for: without a copy of the images.
+        # The windows that begin inside the input, for which SAME pads, without a copy of the images.
         return nn.MaxPool2d(size, strides, ceil_mode=True), ((), 0.0)
     return nn.MaxPool2d(size, strides), (_pads(padding), -float("inf"))
 
@@ -169,7 +169,7 @@ def _batch_norm(layer: Layer) -> nn.Module:
 
 
 def _with_values(made: nn.Module, **values: Any) -> nn.Module:
-    """The module with parameters and buffers of those values; None where it has none."""
+    """Sets the module's parameters and buffers to the values, and returns it. None leaves one out."""
     with torch.no_grad():
         for name, value in values.items():
             if value is not None:
