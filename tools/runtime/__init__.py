@@ -1,1 +1,1 @@
-"""TensorFlow on this machine: importing it, sessions, frozen graphs, random weights, the machine itself."""
+"""TensorFlow on this machine: import, sessions, frozen graphs, random weights, locks, and the machine itself."""

@@ -1,8 +1,8 @@
-"""Batch norms of a frozen graph as what they are by then: a factor and an offset for each channel.
+"""Folds the batch norms of a frozen graph: each is only a factor and an offset for each channel.
 
-After a convolution the factor goes into its kernel, which TensorFlow's optimizer does in float32 only. After anything
-else, as after the addition that a pre-activation unit begins with, a depthwise 1x1 convolution takes the place of the
-batch norm: oneDNN fuses it with the ReLU that follows, and takes less than half the time for it.
+After a convolution, its kernel takes the factor; TensorFlow's optimizer does that only in float32. After any other
+operation, such as the addition before a pre-activation unit, a depthwise 1x1 convolution replaces the batch norm.
+oneDNN fuses it with the following ReLU, which takes less than half the time.
 """
 
 from collections import Counter
@@ -17,15 +17,15 @@ v1 = tf.compat.v1
 
 
 def fold_batch_norms(graph_def: v1.GraphDef, outputs: Iterable[str], *, depthwise: bool = True) -> v1.GraphDef:
-    """A graph with its batch norms folded; one in training mode, or with channels first, stays as it is.
+    """Folds the batch norms of a graph. Those in training mode, or with channels first, stay as they are.
 
     Args:
-      graph_def: with weights as constants, of float32.
+      graph_def: graph with float32 weights as constants.
       outputs: names of tensors, which keep their values up to rounding.
-      depthwise: whether a batch norm that follows no convolution becomes a depthwise one.
+      depthwise: whether batch norms that do not follow a convolution become depthwise convolutions.
 
     Returns:
-      The part of the graph that the outputs need.
+      The part of the graph on which the outputs depend.
     """
     outputs = list(outputs)
     folding = _Folding(graph_def, outputs)
@@ -36,7 +36,7 @@ def fold_batch_norms(graph_def: v1.GraphDef, outputs: Iterable[str], *, depthwis
 
 
 class _Folding:
-    """The nodes of a graph by name, some of them replaced; and how often each tensor of it is used."""
+    """The nodes of a graph by name, some of them replaced, and the number of uses of each tensor."""
 
     def __init__(self, graph_def: v1.GraphDef, outputs: list[str]):
         self._nodes = {node.name: node for node in graph_def.node}
@@ -45,7 +45,7 @@ class _Folding:
         self._uses = Counter(name.removesuffix(":0") for name in names)
 
     def is_affine(self, node: v1.NodeDef) -> bool:
-        """Whether a node is a batch norm that does the same to every image."""
+        """Returns whether a node is a batch norm with constant statistics."""
         return (
             node.op.startswith("FusedBatchNorm")
             and not node.attr["is_training"].b
@@ -56,7 +56,7 @@ class _Folding:
         )
 
     def fold(self, norm: v1.NodeDef, depthwise: bool) -> None:
-        """Puts an addition of the offset in the place of a batch norm, and the factor into what is before it."""
+        """Replaces a batch norm by the addition of its offset, and moves its factor into the operation before it."""
         gamma, beta, mean, variance = (self._value(name).astype(np.float64) for name in norm.input[1:5])
         factor = gamma / np.sqrt(variance + norm.attr["epsilon"].f)
         offset = beta - mean * factor
@@ -76,7 +76,7 @@ class _Folding:
         self._put(norm.name, "BiasAdd", [scaled.name, offset])
 
     def needed(self, outputs: list[str]) -> v1.GraphDef:
-        """The part of the graph, as it is now, that the outputs need."""
+        """Returns the part of the current graph on which the outputs depend."""
         needed, waiting = set(), [name.partition(":")[0] for name in outputs]
         while waiting:
             name = waiting.pop()
@@ -86,7 +86,7 @@ class _Folding:
         return v1.GraphDef(versions=self._versions, node=[node for name, node in self._nodes.items() if name in needed])
 
     def _convolution_before(self, norm: v1.NodeDef) -> tuple[v1.NodeDef | None, np.ndarray | float]:
-        """The convolution whose output only the batch norm needs, and the bias added to it."""
+        """Returns the convolution whose output only the batch norm uses, and its bias; None and 0 otherwise."""
         node, bias = self._only_used_here(norm.input[0]), 0.0
         if node is not None and node.op == "BiasAdd" and self._is_constant(node.input[1]):
             node, bias = self._only_used_here(node.input[0]), self._value(node.input[1])
@@ -104,12 +104,12 @@ class _Folding:
         return tf.make_ndarray(self._source(name).attr["value"].tensor)
 
     def _source(self, name: str) -> v1.NodeDef:
-        """The node of a tensor, or of what it is the identity of."""
+        """Returns the node of a tensor behind any identities."""
         node = self._nodes[name.partition(":")[0]]
         return self._source(node.input[0]) if node.op == "Identity" else node
 
     def _put(self, name: str, op: str, inputs: list[str | np.ndarray]) -> v1.NodeDef:
-        """A node of float32, in the place of any of that name; arrays become constants."""
+        """Adds a float32 node, or replaces the one of the same name. Arrays become constants."""
         node = v1.NodeDef(name=name, op=op)
         node.attr["T"].type = tf.float32.as_datatype_enum
         for i, value in enumerate(inputs):

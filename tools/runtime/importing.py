@@ -1,4 +1,4 @@
-"""TensorFlow as a program wants it: soon, and without start-up messages; and the ``nets`` that is ours."""
+"""Imports TensorFlow quickly and without its start-up messages, and checks that ``nets`` is ours."""
 
 import gc
 import importlib.abc
@@ -14,40 +14,40 @@ from types import ModuleType
 
 __all__ = ["check_nets", "import_tensorflow"]
 
-# TensorFlow's own variables: the least severity that it writes, from 0 (all) to 3 (errors that end it); and those that
-# ask for messages for its developers, which are of severity 0.
+# TensorFlow's own variables of the environment: the least severity of its messages, from 0 (all) to 3 (fatal errors),
+# and two that ask for messages for its developers, which have severity 0.
 _LEAST_SEVERITY = "TF_CPP_MIN_LOG_LEVEL"
 _VERBOSITY = ("TF_CPP_MAX_VLOG_LEVEL", "TF_CPP_VMODULE")
 
 
-# Not in the package itself: in an editable installation a folder ``tools`` of somebody else's (tf2onnx has one) takes
-# the place of ``tools/__init__.py``, while the modules are still found.
+# This is not in the package itself: in an editable installation another package's folder ``tools`` (tf2onnx has one)
+# can hide ``tools/__init__.py``, while the modules are still found.
 def check_nets() -> None:
-    """Raises ImportError if the ``nets`` that would be imported is another project's."""
+    """Raises ImportError if the ``nets`` on Python's path belongs to another project."""
     ours = Path(__file__).resolve().parents[2] / "nets"
     found = importlib.util.find_spec("nets")
     origin = found.origin if found else None
     if origin is None or Path(origin).resolve().parent != ours:
         raise ImportError(
-            f"The package 'nets' that Python finds is {origin or 'none'}, and not slimnets' own in {ours}: "
-            "take the other one off the path, or use a virtual environment of its own."
+            f"The package 'nets' that Python finds is {origin or 'missing'}, and not slimnets' own in {ours}: take the "
+            "other one off the path, or install slimnets in a virtual environment of its own."
         )
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow, and shows what it wrote to stderr only if that fails, or if the environment asks for it.
+    """Imports TensorFlow. Its messages on stderr appear only if the import fails, or if the environment asks for them.
 
-    TF_CPP_MIN_LOG_LEVEL=0 asks for it. A higher level asks for less, and is kept; without one it is 2, errors alone.
+    TF_CPP_MIN_LOG_LEVEL=0 asks for them. A higher level is kept; the default becomes 2, which means only errors.
 
     Raises:
-      ImportError: if TensorFlow, or a package it needs, is not installed.
+      ImportError: if TensorFlow, or a package that it requires, is not installed.
     """
     if _messages_wanted(os.environ):
         with _without_what_can_wait(), _without_collections():
             import nets
         return
     if _whole_number(os.environ.get(_LEAST_SEVERITY, "")) is None:
-        os.environ[_LEAST_SEVERITY] = "2"  # TensorFlow would take anything else for 0
+        os.environ[_LEAST_SEVERITY] = "2"  # TensorFlow reads anything else as 0
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with _stderr_on_failure(), _without_what_can_wait(), _without_collections():
         import nets  # noqa: F401
@@ -78,10 +78,10 @@ class _Later(importlib.abc.MetaPathFinder):
 
 @contextmanager
 def _without_what_can_wait() -> Iterator[None]:
-    """Leaves Keras and scikit-learn, half of the time that the imports take, until somebody asks for them.
+    """Postpones the imports of Keras and scikit-learn, which take half of the time, until they are used.
 
-    TensorFlow imports Keras in case somebody will, and tf_slim scikit-learn for one of its losses; both do without
-    where that fails.
+    TensorFlow imports Keras in advance, and tf_slim imports scikit-learn for one of its losses. Both work if that
+    fails.
     """
     finder = _Later()
     sys.meta_path.insert(0, finder)
@@ -93,9 +93,9 @@ def _without_what_can_wait() -> Iterator[None]:
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    """Keeps the garbage collector from looking, again and again, through modules that are there to stay.
+    """Keeps the garbage collector from searching modules, which are never garbage, again and again.
 
-    A tenth of the time that the imports take, and later of any collection.
+    This saves a tenth of the time of the imports, and of each later collection.
     """
     gc.disable()
     try:
@@ -107,7 +107,7 @@ def _without_collections() -> Iterator[None]:
 
 @contextmanager
 def _stderr_on_failure() -> Iterator[None]:
-    # By file descriptor: the messages come from C++, before its own logging can be told otherwise.
+    # By file descriptor, because the messages come from C++ before its logging can be configured.
     with tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
         stderr = os.dup(2)

@@ -1,4 +1,4 @@
-"""Locks between processes, of one machine or of several that share a folder."""
+"""Locks between processes, on one machine or on several that share a folder."""
 
 import fcntl
 import os
@@ -11,16 +11,16 @@ __all__ = ["lock"]
 
 @contextmanager
 def lock(path: str | Path) -> Iterator[bool]:
-    """Holds a lock for the block, if no other process does; it ends with the process that holds it, however that ends.
+    """Takes a lock for the block, unless another process holds it. The lock ends with its process, even a killed one.
 
     Args:
-      path: of a file that is there as long as somebody holds the lock.
+      path: path of the lock's file, which exists while the lock is held.
 
     Yields:
-      Whether it is held.
+      Whether the lock was obtained.
 
     Raises:
-      OSError: if the file cannot be made, or its file system has no locks.
+      OSError: if the file cannot be created, or its file system has no locks.
     """
     descriptor = _locked(path)
     try:
@@ -45,12 +45,12 @@ def _locked(path: str | Path) -> int | None:
         except BaseException:
             os.close(descriptor)
             raise
-        # Who held it has removed the file since it was opened here.
+        # The last holder removed the file after it was opened here.
         os.close(descriptor)
 
 
 def _is_of(path: str | Path, descriptor: int) -> bool:
-    """Whether the file of that name is the one that is open."""
+    """Returns whether the file at the path is the open one."""
     try:
         return os.path.samestat(Path(path).stat(), os.fstat(descriptor))
     except FileNotFoundError:

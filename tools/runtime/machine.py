@@ -1,4 +1,4 @@
-"""What a figure was measured on: the machine and its versions, what else it was busy with, and the memory it took."""
+"""Describes the machine of a measurement: processor, versions, load by other processes, and memory."""
 
 import importlib.metadata
 import os
@@ -22,7 +22,7 @@ __all__ = [
 
 _STAT = Path("/proc/stat")
 
-# Where a control group, such as a container's, says what it may take and has taken: of version 2, and of version 1.
+# Limit and use of the memory of a control group, such as a container's: version 2, and version 1.
 _GROUP_MEMORY = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -30,7 +30,7 @@ _GROUP_MEMORY = (
 
 
 def describe() -> dict[str, Any]:
-    """The processor, the number of cores this process may use, and the versions that matter; TensorFlow is imported."""
+    """Returns the processor, the number of cores this process may use, and versions. Requires TensorFlow's import."""
     return {
         "processor": _processor(),
         "cores": cores(),
@@ -41,7 +41,7 @@ def describe() -> dict[str, Any]:
 
 
 def one_line() -> str:
-    """``describe()`` as a line of text."""
+    """Returns ``describe()`` as a line of text."""
     found = describe()
     versions = ", ".join(f"{name} {found[name]}" for name in ("tf-slim", "numpy"))
     return (
@@ -58,28 +58,28 @@ def _processor() -> str:
 
 
 def cores() -> int:
-    """The number of cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(_cores())
 
 
 def _cores() -> set[int]:
-    """The cores that this process may use; systems other than Linux have no such set."""
+    """Returns the cores that this process may use; all of them except on Linux."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 class OtherLoad:
-    """What others do on this process's cores, from its making on: processor time that is busy and not this process's.
+    """The load of other processes on this process's cores, since the object was made.
 
-    Time that a hypervisor gave to other guests counts as theirs.
+    Time that a hypervisor gave to other guests counts too.
     """
 
     def __init__(self) -> None:
         self._start = _now()
 
     def cores(self) -> float | None:
-        """As a number of cores: 1.0 is one core, all the time. None where the system does not tell, as only Linux does.
+        """Returns the load as a number of cores: 1.0 is one core, all the time. None except on Linux.
 
-        Busy time comes in ticks of a hundredth of a second, so up to a tick a core is taken off as doubtful.
+        Busy time comes in ticks of a hundredth of a second, so one tick a core is subtracted as doubtful.
         """
         end = _now()
         if self._start is None or end is None or end[0] <= self._start[0]:
@@ -90,7 +90,7 @@ class OtherLoad:
 
 
 def _now() -> tuple[float, float, float] | None:
-    """Seconds: of the clock, of busy time on this process's cores, and of this process's own processor time."""
+    """Returns seconds: of the clock, of busy time on this process's cores, and of this process's processor time."""
     if not _STAT.exists():
         return None
     ticks = 0
@@ -99,7 +99,7 @@ def _now() -> tuple[float, float, float] | None:
         if re.fullmatch(r"cpu\d+", name) and int(name[3:]) in _cores():
             user, nice, system, _, _, irq, softirq, steal = (int(field) for field in fields[:8])
             ticks += user + nice + system + irq + softirq + steal
-    # Some sandboxes show a file of zeros.
+    # In some sandboxes the file holds zeros.
     if not ticks:
         return None
     own = os.times()
@@ -107,10 +107,10 @@ def _now() -> tuple[float, float, float] | None:
 
 
 def process_peak() -> int | None:
-    """The most resident memory that this process has had, in bytes; None where the system does not tell."""
+    """Returns the peak of this process's resident memory in bytes; None if the system does not tell."""
     status = Path("/proc/self/status")
     if status.exists():
-        # What getrusage says on Linux counts the process that started this one too.
+        # On Linux getrusage includes the process that started this one.
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     try:
@@ -122,7 +122,7 @@ def process_peak() -> int | None:
 
 
 def device_peak(device: str) -> int | None:
-    """The most memory that TensorFlow had in use on a GPU since the last reset, in bytes; None for a processor.
+    """Returns the peak of TensorFlow's memory on a GPU since the last reset, in bytes; None for a processor.
 
     Args:
       device: 'gpu', 'gpu:1', 'cpu'.
@@ -133,7 +133,7 @@ def device_peak(device: str) -> int | None:
 
 
 def reset_device_peak(device: str) -> None:
-    """Lets ``device_peak`` begin anew; nothing for a processor."""
+    """Resets ``device_peak``. Does nothing for a processor."""
     if device.startswith("gpu"):
         sys.modules["tensorflow"].config.experimental.reset_memory_stats(_tensorflow_name(device))
 
@@ -143,13 +143,13 @@ def _tensorflow_name(device: str) -> str:
 
 
 def available_memory() -> int | None:
-    """Bytes that a process can still have: of the system, or of the control group it is in; None where unknown."""
+    """Returns the bytes still available to this process, from its system and control group; None if unknown."""
     left = []
     meminfo = Path("/proc/meminfo")
     if meminfo.exists() and (match := re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)):
         left.append(int(match[1]) * 1024)
     for limit, used in _GROUP_MEMORY:
-        # Without a limit version 2 has 'max' there, and version 1 a number beyond any memory.
+        # Without a limit, version 2 says 'max', and version 1 a number beyond any memory.
         if Path(limit).is_file() and (text := Path(limit).read_text().strip()).isdigit():
             left.append(int(text) - int(Path(used).read_text()))
     return min(left, default=None)

@@ -1,4 +1,4 @@
-"""Random weights and images under which activations keep a size that training would give them."""
+"""Random weights and images whose activations are about as large as in a trained network."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ __all__ = ["assign_random_weights", "random_images"]
 
 v1 = tf.compat.v1
 
-# From the bounds of a preprocessing's values.
+# Preprocessing → bounds of its values.
 _BOUNDS = {"vgg": (-120.0, 140.0), "inception": (-1.0, 1.0), "cifar": (-2.0, 2.0), "grayscale": (0.0, 1.0)}
 
 
@@ -24,16 +24,16 @@ def assign_random_weights(
     seed: int = 0,
     scales: Mapping[str, float] | None = None,
 ) -> None:
-    """Gives every variable a random value, and the moving ones the statistics of the images under these.
+    """Gives every variable a random value, and the moving statistics those of the images under these values.
 
-    As training would leave them: with random statistics activations would vanish, or grow past all numbers.
+    This is how training would leave them. With random statistics activations would vanish or overflow.
 
     Args:
-      session: of the network, whose variables may have no values yet.
-      images_tensor, output_tensor: of its graph; the statistics are those on the way from one to the other.
+      session: session of the network; its variables may lack values.
+      images_tensor, output_tensor: tensors of its graph. The batch norms between them get their statistics.
       images: float32 [N, height, width, channels].
-      seed: of the values.
-      scales: from names of variables to factors of their values.
+      seed: seed of the values.
+      scales: name of a variable → factor of its value.
     """
     generator = np.random.default_rng(seed)
     with session.graph.as_default():
@@ -47,7 +47,7 @@ def assign_random_weights(
 
 
 def random_images(shape: tuple[int, ...] | list[int], preprocessing: str, seed: int = 0) -> np.ndarray:
-    """Images of patches that vary from image to image, with values as of a preprocessing's; float32 [N, H, W, C]."""
+    """Returns images of random patches in the range of a preprocessing's values, float32 [N, H, W, C]."""
     count, height, width, channels = shape
     generator = np.random.default_rng(seed)
     patches = generator.uniform(size=(count, -(-height // 8), -(-width // 8), channels))
@@ -59,7 +59,7 @@ def random_images(shape: tuple[int, ...] | list[int], preprocessing: str, seed: 
 
 def _random_value(generator: np.random.Generator, name: str, shape: list[int]) -> np.ndarray:
     if len(shape) > 1:
-        # He et al., arXiv:1502.01852, for what a ReLU follows.
+        # He et al., arXiv:1502.01852, for layers before a ReLU.
         value = generator.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
     elif name.endswith(("gamma", "variance")):
         value = generator.uniform(0.5, 1.5, shape)
@@ -69,7 +69,7 @@ def _random_value(generator: np.random.Generator, name: str, shape: list[int]) -
 
 
 def _statistics(graph_def: v1.GraphDef, images_name: str, images: np.ndarray) -> dict[str, np.ndarray]:
-    """The mean and variance of every batch norm's inputs, by the names of its moving ones."""
+    """Returns the mean and variance of every batch norm's inputs, by the names of its moving statistics."""
     constants = {}
     for node in graph_def.node:
         if node.op == "FusedBatchNormV3":

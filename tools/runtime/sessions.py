@@ -1,10 +1,10 @@
-"""Sessions as networks are run in: precision, compilation, threads, and what TensorFlow makes of the graph."""
+"""Sessions for networks: precision, compilation, threads, and the graph optimizer."""
 
 import functools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import tensorflow as tf
@@ -27,8 +27,8 @@ v1 = tf.compat.v1
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
-# Settings of the environment, read when TensorFlow is imported, by which it computes less than the processor could; and
-# whether a value is one of those.
+# Settings of the environment that can keep TensorFlow from using the whole processor → whether a value does. TensorFlow
+# reads them when it is imported.
 ONEDNN_SETTINGS = {
     "TF_ENABLE_ONEDNN_OPTS": lambda value: value in ("0", "false"),
     "ONEDNN_MAX_CPU_ISA": lambda value: value not in ("ALL", "DEFAULT"),
@@ -36,13 +36,13 @@ ONEDNN_SETTINGS = {
 }
 
 
-# Of the environment; see ``open_session``.
+# A variable of the environment; see ``open_session``.
 _OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
 
 
-# What is left for the optimizer where weights are constants and batch norms folded: to make constants of what the lower
-# precision casts, and one op of a convolution and what follows it. The other passes find nothing on a processor, and
-# take two thirds of the time and 0.5 GB for the weights of a ResNet-50.
+# The optimizer's useful passes if weights are constants and batch norms are folded: they cast constants to the lower
+# precision, and fuse a convolution with the ops behind it. On a processor the other passes find nothing, but take two
+# thirds of the time, and 0.5 GB for the weights of a ResNet-50.
 _PASSES_WHEN_FROZEN = {
     "float32": ("pruning", "constfold", "remap"),
     "bfloat16": ("pruning", "auto_mixed_precision_onednn_bfloat16", "constfold", "remap"),
@@ -61,22 +61,22 @@ def session_config(
     """Returns the configuration of a session.
 
     Args:
-      precision: of convolutions and matrix products: 'float32'; 'bfloat16' on a processor, in practice one with
-        AVX-512; 'float16' on a GPU. Variables and what is fetched stay float32.
-      optimize_graph: whether TensorFlow optimizes the graph first; the lower precisions are its work.
-      frozen: whether the graph is one of ``freezing.import_frozen``.
-      threads: for the ops of a graph, and inside of an op; None for one a core.
+      precision: precision of convolutions and matrix products: 'float32'; 'bfloat16' on a processor, in practice one
+        with AVX-512; 'float16' on a GPU. Variables and fetched values stay float32.
+      optimize_graph: whether TensorFlow optimizes the graph first. The lower precisions require it.
+      frozen: whether the graph comes from ``freezing.import_frozen``.
+      threads: number of threads between ops, and inside of an op; None for one a core.
       training: whether gradients are computed too.
-      use_gpu: whether the session may see a GPU.
+      use_gpu: whether the session may use a GPU.
 
     Raises:
-      ValueError: for an unknown precision, one that TensorFlow does not compute here, or that needs
+      ValueError: for an unknown precision, one that TensorFlow does not compute here, or a lower one without
         ``optimize_graph``.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, and is {precision!r}.")
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, but is {precision!r}.")
     config = v1.ConfigProto()
-    # Several processes may share a GPU; TensorFlow would take all of its memory for the first one.
+    # Several processes may share a GPU. By default TensorFlow takes all of its memory for the first one.
     config.gpu_options.allow_growth = True
     if threads is not None:
         config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
@@ -92,10 +92,10 @@ def session_config(
     if precision == "float32":
         return config
     if not optimize_graph:
-        raise ValueError(f"precision={precision!r} is the graph optimizer's work: leave optimize_graph at True.")
+        raise ValueError(f"precision={precision!r} requires the graph optimizer: leave optimize_graph at True.")
     if precision == "float16":
         if not (use_gpu and has_gpu()):
-            raise ValueError("precision='float16' needs a GPU, and TensorFlow finds none: use bfloat16 or float32.")
+            raise ValueError("precision='float16' requires a GPU, and TensorFlow finds none: use bfloat16 or float32.")
         rewrites.auto_mixed_precision = rewrites.ON
     else:
         rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
@@ -105,10 +105,10 @@ def session_config(
 
 
 def open_session(graph: tf.Graph, config: v1.ConfigProto) -> v1.Session:
-    """Returns a session that has as many threads as its configuration says, whatever sessions there were before.
+    """Returns a session with the number of threads in its configuration, whatever earlier sessions had.
 
-    All sessions of a process otherwise share the threads of the first one. TensorFlow reads from the environment, each
-    time that a session is made, whether this one gets threads of its own for the inside of ops.
+    Otherwise all sessions of a process share the threads of the first one. For each new session TensorFlow reads from
+    the environment whether it gets threads of its own for the inside of ops.
     """
     if not config.use_per_session_threads or _OWN_THREADS in os.environ:
         return v1.Session(graph=graph, config=config)
@@ -120,20 +120,20 @@ def open_session(graph: tf.Graph, config: v1.ConfigProto) -> v1.Session:
 
 
 def has_gpu() -> bool:
-    """Whether TensorFlow finds a GPU."""
+    """Returns whether TensorFlow finds a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
 def computes(precision: str, config: v1.ConfigProto, *, training: bool = False) -> bool:
     """Returns whether TensorFlow computes convolutions in a lower precision under this configuration.
 
-    It is asked by a network of two convolutions, which takes some 30 ms once: what a processor can do says little of
-    what TensorFlow will do, which settings of the environment, its build and other devices decide as well.
+    A network of two convolutions finds it out, once and in about 30 ms. The processor alone does not tell, because the
+    environment, TensorFlow's build and other devices also decide.
 
     Args:
       precision: 'bfloat16' or 'float16'.
-      config: of a session, with the precision turned on.
-      training: whether the gradients are to be computed so as well.
+      config: configuration of a session, with the precision turned on.
+      training: whether gradients must be computed in the precision too.
     """
     return _computes(precision, config.SerializeToString(deterministic=True), training)
 
@@ -151,14 +151,14 @@ def _computes(precision: str, serialized_config: bytes, training: bool) -> bool:
         with open_session(graph, config) as session:
             session.run(output, {fed: images}, v1.RunOptions(output_partition_graphs=True), metadata)
     except tf.errors.OpError:
-        return False  # oneDNN has no such convolution for the instructions that it may use
+        return False  # oneDNN has no such convolution for the allowed instructions
     convolutions = [node for part in metadata.partition_graphs for node in part.node if "Conv2D" in node.op]
     dtype = tf.as_dtype(precision).as_datatype_enum
     return bool(convolutions) and all(node.attr["T"].type == dtype for node in convolutions)
 
 
 def _tiny_network(images: tf.Tensor, training: bool) -> tf.Tensor:
-    """Returns the output of the kinds of layers that all networks have, or in training what needs their gradients."""
+    """Returns the output of layers that all networks have, or in training the sum of their gradients."""
     net = images
     kernels = [tf.constant(np.full([size, size, 16, 16], 0.125, np.float32)) for size in (3, 1)]
     ones = np.ones(16, np.float32)
@@ -170,15 +170,15 @@ def _tiny_network(images: tf.Tensor, training: bool) -> tf.Tensor:
     output = tf.reduce_mean(tf.nn.max_pool2d(net, 3, 2, "SAME") + net[:, ::2, ::2])
     if not training:
         return output
-    # Not the gradients themselves: what is fetched is left in float32.
+    # Not the gradients themselves, because fetched tensors stay in float32.
     return tf.add_n([tf.reduce_sum(gradient) for gradient in tf.gradients(output, [images, *kernels])])
 
 
 def _refusal(precision: str, *, on_gpu: bool) -> str:
-    """The sentence for a precision that TensorFlow does not compute."""
+    """Returns the sentence for a precision that TensorFlow does not compute."""
     if on_gpu:
         other = "float16 or float32" if precision == "bfloat16" else "float32"
-        return f"precision={precision!r} is not what TensorFlow computes on this machine's GPU: use {other}."
+        return f"TensorFlow does not compute precision={precision!r} on this machine's GPU: use {other}."
     settings = [
         f"{name}={value}" for name, off in ONEDNN_SETTINGS.items() if (value := os.environ.get(name)) and off(value)
     ]
@@ -190,17 +190,15 @@ def _refusal(precision: str, *, on_gpu: bool) -> str:
 
 
 def assign(session: v1.Session, variables: Iterable[tf.Variable], values: Mapping[str, np.ndarray]) -> None:
-    """Gives variables of a session's graph their values, by name; adds no op to the graph."""
+    """Assigns values to a session's variables by name, and adds no op to the graph."""
     assign_values(session, [(variable, values[variable.op.name]) for variable in variables])
 
 
 @contextmanager
 def without_deprecation_notices() -> Iterator[None]:
-    """For functions that TensorFlow has for the graphs of a session, and which say to use another kind of graph."""
+    """Hides TensorFlow's advice, on functions for the graphs of sessions, to use another kind of graph."""
     logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
+    with ExitStack() as stack:
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
         yield
-    finally:
-        logger.setLevel(level)

@@ -154,7 +154,7 @@ def test_an_input_that_no_placeholder_can_replace():
         assert {"split", images.op.name} <= {node.name for node in graph_def.node}
         with tf.Graph().as_default():
             other = v1.placeholder(tf.float32, [2, 2], name=images.op.name)
-        with pytest.raises(ValueError, match="is of another graph than the session's"):
+        with pytest.raises(ValueError, match="belongs to another graph than the session"):
             freeze(session, [outputs], [other])
 
 

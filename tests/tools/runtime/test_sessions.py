@@ -64,10 +64,10 @@ def test_every_session_has_its_own_number_of_threads():
     [
         ({"precision": "float8"}, "precision must be one of float32, bfloat16, float16, and is 'float8'"),
         ({"precision": "bfloat16"}, f"requires TensorFlow's oneDNN and a processor with AVX-512, and {REFUSED}"),
-        ({"precision": "float16"}, "needs a GPU, and TensorFlow finds none: use bfloat16 or float32"),
+        ({"precision": "float16"}, "requires a GPU, and TensorFlow finds none: use bfloat16 or float32"),
         (
             {"precision": "bfloat16", "optimize_graph": False},
-            "the graph optimizer's work: leave optimize_graph",
+            "requires the graph optimizer: leave optimize_graph",
         ),
     ],
 )
@@ -90,7 +90,9 @@ def test_a_precision_that_the_gpu_does_not_compute(monkeypatch, precision, other
     """TensorFlow is asked: here it computes on the processor, whatever is said of GPUs."""
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     monkeypatch.setattr(sessions, "computes", lambda *_, **__: False)
-    with pytest.raises(ValueError, match=f"'{precision}' is not what TensorFlow computes .* GPU: use {others}"):
+    with pytest.raises(
+        ValueError, match=f"TensorFlow does not compute precision='{precision}' on .* GPU: use {others}"
+    ):
         session_config(precision)
     monkeypatch.undo()
     config = session_config()
@@ -99,7 +101,7 @@ def test_a_precision_that_the_gpu_does_not_compute(monkeypatch, precision, other
     assert not sessions.computes("bfloat16", session_config())
     # The processor's own may be had beside a GPU.
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    with pytest.raises(ValueError, match="float16' needs a GPU"):
+    with pytest.raises(ValueError, match="float16' requires a GPU"):
         session_config("float16", use_gpu=False)
     assert session_config(use_gpu=False).device_count == {"GPU": 0}
 
