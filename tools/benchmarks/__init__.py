@@ -1,1 +1,1 @@
-"""The figures of the README, measured anew: ``python -m tools.benchmarks [NAME ...]``."""
+"""Measures the figures of the README: ``python -m tools.benchmarks [NAME ...]``."""

@@ -1,7 +1,7 @@
-"""``python -m tools.benchmarks [NAME ...] [--rounds N] [--json FILE]``.
+"""Runs the benchmarks: ``python -m tools.benchmarks [NAME ...] [--rounds N] [--json FILE]``.
 
-Each figure is a ratio against a peer, or against itself, with the two taking turns in one run; the median of the ratios
-pair by pair, and their spread. Run it on a quiet machine.
+Each figure compares two measurements that take turns in one run. It shows the median of the ratios, pair by pair, and
+their spread. Run it on a quiet machine.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from tools.runtime.importing import import_tensorflow
 
 __all__ = ["main"]
 
-# From the benchmarks' names to the modules of this package with their functions.
+# Name of a benchmark, and of its function → the module of this package that holds it.
 _BENCHMARKS = {
     "build": "starting",
     "first_feature": "starting",
@@ -34,12 +34,12 @@ _BENCHMARKS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.benchmarks", description="Measures the README's figures.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(_BENCHMARKS)} (default all)")
-    parser.add_argument("--rounds", type=int, default=12, help="pairs measured (default 12)")
-    parser.add_argument("--json", metavar="FILE", help="write every value that was measured")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(_BENCHMARKS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=12, help="number of measured pairs (default 12)")
+    parser.add_argument("--json", metavar="FILE", help="write every measured value")
     arguments = parser.parse_args(argv)
     if unknown := [name for name in arguments.names if name not in _BENCHMARKS]:
-        parser.error(f"no benchmark {unknown[0]}: there is {', '.join(_BENCHMARKS)}")
+        parser.error(f"there is no benchmark {unknown[0]}: choose from {', '.join(_BENCHMARKS)}")
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
     import_tensorflow()

@@ -1,4 +1,4 @@
-"""200,000 tiny images: what shards cost, the memory, how soon a run goes on; and Ray against processes."""
+"""Measures 200,000 tiny images: the cost of shards, the memory, how fast a run continues; and Ray against processes."""
 
 import functools
 import json
@@ -15,18 +15,22 @@ __all__ = ["bulk", "distribution"]
 
 _IMAGES, _FEW = 200_000, 20_000
 
-# The smallest network and its own images: what is measured is not the network.
+# The smallest network, because the network is not measured.
 _COMMAND = ["--checkpoint", "resnet_v2_tiny_digits", "--end-points", "global_pool", "--image-size", "32"]
 
-# Pairs of whole runs, which take minutes each.
+# Number of pairs of whole runs, which take minutes each.
 _ROUNDS = 3
 
 _WORKERS, _SHARDS = 2, 40
 
 
 def bulk(rounds: int) -> list[Figure]:
-    """Images/s of a run in shards against one without, start-up included; its peak memory against that of fewer images;
-    and the seconds beyond the imports of a run that finds all done."""
+    """Measures a run in shards.
+
+    Returns:
+      Images/s against a run without shards, including start-up; peak memory against a run on fewer images; and the
+      seconds beyond the imports if all shards are already done.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         many, few = _save_tiny(folder / "many", _IMAGES), _save_tiny(folder / "few", _FEW)
@@ -45,7 +49,7 @@ def bulk(rounds: int) -> list[Figure]:
 
 
 def distribution(rounds: int) -> list[Figure]:
-    """Images/s of Ray's actors against as many processes, each of one thread, once all of them work."""
+    """Measures images/s of Ray's actors against as many processes, each with one thread, after all have started."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images = _save_tiny(folder / "images", _FEW)
@@ -60,7 +64,7 @@ def distribution(rounds: int) -> list[Figure]:
 
 
 def _rate_of_shards(output: Path) -> float:
-    """Images/s from when every worker had made a shard until the last one was made."""
+    """Returns images/s from the time when every worker has made a shard until the last shard."""
     files = sorted(output.glob("shard-*/shard.json"), key=lambda file: file.stat().st_mtime)
     start, end = (files[i].stat().st_mtime for i in (_WORKERS - 1, -1))
     images = [json.loads(file.read_text(encoding="utf-8"))["counts"]["images"] for file in files[_WORKERS:]]
@@ -68,7 +72,7 @@ def _rate_of_shards(output: Path) -> float:
 
 
 def _save_tiny(folder: Path, count: int) -> Path:
-    """PNG files of 8x8 grey pixels, a thousand to a folder."""
+    """Writes PNG files of 8x8 grey pixels, a thousand in each folder; returns the parent folder."""
     generator = np.random.default_rng(0)
     for i, pixels in enumerate(generator.integers(0, 256, (count, 8, 8), np.uint8)):
         parent = folder / f"{i // 1000:03d}"

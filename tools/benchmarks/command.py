@@ -1,4 +1,4 @@
-"""The ``slimnets`` command in a process of its own, and what it took."""
+"""Runs the ``slimnets`` command in a process of its own, and measures its memory and time."""
 
 import subprocess
 import sys
@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 __all__ = ["Cost", "run_slimnets"]
 
-# A command of slimnets, and then its peak memory, that of the imports, which any program has, and its seconds beyond
-# those.
+# Runs a command of slimnets, and prints its peak memory, the peak memory of its imports, and its seconds after them.
 _MEASURED = """
 import importlib, sys, time
 from tools.runtime.importing import import_tensorflow
 import_tensorflow()
 for name in sys.argv[1].split():
     importlib.import_module(name)
-from tools import cli, machine
+from tools import cli
+from tools.runtime import machine
 imports = machine.process_peak()
 start = time.perf_counter()
 status = cli.main(sys.argv[2:])
@@ -24,7 +24,7 @@ sys.exit(status)
 
 
 class Cost(NamedTuple):
-    """Peak megabytes of a process, those of its imports, and its seconds beyond them."""
+    """The peak megabytes of a process, the peak megabytes of its imports, and its seconds after them."""
 
     peak: float
     imports: float
@@ -32,7 +32,7 @@ class Cost(NamedTuple):
 
 
 def run_slimnets(*arguments: object, imports: str = "") -> Cost:
-    """Runs a command, whose ``imports`` beyond TensorFlow are those of the modules of these names."""
+    """Runs a command. ``imports`` names modules, besides TensorFlow, whose import does not count."""
     command = [sys.executable, "-c", _MEASURED, imports, *map(str, arguments)]
     printed = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
     peak, imported, seconds = printed.splitlines()[-1].split()

@@ -1,4 +1,4 @@
-"""A ResNet-152 from Keras to slim and back, the proof included: seconds and memory beyond the imports."""
+"""Measures a ResNet-152 from Keras to slim and back, with the proof: seconds and memory beyond the imports."""
 
 import tempfile
 from pathlib import Path
@@ -14,15 +14,15 @@ import keras  # noqa: E402
 __all__ = ["conversion"]
 
 _SECONDS = 30.0
-# Files' sizes.
+# Memory, as a multiple of the file's size.
 _MEMORY = 3
 
-# Each takes a quarter of a minute.
+# Each conversion takes a quarter of a minute.
 _ROUNDS = 3
 
 
 def conversion(rounds: int) -> list[Figure]:
-    """Keras' weights to a checkpoint, and the checkpoint to a Keras model, of both versions."""
+    """Converts Keras' weights to a checkpoint, and the checkpoint to a Keras model, for both versions."""
     figures = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

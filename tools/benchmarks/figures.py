@@ -1,4 +1,4 @@
-"""Figures, each a ratio against a peer, or against itself, that took its turns in the same run."""
+"""Figures: ratios of measurements that took turns in the same run."""
 
 import itertools
 import json
@@ -17,12 +17,12 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class Figure(NamedTuple):
-    """One figure: what was measured here and of the other, pair by pair.
+    """One figure: pairs of our own value and another one.
 
-    name: what it is.
-    unit: of the values: 's', 'images/s', 'MB'.
-    here, other: the values, in the order they were measured; two of one place in the row belong together.
-    wanted: what the ratio should be, such as 'at least 1.10': reported beside it, and never asserted.
+    name: name of the figure.
+    unit: unit of the values: 's', 'images/s', 'MB'.
+    here, other: the values in the order of measurement. Values at the same place form a pair.
+    wanted: wanted ratio, such as 'at least 1.10'. It is reported beside the ratio, and never asserted.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Figure(NamedTuple):
 
     @property
     def ratios(self) -> list[float]:
-        """Here by the other, pair by pair."""
+        """Returns ``here`` divided by ``other``, pair by pair."""
         return [one / other for one, other in zip(self.here, self.other, strict=True)]
 
 
 def in_turns(measured: Mapping[Name, Callable[[], float]], rounds: int, warm_up: int = 1) -> dict[Name, list[float]]:
-    """Measures each in turns, in the orders of ``orders``, after ``warm_up`` rounds that do not count."""
+    """Measures all in turns, in the orders of ``orders``, after ``warm_up`` rounds that do not count."""
     values: dict[Name, list[float]] = {name: [] for name in measured}
     for order in itertools.islice(orders(list(measured)), warm_up + rounds):
         for name in order:
@@ -47,7 +47,7 @@ def in_turns(measured: Mapping[Name, Callable[[], float]], rounds: int, warm_up:
 
 
 def print_figures(figures: Sequence[Figure]) -> None:
-    """Prints the machine, and a table: medians, the median of the ratios, and their least and largest."""
+    """Prints the machine, and a table with medians, and the median, smallest and largest ratio."""
     print(machine.one_line())
     header = ("figure", "pairs", "this", "other", "ratio (median)", "spread", "wanted")
     print_table(header, [_row(figure) for figure in figures])
@@ -61,6 +61,6 @@ def _row(figure: Figure) -> list[object]:
 
 
 def save_figures(path: str | Path, figures: Sequence[Figure]) -> None:
-    """Writes the machine, and every value that was measured, as JSON."""
+    """Writes the machine and every measured value as JSON."""
     record = {"machine": machine.describe(), "figures": [figure._asdict() for figure in figures]}
     Path(path).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""From a folder of JPEG files to features of ResNet-50 v2: the rate, its growth, and the memory."""
+"""Measures the way from a folder of JPEG files to features of ResNet-50 v2: its rate, growth, and memory."""
 
 import functools
 import itertools
@@ -7,9 +7,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Self
 
 from tools.benchmarks.command import run_slimnets
 from tools.benchmarks.figures import Figure, in_turns
@@ -24,19 +23,22 @@ __all__ = ["folder", "growth", "memory"]
 
 _BATCH_SIZE, _SIZE, _FILES = 32, 224, 2000
 
-# Images of the largest step, and of all steps of a turn.
+# Number of images in the largest step, and in all steps of a turn.
 _LARGEST_STEP = 64
 
-# Files of one turn.
+# Number of files in a turn.
 _TURN = 10 * _BATCH_SIZE
 
-# Of folders of 500 files to 4,000.
+# Number of turns with folders of 500 to 4,000 files.
 _FOLDER_TURNS = 2
 
 
 def folder(rounds: int) -> list[Figure]:
-    """Images/s of files to ``global_pool``, against the network alone, whose images are on the device, and against
-    Keras' own way: ``image_dataset_from_directory`` and ``ResNet50V2.predict``. Start-up is apart."""
+    """Measures images/s from files to ``global_pool``, without start-up, and start-up itself.
+
+    The peers are the network alone, with its images on the device, and Keras' own way,
+    ``image_dataset_from_directory`` and ``ResNet50V2.predict``.
+    """
     figures = []
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         checkpoint = save_resnet_50(Path(name))
@@ -49,7 +51,7 @@ def folder(rounds: int) -> list[Figure]:
             with _extractor(checkpoint, precision) as extractor:
                 _exhaust(extractor, paths[:_BATCH_SIZE])
                 starting = time.perf_counter() - start
-                # Turn after turn through all of the files.
+                # The turns go through all files.
                 turns = itertools.cycle(paths[i : i + _TURN] for i in range(0, _FILES - _TURN + 1, _TURN))
                 measured = {
                     "here": lambda e=extractor, t=turns: _rate(lambda: _exhaust(e, next(t))),
@@ -86,13 +88,13 @@ def _rate(work: Callable[[], object]) -> float:
 def _network_alone(
     folder: Path, checkpoint: str, precision: str = "float32", batch_size: int = _BATCH_SIZE
 ) -> Callable[[], object]:
-    """A function that computes a batch which is on the device."""
+    """Returns a function that computes a batch on the device."""
     options = {"checkpoint": checkpoint, "end_point": "global_pool", "precision": precision}
     problem = network_problem(folder, "resnet_v2_50", batch_size=batch_size, image_size=_SIZE, **options)
     return prepare(problem, OURS).step
 
 
-class _KerasPredict:
+class _KerasPredict(AbstractContextManager):
     """The process of ``keras_predict``."""
 
     def __init__(self, images: Path) -> None:
@@ -104,15 +106,12 @@ class _KerasPredict:
         self.start_up = time.perf_counter() - start
 
     def rate(self) -> float:
-        """Images/s of a turn."""
+        """Returns the images/s of a turn."""
         return _TURN / self._predict(_TURN)
 
     def _predict(self, images: int) -> float:
         print(images, file=self._process.stdin, flush=True)
         return float(self._process.stdout.readline())
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *error: object) -> None:
         with self._process:
@@ -120,7 +119,7 @@ class _KerasPredict:
 
 
 def growth(rounds: int) -> list[Figure]:
-    """Milliseconds an image, of steps of batch 8 to 64 and of folders of 500 to 4,000 files: against the smallest."""
+    """Measures milliseconds per image, in batches of 8 to 64 and folders of 500 to 4,000 files, against the smallest."""
     with tempfile.TemporaryDirectory() as name:
         checkpoint = save_resnet_50(Path(name))
         steps = {
@@ -135,7 +134,7 @@ def growth(rounds: int) -> list[Figure]:
                 count: functools.partial(_milliseconds, functools.partial(_exhaust, extractor, paths[:count]), count)
                 for count in (500, 1000, 2000, 4000)
             }
-            # Of 7,500 files a turn, which take minutes.
+            # A turn has 7,500 files and takes minutes.
             in_folders = in_turns(folders, min(rounds, _FOLDER_TURNS), warm_up=0)
     return [
         Figure(f"growth: {what} {size} / {smallest}, an image", "ms", values[size], values[smallest], wanted)
@@ -146,9 +145,10 @@ def growth(rounds: int) -> list[Figure]:
 
 
 def _steps(step: Callable[[], object], batch_size: int) -> float:
-    """Milliseconds an image, in as many steps as the largest batch has images for, after one that does not count.
+    """Returns milliseconds per image, in steps that have as many images in all as the largest batch.
 
-    The other networks' turns have taken the caches, a good tenth of a step of 8 images and little of one of 64.
+    One step before them does not count, because the turns of other networks have filled the caches. That would cost a
+    good tenth of a step of 8 images, and little of a step of 64.
     """
     timing = time_steps(step, _LARGEST_STEP // batch_size, 1)
     return 1000 * sum(timing.durations) / _LARGEST_STEP
@@ -161,8 +161,8 @@ def _milliseconds(work: Callable[[], object], images: int) -> float:
 
 
 def memory(rounds: int) -> list[Figure]:
-    """Peak resident megabytes of ``slimnets features``: of few images, with variables, and of many, with constants."""
-    del rounds  # One run of 3,000 images takes minutes, and its peak is the highest of all its steps.
+    """Measures the peak memory of ``slimnets features``: few images, with variables, and many, with constants."""
+    del rounds  # one run of 3,000 images takes minutes, and its peak covers all its steps
     figures = []
     with tempfile.TemporaryDirectory() as name:
         checkpoint = save_resnet_50(Path(name))

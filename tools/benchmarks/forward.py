@@ -1,4 +1,4 @@
-"""Forward passes of ResNet-50 v2 against the other engines, and in bfloat16 against slim's float32."""
+"""Measures forward passes of ResNet-50 v2 against other engines, and in bfloat16 against slim's float32."""
 
 import sys
 import tempfile
@@ -12,13 +12,13 @@ __all__ = ["bfloat16", "forward"]
 
 _NET = "resnet_v2_50"
 
-# What the images/s should be of the slim graph's, by the batch size; and of the others' that should not be faster.
+# Batch size → wanted images/s, as a multiple of the slim graph's; and the engines that should not be faster than ours.
 _OF_SLIM = {1: "at least 1.10", 8: "at least 1.02", 32: "at least 1.02"}
 _NOT_SLOWER_THAN = ("keras", "torch", "torch-compile")
 
 
 def forward(rounds: int) -> list[Figure]:
-    """Images/s in float32, weights as constants, against every engine that is installed."""
+    """Measures images/s in float32, with weights as constants, against every installed engine."""
     figures = []
     for batch_size, of_slim in _OF_SLIM.items():
         wanted = {"slim": of_slim} | dict.fromkeys(_NOT_SLOWER_THAN, "at least 1")
@@ -28,7 +28,7 @@ def forward(rounds: int) -> list[Figure]:
 
 
 def bfloat16(rounds: int) -> list[Figure]:
-    """Images/s in bfloat16 against the slim graph in float32."""
+    """Measures images/s in bfloat16 against the slim graph in float32."""
     return [
         figure
         for batch_size in (8, 32)
@@ -39,7 +39,7 @@ def bfloat16(rounds: int) -> list[Figure]:
 def _against(engines: list[str], batch_size: int, precision: str, rounds: int, wanted: dict[str, str]) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         problem = network_problem(folder, _NET, batch_size=batch_size, precision=precision)
-        # More rounds of the short steps, which vary more.
+        # Short steps vary more, so they get more rounds.
         comparison = compare(problem, engines, steps=max(rounds, 48 // batch_size), burn_in=3)
     if comparison.interrupted:
         raise KeyboardInterrupt

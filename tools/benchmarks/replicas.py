@@ -1,4 +1,4 @@
-"""What the benchmarks work on: a checkpoint and images of the real sizes and formats."""
+"""The checkpoint and the images of the benchmarks, with the sizes and formats of real ones."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ v1 = tf.compat.v1
 
 
 def save_resnet_50(folder: Path, write_version: str = "V2") -> str:
-    """A ResNet-50 v2 of 1001 classes with random weights, and the moving statistics that training would leave.
+    """Saves a ResNet-50 v2 for 1001 classes with random weights, and the moving statistics that training would leave.
 
-    No value is 0 or 1, as those of initial weights: TensorFlow would compute less.
+    No value is 0 or 1, as in initial weights: TensorFlow would compute less with them.
     """
     with tf.Graph().as_default():
         images = v1.placeholder(tf.float32, [None, 224, 224, 3])
@@ -29,7 +29,7 @@ def save_resnet_50(folder: Path, write_version: str = "V2") -> str:
 
 
 def save_images(folder: Path, count: int) -> list[str]:
-    """JPEG files of 500x375 with smooth random content."""
+    """Writes JPEG files of 500x375 pixels with smooth random content; returns their paths."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     paths = []

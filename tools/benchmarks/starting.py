@@ -1,4 +1,4 @@
-"""What comes before the first image: building a graph, starting a process, looking at a checkpoint."""
+"""Measures the time before the first image: building a graph, starting a process, inspecting a checkpoint."""
 
 import itertools
 import subprocess
@@ -22,7 +22,7 @@ v1 = tf.compat.v1
 
 
 def build(rounds: int) -> list[Figure]:
-    """Seconds to build the graphs of the two deepest networks, all collections kept, against tf_slim's own."""
+    """Measures the seconds to build the graphs of two deep networks, all collections included, against tf_slim's."""
     figures = []
     for name, wanted in (("resnet_v2_152", ""), ("resnet_v2_200", "at most 0.25")):
         ours = getattr(resnet_v2, name)
@@ -47,8 +47,10 @@ def _build_seconds(builder: Callable, scope: Callable) -> float:
 
 
 def first_feature(rounds: int) -> list[Figure]:
-    """Seconds from process start to global_pool of one image: ``slimnets features``, which has written it to its file
-    by then, against a plain slim script, which prints it."""
+    """Measures the seconds from the start of a process to ``global_pool`` of one image, against a plain slim script.
+
+    By then ``slimnets features`` has written the features to a file, and the script prints them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = save_resnet_50(Path(folder))
         image = save_images(Path(folder) / "images", 1)[0]
@@ -67,7 +69,7 @@ def first_feature(rounds: int) -> list[Figure]:
 
 
 def _seconds_to_first_line(*command: str) -> float:
-    """Until the process prints its first line; what it does to end is not waited for."""
+    """Returns the seconds until a process prints its first line. The end of the process does not count."""
     start = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -80,7 +82,7 @@ def _seconds_to_first_line(*command: str) -> float:
 
 
 def inspect(rounds: int) -> list[Figure]:
-    """Seconds of ``slimnets inspect`` on a V1 file of 100 MB, and with ``--check``, against ``import tensorflow``."""
+    """Measures ``slimnets inspect`` on a V1 file of 100 MB, also with ``--check``, against ``import tensorflow``."""
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = save_resnet_50(Path(folder), "V1")

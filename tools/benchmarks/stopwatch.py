@@ -1,4 +1,4 @@
-"""The timing tool itself: whether its mean is right, and what it costs."""
+"""Measures the timing tool itself: its mean and its cost."""
 
 import contextlib
 import io
@@ -16,13 +16,15 @@ v1 = tf.compat.v1
 
 _STEPS, _BATCH_SIZE = 200, 8
 
-# Rounds of so many steps, each a minute.
+# Number of rounds. Each has 200 steps and takes a minute.
 _ROUNDS = 3
 
 
 def stopwatch(rounds: int) -> list[Figure]:
-    """The mean of 200 steps of ResNet-50 v2 as the tool has it, against a clock around them all; and its own cost, of
-    steps that do nothing, against the 50 us that it may have."""
+    """Compares the tool's mean of 200 steps of ResNet-50 v2 with a clock around all steps.
+
+    Also measures the tool's own cost, with steps that do nothing, against the 50 us that are allowed.
+    """
     means, clocks = [], []
     with tf.Graph().as_default() as graph:
         images = v1.get_variable("images", [_BATCH_SIZE, 224, 224, 3], trainable=False, use_resource=True)
@@ -45,7 +47,7 @@ def stopwatch(rounds: int) -> list[Figure]:
 
 
 def _own_cost() -> float:
-    """Microseconds a step, of very many that do nothing."""
+    """Returns the microseconds per step of very many steps that do nothing."""
     steps = 100_000
     start = time.perf_counter()
     time_steps(lambda: None, steps)

@@ -1,4 +1,4 @@
-"""Training steps of ResNet-50 v2: momentum, weight decay, moving averages; against the slim graph's."""
+"""Measures training steps of ResNet-50 v2 (momentum, weight decay, moving averages) against the slim graph's."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _BATCH_SIZE = 16
 
 
 def train(rounds: int) -> list[Figure]:
-    """Images/s of training steps, in float32 and in bfloat16, against the slim graph in float32."""
+    """Measures images/s of training steps, in float32 and in bfloat16, against the slim graph in float32."""
     ours, slims = (resnet_v2.resnet_v2_50, _our_scope), (tf_slim_builder("resnet_v2_50"), tf_slim_scope)
     steps = {
         "slim": _training_step(*slims, session_config()),
@@ -40,7 +40,7 @@ def _our_scope() -> Callable:
 
 
 def _training_step(builder: Callable, scope: Callable, config: v1.ConfigProto) -> Callable[[], None]:
-    """A function that makes a step, in a session of its own; images and labels are on the device."""
+    """Returns a function that runs a step in a session of its own, with images and labels on the device."""
     generator = np.random.default_rng(0)
     with tf.Graph().as_default() as graph:
         v1.set_random_seed(0)

@@ -1,6 +1,6 @@
 """Keras' own way from files to features: ``python -m tools.benchmarks.scripts.keras_predict FOLDER SIZE BATCH_SIZE``.
 
-Answers each line, a number of images, with the seconds that predicting so many took.
+Reads a number of images from each line, predicts that many, and prints the seconds it took.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""Build, initialize, restore, run, as users of tf_slim write it: prints the first features of a ResNet-50 v2.
+"""Prints the first features of a ResNet-50 v2, like a script of tf_slim's users: build, initialize, restore, run.
 
 ``python -m tools.benchmarks.scripts.slim_script CHECKPOINT IMAGE``
 
-Imports what such a script needs, and nothing else of this project's: its start-up is measured.
+It imports what such a script requires, and nothing else of this project, because its start-up is measured.
 """
 
 import sys
@@ -18,12 +18,12 @@ v1 = tf.compat.v1
 
 def main(checkpoint: str, image: str) -> None:
     with tf.Graph().as_default():
-        picture = tf.io.decode_jpeg(tf.io.read_file(image), channels=3)
-        picture = tf.image.central_crop(tf.image.convert_image_dtype(picture, tf.float32), 0.875)
-        picture = tf.raw_ops.ResizeBilinear(images=picture[tf.newaxis], size=[299, 299])
-        picture = tf.ensure_shape((picture - 0.5) * 2.0, [1, 299, 299, 3])
+        pixels = tf.io.decode_jpeg(tf.io.read_file(image), channels=3)
+        pixels = tf.image.central_crop(tf.image.convert_image_dtype(pixels, tf.float32), 0.875)
+        pixels = tf.raw_ops.ResizeBilinear(images=pixels[tf.newaxis], size=[299, 299])
+        pixels = tf.ensure_shape((pixels - 0.5) * 2.0, [1, 299, 299, 3])
         with tf_slim_scope():
-            tf_slim_builder("resnet_v2_50")(picture, 1001, is_training=False)
+            tf_slim_builder("resnet_v2_50")(pixels, 1001, is_training=False)
         features = v1.get_default_graph().get_tensor_by_name("resnet_v2_50/pool5:0")
         with v1.Session() as session:
             session.run(v1.global_variables_initializer())
