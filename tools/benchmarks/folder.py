@@ -119,7 +119,7 @@ class _KerasPredict(AbstractContextManager):
 
 
 def growth(rounds: int) -> list[Figure]:
-    """Measures milliseconds per image, in batches of 8 to 64 and folders of 500 to 4,000 files, against the smallest."""
+    """Measures milliseconds per image in batches of 8 to 64 and folders of 500 to 4,000 files, against the smallest."""
     with tempfile.TemporaryDirectory() as name:
         checkpoint = save_resnet_50(Path(name))
         steps = {

@@ -1,4 +1,4 @@
-"""Weights to and from Keras, PyTorch, safetensors and NumPy, against the frameworks' own networks."""
+"""Tests conversions to and from Keras, PyTorch, safetensors and NumPy against the frameworks' own networks."""
 
 import contextlib
 import itertools
@@ -38,7 +38,7 @@ from tests.helpers import torch_resnet  # noqa: E402
 
 v1 = tf.compat.v1
 
-# Of h5py.
+# Warnings of h5py.
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning:h5py.*")
 
 
@@ -54,7 +54,7 @@ SIX = [
     full("resnet_v2_101", "ResNet101V2"),
     full("resnet_v2_152", "ResNet152V2"),
 ]
-# Written by Keras itself: weights or a model as until 2023, weights as today, a model as today.
+# Files that Keras itself writes: weights and a model in the format until 2023, then weights and a model of today.
 ENDINGS = ("weights only.h5", "model.h5", ".weights.h5", ".keras")
 _OFTEN = [
     ("ResNet50", "weights only.h5", False),
@@ -72,7 +72,7 @@ KINDS_OF_KERAS_FILES = [
 
 
 def keras_model(application, classes=1000, top=True, seed=0, size=None):
-    """Keras' own network with random weights of a size that keeps activations finite, biases and all."""
+    """Returns Keras' own network with random weights, biases included, that keep activations finite."""
     keras.backend.clear_session()
     images = keras.Input((size, size, 3))
     build = getattr(keras.applications, application)
@@ -94,7 +94,7 @@ def keras_model(application, classes=1000, top=True, seed=0, size=None):
 def save(model, path, ending=".keras"):
     file = Path(f"{path}{ending}".replace("weights only", "weights-only"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that .h5 is the old way
+        warnings.simplefilter("ignore")  # .h5 is the old format
         if ending == "weights only.h5":
             from keras.src.legacy.saving import legacy_h5_format
 
@@ -117,7 +117,7 @@ def pictures(side, count=2):
 
 
 def in_both(application, size):
-    """Pictures for our preprocessing, which crops them, and what it leaves of them, for Keras'."""
+    """Returns images for our preprocessing, which crops them, and the crops for Keras' preprocessing."""
     if application.endswith("V2"):
         side = next(side for side in range(size, 2 * size) if side - 2 * int((side - side * 0.875) / 2) == size)
     else:
@@ -141,14 +141,14 @@ def stored(path):
 
 @pytest.fixture(scope="module")
 def basic(tmp_path_factory):
-    """resnet_basic_18 for 10 classes, and its values."""
+    """Writes a resnet_basic_18 for 10 classes; returns the path and the values."""
     path = tmp_path_factory.mktemp("basic") / "basic.ckpt"
     return path, slim_checkpoint(path, "resnet_basic_18", 10)
 
 
 @pytest.fixture(scope="module")
 def v2_50(tmp_path_factory):
-    """Keras' ResNet50V2 for 10 classes, and the model."""
+    """Writes Keras' ResNet50V2 for 10 classes; returns the path and the model."""
     model = keras_model("ResNet50V2", classes=10)
     return save(model, tmp_path_factory.mktemp("v2") / "v2"), model
 
@@ -156,7 +156,7 @@ def v2_50(tmp_path_factory):
 @pytest.mark.numerical
 @pytest.mark.parametrize(("name", "application"), SIX)
 def test_keras_to_slim(tmp_path, name, application):
-    """From pixels through each side's own preprocessing, at an even and an odd size."""
+    """The predictions agree, from pixels through each side's own preprocessing, at an even and an odd size."""
     model = keras_model(application)
     source = save(model, tmp_path / "source")
     done = convert(source, tmp_path / "slim.ckpt")
@@ -179,7 +179,7 @@ def test_keras_to_slim(tmp_path, name, application):
     ],
 )
 def test_slim_to_keras(tmp_path, name, application, size):
-    """With slim's own pooling, in a model that Keras loads by itself."""
+    """The model has slim's own pooling, and Keras can load it alone."""
     slim_checkpoint(tmp_path / "slim.ckpt", name, 1000)
     done = convert(tmp_path / "slim.ckpt", tmp_path / "model.keras", image_size=size)
     assert done.pool1_padding == "SAME"
@@ -187,7 +187,7 @@ def test_slim_to_keras(tmp_path, name, application, size):
     assert model.input_shape == (None, size, size, 3)
     ours, theirs = in_both("ResNet50", size)
     if application.endswith("V2"):
-        # 1000 classes of version 2 go with vgg, as in slim's factory; Keras' preprocessing of it is another.
+        # With 1000 classes slim's factory preprocesses version 2 by vgg; Keras' preprocessing differs.
         inputs = theirs.astype(np.float32) - np.array((123.68, 116.78, 103.94), np.float32)
     else:
         inputs = preprocess_input(application, theirs)
@@ -199,7 +199,7 @@ def test_slim_to_keras(tmp_path, name, application, size):
 @pytest.mark.numerical
 @pytest.mark.parametrize("size", [96, full(97)])
 def test_slim_to_keras_of_published_classes(tmp_path, size):
-    """1001 classes without the background, and Keras' own preprocessing of version 2."""
+    """1001 classes lose the background, and Keras' own preprocessing of version 2 fits."""
     slim_checkpoint(tmp_path / "slim.ckpt", "resnet_v2_50", 1001)
     convert(tmp_path / "slim.ckpt", tmp_path / "model.keras", num_classes=1000, image_size=size)
     model = keras.saving.load_model(tmp_path / "model.keras")
@@ -213,7 +213,7 @@ def test_slim_to_keras_of_published_classes(tmp_path, size):
 @pytest.mark.numerical
 @pytest.mark.parametrize(("application", "ending", "top"), KINDS_OF_KERAS_FILES)
 def test_kinds_of_keras_files(tmp_path, application, ending, top):
-    """Every layout gives the same values, which are the model's; without the top there are no logits."""
+    """Every layout gives the model's values. Without the top there are no logits."""
     model = keras_model(application, classes=7, top=top)
     convert(save(model, tmp_path / "source", ending), tmp_path / "slim.ckpt")
     values = stored(tmp_path / "slim.ckpt")
@@ -234,7 +234,7 @@ def test_kinds_of_keras_files(tmp_path, application, ending, top):
 
 
 def test_a_file_as_keras_hosts_it(tmp_path):
-    """Written by TensorFlow's Keras of before 2023: names in bytes that end in ':0', the top called 'probs'."""
+    """Files of Keras before 2023 have names in bytes that end in ':0', and a top called 'probs'."""
     model = keras_model("ResNet50V2")
     with h5py.File(tmp_path / "hosted.h5", "w") as file:
         names = {layer.name: "probs" if layer.name == "predictions" else layer.name for layer in model.layers}
@@ -250,7 +250,7 @@ def test_a_file_as_keras_hosts_it(tmp_path):
 
 
 def test_a_model_whose_groups_have_no_names(tmp_path, capsys, v2_50):
-    """As Keras 2.15 wrote .keras files: the layers are told by their classes, counted in the configuration's order."""
+    """Keras 2.15 named the groups of .keras files after the layers' classes, counted in the configuration's order."""
     path = tmp_path / "unnamed.keras"
     with zipfile.ZipFile(v2_50[0]) as archive:
         archive.extractall(tmp_path)
@@ -274,7 +274,7 @@ def test_a_model_whose_groups_have_no_names(tmp_path, capsys, v2_50):
 
 
 def test_a_model_as_keras_2_saved_it(tmp_path):
-    """Its configuration: axes in lists, connections as lists of lists, no arguments that came later."""
+    """Its configuration has axes in lists, connections as lists of lists, and lacks arguments of later versions."""
     model = keras_model("ResNet50V2", classes=5, size=64)
     path = save(model, tmp_path / "keras2", "model.h5")
     config = model.get_config()
@@ -290,7 +290,7 @@ def test_a_model_as_keras_2_saved_it(tmp_path):
 
 
 def tensors_in(node):
-    """What a configuration of Keras 3 says of a layer's inputs, wherever it stands."""
+    """Yields the inputs of a layer in a configuration of Keras 3, at any depth."""
     if isinstance(node, dict):
         if node.get("class_name") == "__keras_tensor__":
             return [node]
@@ -299,7 +299,7 @@ def tensors_in(node):
 
 
 def test_epsilon_is_folded(tmp_path):
-    """Where the variance is small: Keras adds 1.001e-5 to it, and slim 1e-5."""
+    """Small variances show it: Keras adds 1.001e-5 to them, and slim 1e-5."""
     model = keras_model("ResNet50V2", classes=5)
     variance = np.linspace(1e-7, 1e-5, 64, dtype=np.float32)
     model.get_layer("conv2_block1_1_bn").moving_variance.assign(variance)
@@ -313,7 +313,7 @@ def test_epsilon_is_folded(tmp_path):
 
 @pytest.mark.parametrize("ending", [".ckpt", ".npz"])
 def test_averages_and_one_of_two_networks_to_another_framework(tmp_path, basic, ending):
-    """What is proved is what was written: the averages, of the network that was chosen."""
+    """The proof uses the written values: the averages of the chosen network."""
     averages = {name: value * np.float32(1.25) for name, value in basic[1].items() if "moving" not in name}
     other = {name.replace("resnet_basic_18", "other"): value for name, value in basic[1].items()}
     np.savez(
@@ -352,7 +352,7 @@ def test_a_key_of_the_catalog(tmp_path):
 
 @pytest.mark.parametrize("application", ["ResNet50", full("ResNet50V2")])
 def test_keras_and_back(tmp_path, application):
-    """Every variable to the bit, but for what was folded: the epsilon, and version 1's biases."""
+    """Every variable is equal to the bit, except folded ones: the epsilon, and version 1's biases."""
     model = keras_model(application, classes=7)
     convert(save(model, tmp_path / "source"), tmp_path / "slim.ckpt")
     convert(tmp_path / "slim.ckpt", tmp_path / "back.keras")
@@ -376,13 +376,13 @@ def test_keras_and_back(tmp_path, application):
 
 
 def followed(name, model):
-    """Whether a batch norm follows a convolution of that name."""
+    """Returns whether a batch norm follows the convolution of this name."""
     return any(layer.name == name.replace("_conv", "_bn") for layer in model.layers)
 
 
 @pytest.mark.parametrize("name", ["resnet_v1_50", full("resnet_v2_50")])
 def test_slim_to_keras_and_back(tmp_path, name):
-    """Nothing is folded: every variable to the bit."""
+    """Nothing is folded, and every variable is equal to the bit."""
     values = slim_checkpoint(tmp_path / "slim.ckpt", name, 11)
     convert(tmp_path / "slim.ckpt", tmp_path / "model.keras", image_size=64)
     done = convert(tmp_path / "model.keras", tmp_path / "back.ckpt")
@@ -394,7 +394,7 @@ def test_slim_to_keras_and_back(tmp_path, name):
 
 
 def torch_state(units, shortcut, classes):
-    """A random network of the tests' own, and its weights by torchvision's names."""
+    """Returns a random network of the tests' own, and its weights by torchvision's names."""
     module = torch_resnet.resnet(units, shortcut, classes).eval()
     torch_resnet.randomize(module, seed=3)
     state = {}
@@ -429,7 +429,7 @@ def torch_state(units, shortcut, classes):
     ],
 )
 def test_torch_and_back(tmp_path, depth, shortcut, ending):
-    """The same logits at even and odd sizes, and the same state dict back."""
+    """The logits are the same at even and odd sizes, and the state dict comes back unchanged."""
     units = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}[depth]
     module, state = torch_state(units, shortcut, 9)
     source = tmp_path / f"source{ending}"
@@ -455,7 +455,7 @@ def test_torch_and_back(tmp_path, depth, shortcut, ending):
 
 
 def test_what_training_scripts_save(tmp_path, basic):
-    """The state dict inside of more, under the prefix of parallel training; without the classifying layer."""
+    """A state dict may be a part of the file, have the prefix of parallel training, and lack the classifying layer."""
     _, state = torch_state((2, 2, 2, 2), "B", 9)
     bare = {f"module.{name}": value for name, value in state.items() if not name.startswith("fc.")}
     torch.save({"epoch": 3, "state_dict": bare}, tmp_path / "training.pth")
@@ -468,7 +468,7 @@ def test_what_training_scripts_save(tmp_path, basic):
 
 
 def test_uint8_through_torchvisions_preprocessing(tmp_path):
-    """A file's picture: resized by Pillow, cropped and normalized in PyTorch, as torchvision documents it."""
+    """The reference resizes by Pillow, crops and normalizes in PyTorch, as torchvision documents it."""
     module, state = torch_state((2, 2, 2, 2), "B", 9)
     torch.save(state, tmp_path / "source.pth")
     convert(tmp_path / "source.pth", tmp_path / "slim.ckpt")
@@ -483,13 +483,13 @@ def test_uint8_through_torchvisions_preprocessing(tmp_path):
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     with torch.inference_mode():
         expected = module(((pixels - mean[:, None, None]) / deviation[:, None, None])[None]).numpy()
-    # Pillow computes in whole numbers: a few pixels are a level off.
+    # Pillow computes in whole numbers, so a few pixels differ by one.
     assert relative_difference(result, expected) < 2e-3
 
 
 @pytest.mark.numerical
 def test_rescue(tmp_path, capsys):
-    """Keras' weights become slim's with a background; inspect, features and classify take them as Keras does."""
+    """Keras' weights become slim's with a background, and inspect, features and classify agree with Keras."""
     model = keras_model("ResNet50V2")
     source = save(model, tmp_path / "resnet50v2", "weights only.h5")
     target = str(tmp_path / "rescued.ckpt")
@@ -521,13 +521,13 @@ def test_rescue(tmp_path, capsys):
         best = np.argsort(-expected.double[i])[:5]
         assert [found["class"] for found in row["classes"]] == [number + 1 for number in best]
         found = np.array([found["probability"] for found in row["classes"]], np.float32)
-        # What a logit is off by, a probability is off by as a share of itself; the logits are up to this large.
+        # An absolute error of a logit is a relative error of a probability; the logits are up to this large.
         scale = expected.double[i].max() * np.abs(np.log(expected.double[i])).max()
         assert_as_exact(found, expected[i][best], scale=scale)
 
 
 def test_arrays_and_back(tmp_path, tiny_checkpoint_v1):
-    """.npz, .safetensors, V1 and V2: every value to the bit, a training run's included."""
+    """.npz, .safetensors, V1 and V2 keep every value to the bit, also those of a training run."""
     values = stored(tiny_checkpoint_v1)
     assert any("Momentum" in name for name in values)
     chain = [tiny_checkpoint_v1, tmp_path / "a.npz", tmp_path / "b.safetensors", tmp_path / "c.ckpt"]
@@ -542,12 +542,12 @@ def test_arrays_and_back(tmp_path, tiny_checkpoint_v1):
             assert kind[name].dtype == value.dtype
             np.testing.assert_array_equal(kind[name], value)
     assert [open_checkpoint(tmp_path / name).format for name in ("c.ckpt", "d.ckpt")] == ["V2", "V1"]
-    # What the values tell by themselves is not noted.
+    # Notes are not written if the values tell everything themselves.
     assert not list(tmp_path.glob("*.slimnets.json"))
 
 
 def test_parts(tmp_path, tiny_checkpoint_v1):
-    """Subsets by pattern, without what training left, under another scope."""
+    """Patterns select subsets, training's variables can be omitted, and the scope can change."""
     values = stored(tiny_checkpoint_v1)
     convert(tiny_checkpoint_v1, tmp_path / "model.npz", model_only=True)
     with np.load(tmp_path / "model.npz") as arrays:
@@ -567,7 +567,7 @@ def test_parts(tmp_path, tiny_checkpoint_v1):
 
 
 def test_moving_averages(tmp_path, basic):
-    """ema: the averages in the variables' place."""
+    """With ema the averages replace the variables."""
     path, values = basic
     averaged = {f"{name}/ExponentialMovingAverage": value + 1 for name, value in values.items() if "moving" not in name}
     np.savez(tmp_path / "both.npz", **values, **averaged)
@@ -598,7 +598,7 @@ def test_inspect_offers_to_convert(tmp_path, capsys, v2_50, basic, ending):
 
 
 def test_classes_of_a_training_run(tmp_path):
-    """The averages of the logits are converted with them; their slots, which nothing can convert, are left out."""
+    """The averages of the logits are converted too. Their slots cannot be converted, and are left out."""
     values = slim_checkpoint(tmp_path / "slim.ckpt", "resnet_v2_50", 1001)
     biases = "resnet_v2_50/logits/biases"
     more = {f"{biases}/ExponentialMovingAverage": values[biases] * 2, f"{biases}/Momentum": values[biases] * 3}
@@ -623,7 +623,7 @@ def test_graph_with_other_pooling_is_warned_of(tmp_path, v2_50):
 
 
 def test_notes_of_other_weights_are_left_alone(tmp_path, v2_50, basic):
-    """Another file of the same name, as the next save of a training run, is not what the notes are on."""
+    """The notes do not apply to another file of the same name, such as the next save of a training run."""
     convert(v2_50[0], tmp_path / "slim.ckpt")
     values = stored(tmp_path / "slim.ckpt")
     notes = (tmp_path / "slim.ckpt.slimnets.json").read_text()
@@ -641,7 +641,7 @@ def test_notes_of_other_weights_are_left_alone(tmp_path, v2_50, basic):
 
 
 class Runs:
-    """What unpickling runs."""
+    """An object that runs code when it is unpickled."""
 
     def __init__(self, marker):
         self.marker = marker
@@ -651,7 +651,7 @@ class Runs:
 
 
 def lying(folder, header, size):
-    """A safetensors file with that header and so many bytes behind it."""
+    """Writes a safetensors file with the header, and that many bytes behind it."""
     text = json.dumps(header).encode()
     path = folder / "lying.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(size))
@@ -686,7 +686,7 @@ def pickled_arrays(folder, v2, basic):
 
 
 def inside_of_a_lambda(folder, v2, basic):
-    """Keras' network behind a Lambda, in both of the layouts of models."""
+    """Writes Keras' network behind a Lambda, in one of the two layouts of models."""
     lambda_layer = keras.layers.Lambda(lambda images: images)
     model = v2[1]
     return save(keras.Model(model.inputs, lambda_layer(model.outputs[0])), folder / "lambda", "model.h5")
@@ -699,7 +699,7 @@ def a_lambda_in_keras(folder, v2, basic):
 
 
 def other_wiring(folder, v2, basic):
-    """Keras' layers by their names, one of them connected otherwise."""
+    """Writes a model with Keras' layers, one of which is connected differently."""
     path = save(v2[1], folder / "wiring")
     with zipfile.ZipFile(path) as archive:
         parsed = json.loads(archive.read("config.json"))
@@ -832,7 +832,7 @@ def no_configuration(folder, v2, basic):
 
 
 def hdf5(folder, v2, change):
-    """Keras' weights of today, with one of the groups changed."""
+    """Writes Keras' weights in today's format, with one group changed."""
     path = save(v2[1], folder / "weights", ".weights.h5")
     with h5py.File(path, "r+") as file:
         change(file["layers/conv2d_1/vars"])
@@ -973,7 +973,7 @@ def a_strange_npz(folder, v2, basic):
 )
 @pytest.mark.filterwarnings("ignore")
 def test_refused(tmp_path, capsys, v2_50, basic, make, words):
-    """One sentence, nothing run, nothing written."""
+    """The error is one sentence; nothing is run or written."""
     folder, output = tmp_path / "given", tmp_path / "output"
     folder.mkdir()
     output.mkdir()
@@ -1020,7 +1020,7 @@ def test_target_refused(tmp_path, capsys, monkeypatch, tiny_checkpoint, target, 
 
 
 def test_networks_that_differ_leave_no_target(tmp_path, capsys, v2_50, monkeypatch):
-    """A conversion that goes wrong is found by running both networks."""
+    """Running both networks finds a wrong conversion."""
     from checkpoints.frameworks import keras_names as keras_weights
 
     monkeypatch.setattr(keras_weights, "SLIM_EPSILON", 0.1)
@@ -1031,7 +1031,7 @@ def test_networks_that_differ_leave_no_target(tmp_path, capsys, v2_50, monkeypat
 
 
 def test_overwritten(tmp_path, tiny_checkpoint, basic):
-    """The target is replaced at once, and an earlier checkpoint of more parts does not linger."""
+    """The target is replaced at once, and no file of an earlier checkpoint with more parts stays."""
     (tmp_path / "a.ckpt.data-00001-of-00002").write_bytes(b"")
     convert(basic[0], tmp_path / "a.ckpt", overwrite=True)
     convert(tiny_checkpoint, tmp_path / "a.ckpt", overwrite=True)
@@ -1040,7 +1040,7 @@ def test_overwritten(tmp_path, tiny_checkpoint, basic):
 
 
 def test_the_other_format_of_the_same_name(tmp_path, capsys, tiny_checkpoint):
-    """A V1 file beside a V2 index of its name would not be found, nor the reverse."""
+    """A V1 file beside a V2 index of the same name would not be found, nor the reverse."""
     values = stored(tiny_checkpoint)
     for first, second in (("V1", "V2"), ("V2", "V1")):
         target = tmp_path / f"{first}.ckpt"
@@ -1081,7 +1081,7 @@ def test_report_takes_nothings_place(tmp_path, capsys, monkeypatch, tiny_checkpo
 
 
 def test_numbers_of_every_kind(tmp_path):
-    """Scalars, empty arrays, flags, half precision: to the bit, or refused by name where there is no such type."""
+    """Scalars, empty arrays, flags and half precision are equal to the bit, or refused by name if a type is missing."""
     values = {
         "scalar": np.int64(3),
         "empty": np.zeros((0, 3), np.float32),
@@ -1116,7 +1116,7 @@ def test_numbers_of_every_kind(tmp_path):
 
 
 def test_one_of_several_networks(tmp_path, basic, tiny_checkpoint):
-    """The one that is chosen, and nothing of the other."""
+    """The chosen network is converted, and nothing of the other."""
     both = {**basic[1], **stored(tiny_checkpoint)}
     np.savez(tmp_path / "both.npz", **both)
     convert(tmp_path / "both.npz", tmp_path / "one.ckpt", scope="resnet_v2_tiny")
@@ -1133,7 +1133,7 @@ def test_averages_of_some(tmp_path, basic):
 
 
 def test_a_part_is_no_network(tmp_path, v2_50):
-    """Without its logits it is; notes and report do not speak of what is not there."""
+    """A network without logits is still one. For a smaller part, notes and report claim nothing."""
     convert(v2_50[0], tmp_path / "slim.ckpt")
     bare = convert(tmp_path / "slim.ckpt", tmp_path / "bare.ckpt", exclude=["*/logits/*"])
     assert (bare.network, bare.num_classes, bare.pool1_padding) == ("resnet_v2_50", 0, "PAD1")
@@ -1143,7 +1143,7 @@ def test_a_part_is_no_network(tmp_path, v2_50):
 
 
 def test_disk_full(tmp_path, tiny_checkpoint, basic):
-    """Every format, by a limit on the size of files: one sentence, and nothing left."""
+    """A limit on the size of files stands for a full disk: every format gives one sentence, and leaves nothing."""
     convert(basic[0], tmp_path / "given.pth")
     given = set(tmp_path.iterdir())
     for name in ("a.npz", "b.safetensors", "c.ckpt", "d.pth", "--format V1 e.ckpt"):

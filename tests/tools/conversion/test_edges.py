@@ -1,4 +1,4 @@
-"""What `slimnets convert` makes of networks of other shapes, names of other libraries, and targets of other formats."""
+"""Tests `slimnets convert` on networks of other shapes, names of other libraries, and targets of other formats."""
 
 import json
 import os
@@ -42,25 +42,25 @@ DIGITS = "resnet_v2_tiny_digits"
 
 @pytest.fixture(scope="module")
 def state():
-    """A ResNet-18 for 9 classes by torchvision's names."""
+    """Returns a ResNet-18 for 9 classes by torchvision's names."""
     return torch_state((2, 2, 2, 2), "B", 9)[1]
 
 
 @pytest.fixture(scope="module")
 def basic(tmp_path_factory):
-    """resnet_basic_18 for 10 classes, by slim's names."""
+    """Returns the values of a resnet_basic_18 for 10 classes, by slim's names."""
     return slim_checkpoint(tmp_path_factory.mktemp("basic") / "basic.ckpt", "resnet_basic_18", 10)
 
 
 def refused(capsys, folder, source, target, *options):
-    """The error of a conversion that leaves nothing behind."""
+    """Returns the error of a conversion, after checking that it left nothing behind."""
     before = {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
     assert main(["convert", str(source), str(target), *options]) == 1
     stdout, stderr = capsys.readouterr()
     assert stdout == ""
     error = stderr.splitlines()[-1]
     assert error.startswith("slimnets: error: ")
-    assert len(stderr.splitlines()) <= 2  # what is converted, and the error
+    assert len(stderr.splitlines()) <= 2  # the progress, and the error
     assert len(error) < 600
     assert {path: path.lstat().st_mtime_ns for path in folder.rglob("*")} == before
     return error
@@ -102,7 +102,7 @@ def test_images_of_other_channels_from_pytorch(tmp_path, channels, num_classes):
 
 @pytest.mark.full
 def test_images_of_other_channels_from_keras(tmp_path):
-    """Of four channels, which version 1 takes in their order, and the model comes back."""
+    """Version 1 takes four channels in their order, and the model comes back."""
     keras.backend.clear_session()
     model = keras.applications.ResNet50(weights=None, include_top=False, input_tensor=keras.Input((96, 96, 4)))
     for layer in model.layers:
@@ -197,7 +197,7 @@ def test_other_shapes_and_values_from_keras(tmp_path, capsys, keras_weights, lay
 
 
 def test_a_model_that_was_not_the_first(tmp_path, capsys):
-    """Keras counts the names of layers without one; what else differs is told by its name."""
+    """Keras numbers layers without a name. Other differences are reported with the layer's name."""
     models = [keras.applications.ResNet50V2(weights=None, classes=3, classifier_activation=None) for _ in range(2)]
     assert models[0].layers[37].name != models[1].layers[37].name  # a pooling
     error = refused(capsys, tmp_path, save(models[1], tmp_path / "source"), tmp_path / "target.ckpt")
@@ -218,7 +218,7 @@ def test_prefixes_of_pytorchs_names(tmp_path, state, prefix):
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 def test_more_than_what_is_under_a_prefix(tmp_path, capsys, state, ending):
-    """A head of the wrapper's own need not be applied to what the network's is."""
+    """A head of the wrapper may take another input than the network's own head."""
     wrapped = {name if name.startswith("fc.") else f"backbone.{name}": value for name, value in state.items()}
     source = tmp_path / f"source{ending}"
     if ending == ".pth":
@@ -261,7 +261,7 @@ OTHERS = {
     ],
 )
 def test_names_of_other_libraries(tmp_path, capsys, library, source, target):
-    """Refused with names of the file and what to give, which is then given."""
+    """The refusal quotes names of the file and offers an option, which then works."""
     arrays = OTHERS[library]
     if source.endswith(".npz"):
         np.savez(tmp_path / source, **arrays)
@@ -302,7 +302,7 @@ def test_deeper_networks_of_torchvisions(tmp_path, capsys):
     ],
 )
 def test_slims_own_names_go_on(tmp_path, arrays):
-    """Parts, heads and other networks of slim's, from one kind of arrays to another and to a checkpoint."""
+    """Parts, heads and other networks of slim convert between arrays, and to a checkpoint."""
     assert foreign_names({name: value.shape for name, value in arrays.items()}) == []
     np.savez(tmp_path / "a.npz", **arrays)
     convert(tmp_path / "a.npz", tmp_path / "b.safetensors")
@@ -395,14 +395,14 @@ def test_odd_sources(tmp_path, capsys, monkeypatch, source, words):
     Path("empty.npz").touch()
     np.savez("once.npz", **{"a/weights": ones(2)})
     with zipfile.ZipFile("once.npz") as once, zipfile.ZipFile("twice.npz", "w") as twice, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the second one of that name, which is what is tried
+        warnings.simplefilter("ignore")  # of the second entry with the same name
         for _ in range(2):
             twice.writestr(zipfile.ZipInfo("a/weights.npy"), once.read("a/weights.npy"))
     assert words in refused(capsys, tmp_path, source, "target.ckpt")
 
 
 def test_no_classes(tmp_path, basic):
-    """0 leaves the logits out, with what training kept of them, to any kind of file."""
+    """0 omits the logits and what training kept of them, for any kind of file."""
     biases = "resnet_basic_18/logits/biases"
     more = {f"{biases}/ExponentialMovingAverage": ones(10), f"{biases}/Momentum": ones(10)}
     np.savez(tmp_path / "a.npz", **basic, **more)

@@ -1,4 +1,4 @@
-"""Other engines of the same network: whether they compute the same, what is refused, and how turns are taken."""
+"""Tests the engines: that they compute the same network, which are refused, and how they take turns."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ from tools.runtime.sessions import session_config
 
 v1 = tf.compat.v1
 
-# Of the largest value, in float32: other orders of sums over some 20 layers. A mistake is of the order of 1.
+# Share of the largest value, in float32, for other orders of sums over about 20 layers. A mistake is of the order of 1.
 TOLERANCE = 1e-4
 
 NETWORKS = (
@@ -37,13 +37,13 @@ NETWORKS = (
         pytest.param(name, size, marks=pytest.mark.full)
         for name in ("resnet_v1_50", "resnet_v2_50", "resnet_basic_34", "resnet_keras_50", "resnet_cifar_164")
         for size in (64, 65)
-        if (name, size) != ("resnet_cifar_164", 65)  # which wants multiples of 4
+        if (name, size) != ("resnet_cifar_164", 65)  # its size must be a multiple of 4
     ),
 )
 
 
 def problem_of(folder, build, shape, seed=0):
-    """What ``build`` makes of images of that shape, as a problem."""
+    """Writes the problem of computing ``build`` on images of this shape."""
     with tf.Graph().as_default(), v1.Session() as session:
         images = v1.placeholder(tf.float32, [None, *shape[1:]], name="images")
         output = build(images)
@@ -74,7 +74,7 @@ def by_torch(problem):
 
 
 def by_the_graph(problem):
-    """What the ops of the frozen graph compute, one by one as they stand there, in float32 and in float64."""
+    """Returns the outputs of the frozen graph's ops without optimization, in float32 and in float64."""
     with tf.Graph().as_default():
         (output,) = tf.graph_util.import_graph_def(problem.graph_def(), return_elements=[problem.output_name])
         images = output.graph.get_tensor_by_name(f"import/{problem.images_name}")
@@ -87,7 +87,7 @@ def by_the_graph(problem):
 def test_layers_compute_what_the_graph_does(tmp_path, name, size):
     problem = network_problem(tmp_path, name, batch_size=2, image_size=size, num_classes=10, end_point="logits")
     expected = by_the_graph(problem)
-    # Random weights whose activations neither vanish nor explode: otherwise agreement would mean little.
+    # Agreement would mean little if activations vanished or exploded.
     assert 0.1 < expected.double.std() < 100
     assert_as_exact(by_keras(problem), expected)
     assert_as_exact(by_torch(problem), expected)
@@ -99,7 +99,7 @@ def test_layers_compute_what_the_graph_does(tmp_path, name, size):
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("kind", ["conv", "max_pool", "relu and max_pool"])
 def test_padding_of_even_and_odd_sizes(tmp_path, kind, padded, padding, size):
-    """Of images of both signs, by which padding with zeros and with -inf are told apart."""
+    """Images with both signs distinguish padding with zeros from padding with -inf."""
     generator = np.random.default_rng(1)
 
     def build(images):
@@ -119,7 +119,7 @@ def test_padding_of_even_and_odd_sizes(tmp_path, kind, padded, padding, size):
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_same_padding_is_tensorflows(stride):
-    """A sum over windows of ones counts the pixels inside: the first window says what is before the image."""
+    """Sums over windows of ones count the pixels inside, so the first window tells the padding before the image."""
     cases = list(itertools.product([1, 5, 6, 7, 8], [1, 2, 3, 7]))
     with tf.Graph().as_default(), v1.Session() as session:
         sums = session.run(
@@ -136,7 +136,7 @@ def test_same_padding_is_tensorflows(stride):
 
 
 def test_layers_are_those_of_a_library(tmp_path):
-    """Biases and paddings are in the layers that they belong to, and reshapes to the same shape are gone."""
+    """Biases and paddings are parts of their layers, and reshapes to the same shape are gone."""
     problem = network_problem(tmp_path, "resnet_v2_tiny", batch_size=1)
     layers = layers_in(problem)
     kernels = [name for name in problem.weights() if name.endswith("/weights")]
@@ -226,7 +226,7 @@ def test_mistakes_in_a_problem_are_sentences(tmp_path):
             make_problem(tmp_path, session, images, images, np.ones([2, 7, 7, 2]), net="", num_classes=1)
 
 
-# An engine that has its outputs from a file, writes down each step, and does what else it was told.
+# An engine that is told its outputs and its failures, and records each step.
 FAKE = """
 import json, os, sys, types
 import numpy as np
@@ -263,7 +263,7 @@ sys.exit(worker.main(sys.argv[1:3]))
 
 @pytest.fixture
 def fakes(tmp_path, monkeypatch):
-    """A problem, and what the fake engines of some names are told."""
+    """Returns a problem, and a dict that tells the fake engines, by name, what to do."""
     told = {}
 
     def command(name, folder, precision):
@@ -363,7 +363,7 @@ def test_logits_that_cancel_are_compared_by_the_size_of_their_terms(fakes):
 
 @pytest.mark.parametrize("squeezed", [False, True])
 def test_a_problem_knows_the_size_of_its_logits(tmp_path, squeezed):
-    """One logit of features [3, 4], whose bias cancels it; the output of another layer has no such size."""
+    """One logit has the features [3, 4], and a bias that cancels it. The output of another layer has no such size."""
     kernel, bias = np.array([[0.6], [0.8]], np.float32), [-5.0]
 
     def build(images):
@@ -452,7 +452,7 @@ def test_mistakes_in_a_comparison_are_sentences(fakes):
 
 @pytest.mark.numerical
 def test_slim_with_other_weights_is_refused(tmp_path):
-    """In real processes: tf_slim's network has its weights from another file than ours."""
+    """In real processes tf_slim's network gets its weights from another file than ours."""
     problem = network_problem(tmp_path, "resnet_v2_tiny", batch_size=2)
     weights = problem.weights()
     weights["resnet_v2_tiny/logits/weights"] *= -1

@@ -1,4 +1,4 @@
-"""Batch norms of a frozen graph, folded: the same values from fewer operations."""
+"""Tests that folded batch norms give the same values with fewer operations."""
 
 import functools
 from collections import Counter
@@ -21,7 +21,7 @@ KERNEL = np.random.default_rng(1).normal(size=[1, 1, 3, 6]).astype(np.float32)
 BIAS = np.linspace(-2.0, 2.0, 6, dtype=np.float32)
 EPSILON = 0.001
 
-# gamma, beta, mean and variance: a negative factor, one of nothing and a tiny variance among them.
+# gamma, beta, mean and variance, including a negative factor, a factor of 0 and a tiny variance.
 GAMMA = np.array([1.0, -2.0, 0.0, 0.5, 3.0, 1.5], np.float32)
 BETA = np.array([0.0, 1.0, -1.0, 4.0, 0.5, -3.0], np.float32)
 MEAN = np.array([5.0, 0.0, 1.0, -2.0, 0.25, 10.0], np.float32)
@@ -38,7 +38,7 @@ def batch_norm(images, **options):
 
 
 def folded(build, depthwise=True):
-    """Values of the graph that ``build`` makes of the images, once it is folded; and how many ops it has of a type."""
+    """Returns the values of the folded graph of ``build`` on the images, and its number of ops by type."""
     with tf.Graph().as_default() as graph:
         outputs = [tensor.name for tensor in build(v1.placeholder(tf.float32, [None, 5, 4, 3], name="images"))]
     graph_def = fold_batch_norms(graph.as_graph_def(), outputs, depthwise=depthwise)
@@ -80,7 +80,7 @@ def test_after_an_addition(depthwise):
 
 @pytest.mark.numerical
 def test_what_is_asked_for_stays():
-    """The convolution's own output, and a second use of it, beside the normalized one."""
+    """The convolution's own output, and a second use of it, stay beside the normalized output."""
 
     def build(images):
         conv = tf.nn.conv2d(images, KERNEL, 1, "SAME")
@@ -156,7 +156,7 @@ def test_what_is_left_alone(build):
     ],
 )
 def test_whole_networks(name, options):
-    """What a session computes with variables."""
+    """A folded network computes the same as a session with variables."""
     network = nets_factory.get_network(name)
     build = functools.partial(nets_factory.networks_map[name], num_classes=10, is_training=False, **options)
     images = random_images([8, 64, 64, network.channels], network.preprocessing)

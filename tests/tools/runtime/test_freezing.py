@@ -1,4 +1,4 @@
-"""A frozen network is the same network, whole or in halves."""
+"""Tests that a frozen network computes the same, whole or in halves."""
 
 import logging
 import threading
@@ -22,7 +22,7 @@ NAMES = ("resnet_v2_tiny/block2", "resnet_v2_tiny/logits")
 
 @pytest.fixture(scope="module")
 def network():
-    """A session, its images, two of its end points, and their values for 8 images."""
+    """Returns a session, its images, two end points, and their values for 8 images."""
     with tf.Graph().as_default(), v1.Session() as session:
         images = v1.placeholder(tf.float32, [None, 32, 32, 3], name="images")
         logits, end_points = nets_factory.get_network_fn("resnet_v2_tiny", 10)(images)
@@ -45,7 +45,7 @@ def test_what_is_left_of_the_graph(network):
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_the_same_network(network, split, count):
-    """Of any number of images, also of one, which has no halves; in the order of the images."""
+    """It takes any number of images, even a single one, which has no halves, and keeps their order."""
     session, images, outputs, expected = network
     graph_def = freeze(session, outputs)
     with tf.Graph().as_default() as graph, v1.Session() as frozen:
@@ -54,9 +54,9 @@ def test_the_same_network(network, split, count):
         values = frozen.run(tensors, {fed: IMAGES[:count]})
         constants = [op for op in graph.get_operations() if op.type == "Const"]
     for value, whole in zip(values, expected, strict=True):
-        # Other batch sizes and fused ops round otherwise.
+        # Other batch sizes and fused ops round differently.
         assert_as_exact(value, whole[:count])
-    # The weights are there once.
+    # The halves share the weights.
     assert sum(op.outputs[0].shape == [3, 3, 128, 128] for op in constants) == 1
 
 
@@ -76,7 +76,7 @@ def test_when_halves_are_worth_it(monkeypatch, batch_size, threads, gpus, expect
     assert worth_splitting(batch_size, threads) is expected
 
 
-# What the network is fed, where that is no placeholder: from a placeholder of [None, 4, 4, 2] to the input.
+# Inputs that are not placeholders: functions from a placeholder of [None, 4, 4, 2] to the input.
 INPUTS = {
     "an identity": tf.identity,
     "a cast": lambda images: tf.cast(tf.cast(images, tf.float64), tf.float32),
@@ -93,7 +93,7 @@ INPUTS = {
 
 
 def dataset(**components):
-    """An iterator over a batch of ones for each of the components."""
+    """Returns an iterator over a batch of ones for each component."""
     batches = tf.data.Dataset.from_tensors({name: np.ones([3, 4, 4, 2], np.float32) for name in components})
     return v1.data.make_one_shot_iterator(batches)
 
@@ -104,7 +104,7 @@ def after_a_check(images, function):
 
 
 def on_its_own(graph_def, name, feed, output):
-    """The value of a graph's output in a session that has nothing else, its input fed."""
+    """Returns the value of a graph's output in a session of its own, with a fed input."""
     with tf.Graph().as_default(), v1.Session() as session:
         value, placeholder = tf.graph_util.import_graph_def(graph_def, return_elements=[output, name], name="")
         assert placeholder.op.type == "Placeholder"
@@ -127,7 +127,7 @@ def test_any_tensor_becomes_a_placeholder(case):
 
 
 def test_what_else_hangs_on_what_made_the_input_is_kept_apart():
-    """An operation that is placed beside one that is left out, and one that waits for the input."""
+    """One operation is colocated with a removed one, and another waits for the input."""
     with tf.Graph().as_default(), v1.Session() as session:
         pixels = v1.placeholder(tf.float32, [2], name="pixels")
         scaled = tf.multiply(pixels, 2.0, name="scaled")
@@ -146,7 +146,7 @@ def test_an_input_that_no_placeholder_can_replace():
         first, second = tf.split(v1.placeholder(tf.float32, [4, 2]), 2, axis=0)
         with pytest.raises(ValueError, match=r"split:1 is not the first output .* tf.identity"):
             freeze(session, [second + 1.0], [second])
-        with pytest.raises(ValueError, match=r"also needs split:1, which is lost .* tf.identity of split:0"):
+        with pytest.raises(ValueError, match=r"also uses split:1, which is lost .* tf.identity of split:0"):
             freeze(session, [first + second], [first])
         images = tf.identity(second)
         outputs = tf.add(images, first)

@@ -1,4 +1,4 @@
-"""What TensorFlow writes to stderr is shown to who asks for it in the environment, and to nobody else."""
+"""Tests that TensorFlow's messages on stderr appear only if the environment asks for them."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ LEVEL, VERBOSITY = "TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL"
 
 
 def stderr_of(*arguments, **variables):
-    """What a command that succeeds writes to stderr."""
+    """Returns the stderr of a command that succeeds."""
     unset = (LEVEL, VERBOSITY, "TF_CPP_VMODULE")
     inherited = {name: value for name, value in environment().items() if name not in unset}
     command = [sys.executable, "-m", "tools", *map(str, arguments)]
@@ -61,7 +61,7 @@ def test_who_asks(variables, wanted):
 @pytest.mark.parametrize("distributor", ["local", full("ray")])
 @pytest.mark.parametrize("level", ["3", full("")])
 def test_worker_processes_are_as_silent(tmp_path, level, distributor):
-    """They inherit the variable, and TensorFlow writes at their start too."""
+    """They inherit the variable, so TensorFlow's messages at their start are hidden too."""
     pictures = sorted(HELD_OUT.glob("*.png"))[:4]
     options = ["--checkpoint", CHECKPOINT, "--end-points", "logits", "--output", tmp_path / "out"]
     options += ["--workers", 2, "--shards", 2, "--batch-size", 2, "--distributor", distributor]

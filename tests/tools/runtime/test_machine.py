@@ -1,4 +1,4 @@
-"""What is said of the machine and of this process."""
+"""Tests the description of the machine and of this process."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def in_another_process(work, asked_for):
 
 @on_linux
 def test_the_peak_is_of_this_process_alone():
-    """It is not that of the process that started it; and what was given back counts."""
+    """It excludes the process that started this one, and includes memory that was given back."""
     large = np.ones(400 * MB, np.uint8)
     little = in_another_process("pass", "process_peak")
     much = in_another_process("bytes(range(250)) * 800_000", "process_peak")

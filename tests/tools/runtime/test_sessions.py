@@ -1,4 +1,4 @@
-"""What a session is told of precision and threads, and what bfloat16 costs in agreement."""
+"""Tests the precision and threads of sessions, and how well bfloat16 agrees with float32."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ print(*counts)
 
 
 def test_every_session_has_its_own_number_of_threads():
-    """TensorFlow itself gives a process the threads of its first session; the system counts what there is."""
+    """By default all sessions share the threads of the first. The test counts the system's threads."""
     done = subprocess.run(
         [sys.executable, "-c", _COUNT_THREADS], env=environment(), capture_output=True, text=True, check=True
     )
@@ -62,7 +62,7 @@ def test_every_session_has_its_own_number_of_threads():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"precision": "float8"}, "precision must be one of float32, bfloat16, float16, and is 'float8'"),
+        ({"precision": "float8"}, "precision must be one of float32, bfloat16, float16, but is 'float8'"),
         ({"precision": "bfloat16"}, f"requires TensorFlow's oneDNN and a processor with AVX-512, and {REFUSED}"),
         ({"precision": "float16"}, "requires a GPU, and TensorFlow finds none: use bfloat16 or float32"),
         (
@@ -87,7 +87,7 @@ def test_float16_on_a_gpu(monkeypatch):
 
 @pytest.mark.parametrize(("precision", "others"), [("float16", "float32"), ("bfloat16", "float16 or float32")])
 def test_a_precision_that_the_gpu_does_not_compute(monkeypatch, precision, others):
-    """TensorFlow is asked: here it computes on the processor, whatever is said of GPUs."""
+    """TensorFlow itself decides: here it computes on the processor, although the test fakes a GPU."""
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     monkeypatch.setattr(sessions, "computes", lambda *_, **__: False)
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_a_precision_that_the_gpu_does_not_compute(monkeypatch, precision, other
     config.graph_options.rewrite_options.auto_mixed_precision = 1
     assert not sessions.computes("float16", config)
     assert not sessions.computes("bfloat16", session_config())
-    # The processor's own may be had beside a GPU.
+    # A session can use the processor alone beside a GPU.
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     with pytest.raises(ValueError, match="float16' requires a GPU"):
         session_config("float16", use_gpu=False)
@@ -108,7 +108,7 @@ def test_a_precision_that_the_gpu_does_not_compute(monkeypatch, precision, other
 
 @pytest.mark.parametrize("options", [{}, {"frozen": True}, {"training": True}, {"use_gpu": False}, {"threads": 1}])
 def test_bfloat16_is_computed_or_refused(options):
-    """As the values say that TensorFlow computes."""
+    """The values show whether TensorFlow computes in bfloat16."""
     if bfloat16.convolutions():
         rewrites = session_config("bfloat16", **options).graph_options.rewrite_options
         assert rewrites.auto_mixed_precision_onednn_bfloat16 == rewrites.ON
@@ -168,7 +168,7 @@ def assert_close_in_bfloat16(*arguments, classes, **options):
 
 
 def agreement(checkpoint, images, **options):
-    """How many top-1 classes agree, how many there are, and the least cosine of centered features."""
+    """Returns how many top-1 classes agree, how many there are, and the least cosine of centered features."""
     results = []
     for precision in ("float32", "bfloat16"):
         with FeatureExtractor(checkpoint, ["logits", "global_pool"], precision=precision, **options) as extractor:
@@ -186,7 +186,7 @@ def test_bfloat16_on_digits(freeze):
 
 
 def crops():
-    """Forty pieces of photographs, [40, 224, 224, 3] in [-1, 1]."""
+    """Returns forty crops of photographs, [40, 224, 224, 3] in [-1, 1]."""
     pictures = (skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee(), skimage.data.rocket())
     generator = np.random.default_rng(0)
     found = []
@@ -200,12 +200,12 @@ def crops():
 @pytest.mark.full
 @pytest.mark.parametrize("freeze", [False, True])
 def test_bfloat16_on_resnet_50(tmp_path, freeze):
-    """Of 200 images of 40 kinds, each with a class of its own.
+    """200 images of 40 kinds, each with a class of its own, keep their classes and features.
 
-    With random weights and whatever moving statistics all images are in a class or two. So the statistics are those of
-    the images; the logits tell which kind's features an image's are nearest to; and residual branches are scaled by
-    the root of their number, which is how residual networks stay as smooth as training makes them (S. De, S. Smith,
-    arXiv:2002.10444): without that any rounding grows from unit to unit, and the cosine is 0.993 on average.
+    With random weights and arbitrary moving statistics all images would be in one or two classes. So the statistics
+    are those of the images, and the logits tell the kind with the nearest features. Residual branches are scaled by the
+    root of their number, so that the network is as smooth as a trained one (S. De, S. Smith, arXiv:2002.10444).
+    Otherwise rounding grows from unit to unit, and the cosine is 0.993 on average.
     """
     kinds = crops()
     noise = np.random.default_rng(1).normal(0, 0.05, [5, 1, 224, 224, 3])

@@ -1,6 +1,6 @@
-"""``slimnets time``: that it runs what it is asked for, and that its figures are those of the steps it ran.
+"""Tests that ``slimnets time`` runs what it is asked for, and that its figures belong to the steps it ran.
 
-What is arithmetic is held against a calculation of the test's own; no test asserts how long anything takes.
+The tests calculate the arithmetic themselves. No test asserts how long anything takes.
 """
 
 import json
@@ -34,7 +34,7 @@ FEW = ("--steps", "3", "--burn-in", "1", "--batch-size", "2")
 
 
 def run(capsys, *arguments):
-    """The exit status, what the table says of the last network by its labels, stdout and stderr."""
+    """Returns the exit status, the last network's table by its labels, stdout and stderr."""
     status = main(["time", *map(str, arguments)])
     stdout, stderr = capsys.readouterr()
     rows = (re.split("  +", line.strip()) for line in stdout.splitlines()[4:])
@@ -42,7 +42,7 @@ def run(capsys, *arguments):
 
 
 def record(capsys, tmp_path, *arguments):
-    """What a run with few steps writes as JSON."""
+    """Returns the JSON of a run with few steps."""
     status, *_, stderr = run(capsys, *arguments, *FEW, "--json", tmp_path / "time.json")
     assert status == 0, stderr
     return json.loads((tmp_path / "time.json").read_text())
@@ -110,12 +110,12 @@ def test_several_networks_are_columns(capsys, tmp_path):
 
 
 def conv_macs(size, kernel, channels_in, channels_out):
-    """Multiply-adds of a convolution with so many positions a side in its output."""
+    """Returns the multiply-adds of a convolution whose output has that many positions a side."""
     return size * size * kernel * kernel * channels_in * channels_out
 
 
 def resnet_50_macs():
-    """arXiv:1512.03385, table 1, with slim's strides: in the last unit of blocks 1 to 3, and there in the 3x3."""
+    """Counts as in arXiv:1512.03385, table 1, with slim's strides: in the 3x3 of the last unit of blocks 1 to 3."""
     total = conv_macs(112, 7, 3, 64)
     channels, size = 64, 56
     for block, units in enumerate((3, 4, 6, 3)):
@@ -126,13 +126,13 @@ def resnet_50_macs():
             total += conv_macs(after, 3, width, width)
             total += conv_macs(after, 1, width, 4 * width)
             if unit == 0:
-                total += conv_macs(size, 1, channels, 4 * width)  # the projection, never in a unit with a stride
+                total += conv_macs(size, 1, channels, 4 * width)  # a unit with a stride has no projection
             channels, size = 4 * width, after
     return total + channels * 1000
 
 
 def test_flops_of_resnet_50():
-    """The paper says 3.8e9 multiply-adds; striding a unit later, in its last one, slim's network does with fewer."""
+    """The paper counts 3.8e9 multiply-adds. Slim's network strides in the last unit of a block, and has fewer."""
     macs = resnet_50_macs()
     assert 3.4e9 < macs < 3.8e9
     options = Options(batch_size=2, num_classes=1000)
@@ -141,7 +141,7 @@ def test_flops_of_resnet_50():
 
 
 def test_flops_of_a_backward_pass():
-    """As many again for each input and for each filter, but for the images, which need no gradient."""
+    """The gradients of inputs and filters take as many operations each, except those of the images."""
     forward, backward, train = (flops_of(mode) for mode in MODES)
     assert backward == train == 3 * forward - 2 * conv_macs(16, 7, 3, 64)
 
@@ -159,7 +159,7 @@ def test_flops_of_a_matrix_product():
 
 
 def test_memory_of_tensors_that_exist_together():
-    """By hand: of 64 bytes each, x and sin x; then cos sin x beside sin x; then that beside 192 bytes."""
+    """Computed by hand, with 64 bytes each: x and sin x; then cos sin x and sin x; then that and 192 bytes."""
     with tf.Graph().as_default() as graph:
         x = v1.placeholder(tf.float32, [1, 4, 4, 1])
         cosine = tf.raw_ops.Cos(x=tf.raw_ops.Sin(x=x))
@@ -182,7 +182,7 @@ def test_operations_that_were_not_there_before():
 
 
 def test_what_others_do(tmp_path, monkeypatch):
-    """By hand: in 10 s two cores are busy for 12 s, this process for 5 s, and 2 ticks of 0.01 s are doubtful."""
+    """Computed by hand: in 10 s two cores are busy for 12 s, this process for 5 s, and 2 ticks of 0.01 s do not count."""
     stat = tmp_path / "stat"
     monkeypatch.setattr(machine, "_STAT", stat)
     monkeypatch.setattr(machine, "_cores", lambda: {0, 2})
@@ -253,13 +253,13 @@ def test_classes(capsys, tmp_path):
 
 
 def test_an_end_point(capsys, tmp_path):
-    """By hand, at 32 pixels: the first convolution alone."""
+    """Computed by hand, at 32 pixels: only the first convolution runs."""
     (net,) = record(capsys, tmp_path, TINY, "--end-point", "conv1")["nets"]
     assert net["gflop_per_image"] == pytest.approx(2 * conv_macs(16, 7, 3, 64) / 1e9)
 
 
 def result(**options):
-    """What the network computes, and the types of its operations."""
+    """Returns the network's outputs, and the types of its operations."""
     with timed_graph.timed_graph(TINY, Options(batch_size=2, **options)) as timed:
         (output,) = timed.target.outputs
         return timed.session.run(output, timed.feed_dict), timed
@@ -267,7 +267,7 @@ def result(**options):
 
 @pytest.fixture(scope="module")
 def plain(tiny_checkpoint):
-    """The network on the images that are timed, in float32 and in float64."""
+    """Returns the network's outputs on the timed images, in float32 and in float64."""
     images = np.asarray(tf.random.stateless_uniform([2, 32, 32, 3], [0, 0], -1.0, 1.0))
     with tf.Graph().as_default(), v1.Session() as session:
         fed = v1.placeholder(tf.float32, images.shape)
@@ -318,7 +318,7 @@ def test_a_checkpoint_by_its_key(capsys, tmp_path):
 @pytest.mark.numerical
 @pytest.mark.parametrize("mode", ["forward", *(pytest.param(mode, marks=pytest.mark.full) for mode in BACKWARD)])
 def test_bfloat16(capsys, tmp_path, mode):
-    """Computed where TensorFlow computes it; refused elsewhere."""
+    """It runs if TensorFlow computes in bfloat16 here, and is refused otherwise."""
     if bfloat16.convolutions():
         (net,) = record(capsys, tmp_path, TINY, "--precision", "bfloat16", "--mode", mode)["nets"]
         assert net["operations"]["new_kinds"].get("Cast")
@@ -355,7 +355,7 @@ def test_training_changes_the_network(checkpoint):
             timed.step()
         after = timed.session.run(variables)
     assert after["global_step"] == 3
-    # Where a convolution's bias goes into a batch norm's mean, and gets no gradient but rounding errors.
+    # A batch norm's mean cancels a convolution's bias, whose gradient is rounding errors alone.
     names = [name for name in before if name.endswith(("weights", "gamma", "moving_mean", "moving_variance"))]
     assert sum(name.endswith("moving_mean") for name in names) == 13
     for name in names:
@@ -492,7 +492,7 @@ def test_without_xla(capsys, monkeypatch):
 
 
 def stopping(monkeypatch, error, at):
-    """Lets the step of that number, burn-in included and counted over all networks, end with an error."""
+    """Makes the step with this number raise an error. Burn-in and the steps of all networks count."""
     steps = iter(range(1, 1000))
     step = timed_graph.TimedGraph.step
 
@@ -582,7 +582,7 @@ def test_ctrl_c(tmp_path):
 
 
 def faked(monkeypatch, comparison):
-    """Lets the comparison be this one; returns what it was asked for."""
+    """Replaces the comparison by this one, and returns its arguments."""
     asked = {}
 
     def network_problem(folder, net, **options):
@@ -613,7 +613,7 @@ def comparison(interrupted=False, rounds=4):
 
 
 def test_against_others(capsys, monkeypatch, tmp_path):
-    """By hand: the ratios are 2, 1.5, 3 and 1, so their median is 1.75, and their quartiles 1.375 and 2.25."""
+    """Computed by hand: the ratios 2, 1.5, 3 and 1 have the median 1.75, and the quartiles 1.375 and 2.25."""
     asked = faked(monkeypatch, comparison())
     file = tmp_path / "time.json"
     options = ["--steps", "4", "--burn-in", "2", "--batch-size", "3", "--threads", "1", "--num-classes", "5"]

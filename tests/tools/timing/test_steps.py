@@ -1,4 +1,4 @@
-"""What is timed and what is printed, with a clock that can be told the time."""
+"""Tests what is timed and printed, with a clock under the tests' control."""
 
 import os
 import re
@@ -13,7 +13,7 @@ STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?: "
 
 
 class Session:
-    """Each run takes the next of these durations."""
+    """A session whose runs take the given durations."""
 
     def __init__(self, durations):
         self.durations = iter(durations)
@@ -29,13 +29,13 @@ class Session:
 
 
 def test_the_summary_is_of_all_steps_but_the_first(capsys):
-    """By hand: 25 steps, of which one takes 0.5 s and the others 0.1 s; the burn-in takes a minute a step."""
+    """Computed by hand: one of 25 steps takes 0.5 s, and the others 0.1 s. A burn-in step takes a minute."""
     durations = [60.0] * 10 + [0.1] * 3 + [0.5] + [0.1] * 21
     session = Session(durations)
     timing = time_tensorflow_run(session, "net", "Forward", num_batches=25, clock=session.clock)
     assert session.runs == [("net", None)] * 35
     lines = capsys.readouterr().out.splitlines()
-    # The mean is (24 * 0.1 + 0.5) / 25; the squares' is (24 * 0.01 + 0.25) / 25 = 0.0196.
+    # The mean is (24 * 0.1 + 0.5) / 25, and that of the squares (24 * 0.01 + 0.25) / 25 = 0.0196.
     expected = [
         "step 0, duration = 0.100",
         "step 10, duration = 0.100",
@@ -66,7 +66,7 @@ def test_feeds_come_sixth():
 
 
 def test_percentiles_lie_between_the_steps():
-    """By hand: of five values in their order the 95th percentile stands at 4 * 0.95 = 3.8, so 0.8 after the fourth."""
+    """Computed by hand: the 95th percentile of five values is at 4 * 0.95 = 3.8, so 0.8 after the fourth."""
     timing = Timing((30.0, 10.0, 50.0, 20.0, 40.0))
     assert (timing.p5, timing.p95, timing.p99) == pytest.approx((12.0, 48.0, 49.6))
     assert timing.percentile(50) == timing.median == 30.0
@@ -93,7 +93,7 @@ def interrupted(durations):
 
 
 def test_an_interrupt_leaves_the_summary_of_the_steps_that_were_done(capsys):
-    """By hand: 0.1, 0.1 and 0.4 s are 0.2 s on average, and their variance is (2 * 0.01 + 0.04) / 3 = 0.02."""
+    """Computed by hand: 0.1, 0.1 and 0.4 s have the mean 0.2 s, and the variance (2 * 0.01 + 0.04) / 3 = 0.02."""
     session = Session(interrupted([60.0, 0.1, 0.1, 0.4]))
     with pytest.raises(KeyboardInterrupt) as stopped:
         time_tensorflow_run(session, "net", "Forward", 20, 1, clock=session.clock)
