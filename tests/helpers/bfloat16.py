@@ -1,4 +1,4 @@
-"""What TensorFlow itself does of bfloat16 in this process, told from the values that it computes."""
+"""Finds out from computed values what TensorFlow itself does in bfloat16 in this process."""
 
 import functools
 
@@ -10,7 +10,7 @@ v1 = tf.compat.v1
 
 @functools.cache
 def convolutions() -> bool:
-    """Returns whether the optimizer's bfloat16 runs, and changes what a convolution gives."""
+    """Returns whether the optimizer's bfloat16 runs, and changes the result of a convolution."""
     generator = np.random.default_rng(0)
     images, kernel = (generator.normal(size=shape).astype(np.float32) for shape in ([1, 8, 8, 16], [3, 3, 16, 16]))
     results = []
@@ -26,13 +26,13 @@ def convolutions() -> bool:
                 results.append(session.run(output, {fed: images}))
             except tf.errors.OpError:
                 return False
-    # Of 8 bits each factor keeps some 2^-9 of its size.
+    # With 8 bits each factor is rounded by up to 2^-9 of its size.
     return float(np.abs(results[0] - results[1]).max()) > 1e-3
 
 
 @functools.cache
 def batch_norms() -> bool:
-    """Returns whether a fused batch norm of bfloat16 runs."""
+    """Returns whether a fused batch norm runs in bfloat16."""
     with tf.Graph().as_default(), v1.Session() as session:
         images = tf.cast(np.ones([2, 4, 4, 3], np.float32), tf.bfloat16)
         try:

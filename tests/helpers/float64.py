@@ -1,8 +1,8 @@
-"""The same networks in float64, and how far from it two float32 computations may be.
+"""Computes networks in float64, and compares float32 results with it.
 
-How far two float32 computations of a network are apart depends on the processor, which decides the order of the sums,
-and on the values, which may cancel. So neither is held against the other: both are held against float64, which rounds
-half a billion times less, and ours may be a small multiple of the reference's distance away from it.
+The distance of two float32 results depends on the processor, which decides the order of the sums, and on the values,
+which may cancel. So the results are not compared with each other, but both with float64, which rounds half a billion
+times less. The distance of ours may be a small multiple of the reference's.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from tools.runtime.sessions import session_config, without_deprecation_notices
 
 v1 = tf.compat.v1
 
-# Ours may be so many times as far from float64 as the reference: another order of sums, or folded weights, are worth
-# up to twice; what computes something else is thousands of times as far.
+# Our distance from float64 may be this many times the reference's. Another order of sums, or folded weights, make up to
+# twice; another function makes thousands.
 FACTOR = 4
 
-# Units in the last place of the largest value, for references that are nearer to float64 than float32 has to be.
+# Units in the last place of the largest value, always allowed: a reference may be closer to float64 than necessary.
 ULPS = 8
 
-# How near to float64 a reference has to be itself, as a share of the largest value: otherwise it would excuse anything.
+# Largest distance of a reference from float64, as a share of the largest value. A wrong reference would allow anything.
 NEAR = 1e-4
 
-# Of fewer values than this, a few may be near to float64 by chance: what they are sums of has to be said.
+# Fewer values than this may be close to float64 by chance, so their scale must be given.
 FEW = 8
 
 _FLOAT, _DOUBLE = tf.float32.as_datatype_enum, tf.float64.as_datatype_enum
@@ -40,7 +40,7 @@ _FLOAT, _DOUBLE = tf.float32.as_datatype_enum, tf.float64.as_datatype_enum
 
 @dataclass(frozen=True)
 class Reference:
-    """Values of a reference, as computed in float32 and in float64."""
+    """Values of a reference, computed in float32 and in float64."""
 
     single: np.ndarray
     double: np.ndarray
@@ -62,13 +62,13 @@ class Reference:
 def assert_as_exact(
     result: np.ndarray, reference: Reference, *, scale: float | None = None, near: float = NEAR
 ) -> None:
-    """Asserts that a float32 result is about as near to float64 as the reference's own float32.
+    """Asserts that a float32 result is about as close to float64 as the reference's own float32.
 
     Args:
-      result: ours.
+      result: our values.
       reference: the reference's values.
-      scale: size of the terms that the values are sums of, where these may cancel; None for the largest value.
-      near: how near the reference has to be, as a share of the scale.
+      scale: size of the terms of the values, if these are sums that may cancel; None for the largest value.
+      near: largest distance of the reference from float64, as a share of the scale.
     """
     result = np.asarray(result)
     assert result.dtype == np.float32
@@ -89,7 +89,7 @@ def _rms(values: np.ndarray) -> float:
 def references(
     session: v1.Session, tensors: Mapping[str, tf.Tensor], feeds: Mapping[tf.Tensor, np.ndarray]
 ) -> dict[str, Reference]:
-    """Returns what a session computes, and what it would in float64 from the same variables."""
+    """Returns the values of a session's tensors in float32, and in float64 from the same variables."""
     variables = session.graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
     single = session.run(dict(tensors), dict(feeds))
     values = session.run({variable.op.name: variable for variable in variables})
@@ -105,12 +105,12 @@ def references(
 def session_in_float64(
     graph: tf.Graph, values: Mapping[str, np.ndarray], needed: Sequence[tf.Tensor | tf.Operation]
 ) -> Iterator[v1.Session]:
-    """Yields a session of the graph in float64, where tensors and operations have their names.
+    """Yields a session of the graph in float64, with the same names of tensors and operations.
 
     Args:
-      graph: in float32; it is left as it is.
-      values: of the variables, by their names.
-      needed: what will be run of the graph.
+      graph: graph in float32, which stays unchanged.
+      values: values of the variables by their names.
+      needed: tensors and operations that will be run.
     """
     variables = graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
     names = [variable.initializer.name for variable in variables]
@@ -125,7 +125,7 @@ def session_in_float64(
 
 
 def _in_float64(graph_def: graph_pb2.GraphDef) -> graph_pb2.GraphDef:
-    """Returns a graph with every float32 made float64; batch norms, which have no such kernel, become functions."""
+    """Returns a graph in float64. Batch norms become functions, because they have no float64 kernel."""
     assert not graph_def.library.function, "only the nodes of a graph are made float64, not those of functions"
     found = graph_pb2.GraphDef()
     found.CopyFrom(graph_def)
@@ -150,7 +150,7 @@ def _widen(attr: attr_value_pb2.AttrValue) -> None:
 def _batch_norm(
     x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, *statistics: tf.Tensor, epsilon: float, training: bool
 ) -> tuple[tf.Tensor, ...]:
-    """FusedBatchNormV3: outputs, statistics for the moving averages, and what the gradient needs."""
+    """Returns the outputs of FusedBatchNormV3, the statistics for the moving averages, and the gradient's inputs."""
     mean, variance = tf.nn.moments(x, [0, 1, 2]) if training else statistics
     y = (x - mean) / tf.sqrt(variance + epsilon) * scale + offset
     count = tf.cast(tf.size(x) / tf.size(mean), tf.float64)
@@ -161,7 +161,7 @@ def _batch_norm(
 def _batch_norm_gradient(
     dy: tf.Tensor, x: tf.Tensor, scale: tf.Tensor, *statistics: tf.Tensor, epsilon: float, training: bool
 ) -> tuple[tf.Tensor, ...]:
-    """FusedBatchNormGradV3: of the inputs, the scale and the offset."""
+    """Returns the outputs of FusedBatchNormGradV3: gradients of the inputs, the scale and the offset."""
     mean, variance, _ = statistics
     normalized = (x - mean) / tf.sqrt(variance + epsilon)
     dx = dy
@@ -173,7 +173,7 @@ def _batch_norm_gradient(
     return dx * scale / tf.sqrt(variance + epsilon), dscale, doffset, unused, unused
 
 
-# With the ranks of their inputs.
+# Op → function, and ranks of its inputs.
 _BATCH_NORMS = {
     "FusedBatchNormV3": (_batch_norm, (4, 1, 1, 1, 1)),
     "FusedBatchNormGradV3": (_batch_norm_gradient, (4, 4, 1, 1, 1, 1)),
@@ -181,9 +181,9 @@ _BATCH_NORMS = {
 
 
 def _call(graph_def: graph_pb2.GraphDef, node: node_def_pb2.NodeDef) -> None:
-    """Makes a batch norm the call of a function in float64, which is put into the graph's library."""
+    """Turns a batch norm into the call of a function in float64, and adds the function to the graph's library."""
     assert node.attr["data_format"].s == b"NHWC"
-    # The attribute is a float32, and so is what the kernels add.
+    # The attribute is a float32, like the number that the kernels add.
     function = _function(node.op, float(np.float32(node.attr["epsilon"].f)), node.attr["is_training"].b)
     if function.signature.name not in {one.signature.name for one in graph_def.library.function}:
         graph_def.library.function.add().CopyFrom(function)
@@ -209,7 +209,7 @@ def of_keras(model: Any, images: np.ndarray, *, training: bool = False) -> tuple
 
     exact = keras.models.clone_model(model, clone_function=widened)
     exact.set_weights(model.get_weights())
-    # The same layers; models that were given their inputs in a list or a dict warn of an array.
+    # New models of the same layers, because models with inputs in a list or a dict warn if they get an array.
     single, double = (
         keras.Model(one.inputs[0], one.outputs[0])(images.astype(dtype), training=training).numpy()
         for one, dtype in ((model, np.float32), (exact, np.float64))
@@ -218,7 +218,7 @@ def of_keras(model: Any, images: np.ndarray, *, training: bool = False) -> tuple
 
 
 def of_torch(module: Any, *inputs: Any, function: Callable | None = None) -> Reference:
-    """Returns the outputs of a module in inference, or those of a function of it."""
+    """Returns the outputs of a module in inference, or of a function of the module."""
     import torch
 
     function = function or (lambda module, *inputs: module(*inputs))

@@ -22,7 +22,7 @@ def _conv_norm_relu(x: KerasTensor, filters: int, kernel: int, strides: int = 1)
 
 
 def resnet(depth: int, num_classes: int = 1000, image_size: int = 224) -> keras.Model:
-    """The network with stem stride 1, stride 2 in all four stages, ReLU before but not after every addition."""
+    """Returns the network with stem stride 1, stride 2 in all four stages, ReLU before but not after every addition."""
     keras.backend.clear_session()
     bottleneck = depth >= 50
     inputs = layers.Input((image_size, image_size, 3))
@@ -47,7 +47,7 @@ def resnet(depth: int, num_classes: int = 1000, image_size: int = 224) -> keras.
 
 
 def digits(num_classes: int = 10, image_size: int = 28) -> keras.Model:
-    """The network for images of one channel: no pooling, plain convolutions between stages, ReLU after addition."""
+    """Returns the network for one channel: no pooling, plain convolutions between stages, ReLU after addition."""
     keras.backend.clear_session()
 
     def conv_norm_relu(x: KerasTensor, filters: int, strides: int = 1) -> KerasTensor:
@@ -65,7 +65,7 @@ def digits(num_classes: int = 10, image_size: int = 28) -> keras.Model:
 
 
 def _last_convolution(tensor: KerasTensor) -> layers.Conv2D | None:
-    """The convolution behind the activation and batch norm that yield `tensor`, None if an addition comes first."""
+    """Returns the convolution before the activation and batch norm of `tensor`; None if an addition comes first."""
     layer = tensor._keras_history.operation
     while isinstance(layer, layers.Activation | layers.ReLU | layers.BatchNormalization):
         layer = layer.input._keras_history.operation
@@ -73,7 +73,7 @@ def _last_convolution(tensor: KerasTensor) -> layers.Conv2D | None:
 
 
 def randomize(model: keras.Model, seed: int) -> None:
-    """Random values for all variables under which activations stay of order one."""
+    """Gives all variables random values that keep activations of order one."""
     generator = np.random.default_rng(seed)
     for variable in model.variables:
         name, shape = variable.path.rsplit("/", 1)[-1], variable.shape
@@ -85,7 +85,7 @@ def randomize(model: keras.Model, seed: int) -> None:
         elif name in ("beta", "bias", "moving_mean"):
             variable.assign(generator.normal(0, 0.1, shape))
     additions = [layer for layer in model.layers if isinstance(layer, layers.Add)]
-    for addition in additions:  # What the additions would add up to is kept small.
+    for addition in additions:  # keeps the sums of the additions small
         sources = [_last_convolution(tensor) for tensor in addition.input]
         factor = 0.6 if None not in sources else 2 / len(additions)
         for convolution in sources:
@@ -94,14 +94,14 @@ def randomize(model: keras.Model, seed: int) -> None:
 
 
 def summary_rows(model: keras.Model) -> list[tuple[str, str, tuple[int | None, ...], int]]:
-    """Name, class, output shape and number of parameters of every layer, in the order of `model.summary()`."""
+    """Returns every layer's name, class, output shape and number of parameters, in the order of `model.summary()`."""
     return [
         (layer.name, type(layer).__name__, tuple(layer.output.shape), layer.count_params()) for layer in model.layers
     ]
 
 
 def slim_scopes(name: str) -> list[str]:
-    """The scopes of the convolutions of a network of that name here, in the order in which Keras counts its own."""
+    """Returns the scopes of the convolutions of our network, in the order in which Keras numbers its own."""
     if name.endswith("_digits"):
         stages = [f"block{stage}/unit_{{}}/identity" for stage in range(1, 5)]
         inner = [[f"{stage.format(unit)}/conv{i}" for unit in (1, 2) for i in (1, 2)] for stage in stages]
@@ -118,13 +118,13 @@ def slim_scopes(name: str) -> list[str]:
 
 
 def number(layer: keras.Layer) -> int:
-    """The number in an automatic layer name: 0 of 'conv2d', 3 of 'conv2d_3'."""
+    """Returns the number in an automatic layer name: 0 for 'conv2d', 3 for 'conv2d_3'."""
     last = layer.name.rpartition("_")[2]
     return int(last) if last.isdigit() else 0
 
 
 def values_by_slim_name(model: keras.Model, name: str) -> dict[str, np.ndarray]:
-    """The model's weights by the names of the variables of the network ``name`` here."""
+    """Returns the model's weights by the names of the variables of our network ``name``."""
     layers_of = {
         kind: sorted((layer for layer in model.layers if type(layer).__name__ == kind), key=number)
         for kind in ("Conv2D", "BatchNormalization")

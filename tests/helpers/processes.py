@@ -9,7 +9,7 @@ __all__ = ["COMMAND", "ROOT", "environment"]
 
 ROOT = Path(nets.__file__).parent.parent
 
-# Ctrl-C has to reach Python also where whoever started the tests ignores it.
+# Ctrl-C must reach Python even if the parent of the tests ignores it.
 COMMAND = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,7 +19,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def environment(*before):
-    """Returns the environment of a process that finds these folders first, without a user's settings."""
+    """Returns an environment with these folders first on Python's path, and without a user's settings."""
     unset = ("PYTHONUNBUFFERED", "PYTHONWARNINGS", "TF_CPP_MIN_LOG_LEVEL")
     variables = {name: value for name, value in os.environ.items() if name not in unset}
     return {**variables, "PYTHONPATH": os.pathsep.join(str(path) for path in (*before, ROOT))}

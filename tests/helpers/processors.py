@@ -1,7 +1,7 @@
-"""Runs the numerical tests as other processors would: ``python -m tests.helpers.processors [PYTEST'S ARGUMENTS]``.
+"""Runs the numerical tests as on other processors: ``python -m tests.helpers.processors [PYTEST'S ARGUMENTS]``.
 
-Which instructions oneDNN may use, and whether TensorFlow uses oneDNN at all, is settled by the environment when
-TensorFlow is imported. So each setting is a run of pytest of its own.
+The environment tells oneDNN which instructions to use, and TensorFlow whether to use oneDNN, when TensorFlow is
+imported. So each setting requires a run of pytest of its own.
 """
 
 import os
@@ -17,7 +17,7 @@ SETTINGS = (*({"ONEDNN_MAX_CPU_ISA": name} for name in _INSTRUCTIONS), {"TF_ENAB
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the tests under every setting, and prints the closing lines; returns 0 if all passed, and 1 otherwise."""
+    """Runs the tests under every setting, and prints the last lines; returns 0 if all passed, and 1 otherwise."""
     known = {name for setting in SETTINGS for name in setting}
     inherited = {name: value for name, value in os.environ.items() if name not in known}
     command = [sys.executable, "-m", "pytest", "-q", "-m", "numerical and not full", *arguments]

@@ -1,4 +1,4 @@
-"""Weights for networks, and how far results are apart."""
+"""Makes random weights for networks, and measures differences of results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,15 +12,17 @@ v1 = tf.compat.v1
 
 
 def random_values(variables: list[tf.Variable], seed: int = 0) -> dict[str, np.ndarray]:
-    """``random_values_of_shapes`` for variables."""
+    """Returns ``random_values_of_shapes`` for variables."""
     return random_values_of_shapes({variable.op.name: variable.shape.as_list() for variable in variables}, seed)
 
 
 def random_values_of_shapes(
     shapes: Mapping[str, Sequence[int]], seed: int = 0, gain: float = 1.0
 ) -> dict[str, np.ndarray]:
-    """Values by the names of variables: of a size that keeps all activations finite, with moving statistics that are
-    neither 0 nor 1. ``gain`` is the variance of a kernel's output over its input's."""
+    """Returns random values by the names of variables, which keep all activations finite.
+
+    No moving statistics are 0 or 1. ``gain`` is the variance of a kernel's output divided by its input's.
+    """
     generator = np.random.default_rng(seed)
     values = {}
     for name, shape in shapes.items():
@@ -36,19 +38,19 @@ def random_values_of_shapes(
 
 
 def assign(session: v1.Session, values: Mapping[str, np.ndarray]) -> None:
-    """Gives the global variables of the session's graph their values."""
+    """Assigns values to the global variables of the session's graph."""
     variables = session.graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
     feeds = {variable.initializer.inputs[1]: values[variable.op.name] for variable in variables}
     session.run([variable.initializer for variable in variables], feeds)
 
 
 def relative_difference(result: np.ndarray, expected: np.ndarray) -> float:
-    """Norm of the difference over the norm of what is expected."""
+    """Returns the norm of the difference divided by the norm of the expected values."""
     return float(np.linalg.norm(result - expected) / np.linalg.norm(expected))
 
 
 def slim_checkpoint(path: Path, name: str, num_classes: int) -> dict[str, np.ndarray]:
-    """Random weights of one of our networks, saved by TensorFlow's own saver; what is saved."""
+    """Saves random weights of one of our networks by TensorFlow's own saver, and returns them."""
     with tf.Graph().as_default(), v1.Session() as session:
         images = v1.placeholder(tf.float32, [1, 64, 64, 3])
         nets_factory.get_network_fn(name, num_classes)(images)

@@ -1,4 +1,4 @@
-"""The tests' own measure: networks made float64, and what is told from rounding."""
+"""Tests the tests' own measure: networks in float64, and the distinction of errors from rounding."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ EPSILON = float(np.float32(0.001))
 
 
 def by_hand(images, kernel, scale, offset, training):
-    """A convolution, a batch norm and a ReLU of elementary ops, in float64."""
+    """Returns a convolution, a batch norm and a ReLU, made of elementary ops in float64."""
     net = tf.nn.conv2d(images, kernel, 1, "SAME")
     mean, variance = tf.nn.moments(net, [0, 1, 2]) if training else (MEAN.astype(float), VARIANCE.astype(float))
     return tf.nn.relu((net - mean) * scale / tf.sqrt(variance + EPSILON) + offset)
@@ -24,7 +24,7 @@ def by_hand(images, kernel, scale, offset, training):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_graph_in_float64(training):
-    """Outputs and gradients, from variables."""
+    """Outputs and gradients are those of elementary ops."""
     values = {"kernel": KERNEL, "scale": SCALE, "offset": OFFSET}
     with tf.Graph().as_default() as graph:
         images = v1.placeholder(tf.float32, IMAGES.shape)
@@ -61,7 +61,7 @@ def exact(count=64, size=1.0):
 
 
 def off(values, share, seed):
-    """float32 values that are off by some share of the largest one."""
+    """Returns float32 values with errors of a share of the largest value."""
     errors = np.random.default_rng(seed).normal(size=values.shape)
     return (values + share * np.abs(values).max() * errors).astype(np.float32)
 
@@ -70,7 +70,7 @@ def off(values, share, seed):
 def test_rounding_of_another_order_passes(size):
     values = exact(size=size)
     assert_as_exact(off(values, 2e-6, seed=2), Reference(off(values, 1e-6, seed=3), values))
-    # A reference that happens to be right to the bit does not ask for the same.
+    # A reference that is right to the bit does not require the same.
     assert_as_exact(off(values, 5e-7, seed=2), Reference(values.astype(np.float32), values))
 
 
@@ -82,7 +82,7 @@ def test_what_is_more_than_rounding_fails(share):
 
 
 def test_a_sum_that_cancels_has_the_scale_of_its_terms():
-    """1.6e-5 of a logit near 0 is rounding where its terms are 100 times as large, and not where they are like it."""
+    """1.6e-5 of a logit near 0 is rounding if its terms are 100 times as large, and an error if they are small."""
     logit = np.array([0.01])
     reference = Reference(logit.astype(np.float32), logit)
     result = (logit * (1 + 1.6e-5)).astype(np.float32)
@@ -99,7 +99,7 @@ def test_a_reference_that_is_another_network_excuses_nothing():
     with pytest.raises(AssertionError, match="the reference itself is"):
         assert_as_exact(wrong, Reference(wrong, values))
     with pytest.raises(AssertionError):
-        assert_as_exact(values, Reference(wrong, values))  # which is no float32
+        assert_as_exact(values, Reference(wrong, values))  # not float32
     with pytest.raises(AssertionError):
         assert_as_exact(values[:9].astype(np.float32), Reference(values.astype(np.float32), values))
     values[0] = np.nan

@@ -1,10 +1,10 @@
-"""A timing script as tutorials on ResNet v2 have it, in both ways: with definitions of its own, or ours imported.
+"""A timing script as in tutorials on ResNet v2, in two ways: with its own definitions of the network, or with ours.
 
     python -m tests.helpers.timing_script own|imported NET BATCH SIZE STEPS
     python -m tests.helpers.timing_script compare
 
-It is what such a script looks like once it runs: the three lines that replace ``tf.contrib.slim``, and the known faults
-of the original mended. The last form holds the two ways against each other, with the same weights.
+Three lines replace ``tf.contrib.slim``, and the known faults of the original are corrected. The last form compares the
+two ways with the same weights.
 """
 
 import collections
@@ -133,16 +133,16 @@ def measure(way, name, batch, size, steps):
 
 
 def compare():
-    """Names of variables and end points are the same, and with the same weights the values."""
-    pictures = np.random.default_rng(0).uniform(size=[2, 97, 97, 3])
+    """Checks that both ways have the same names, and with the same weights the same values."""
+    values = np.random.default_rng(0).uniform(size=[2, 97, 97, 3])
     found = []
     for way in ("own", "imported"):
         with tf.Graph().as_default(), tf.Session() as session:
-            images = tf.placeholder(tf.float32, pictures.shape)
+            images = tf.placeholder(tf.float32, values.shape)
             net, end_points = build(way, "resnet_v2_50", images)
             assign(session, random_values(tf.global_variables()))
             names = [variable.name for variable in tf.global_variables()]
-            found.append((names, set(end_points), session.run(net, {images: pictures})))
+            found.append((names, set(end_points), session.run(net, {images: values})))
     (names, keys, result), (imported_names, imported_keys, imported_result) = found
     assert names == imported_names
     assert keys == imported_keys - {"global_pool"}

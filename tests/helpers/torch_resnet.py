@@ -41,7 +41,7 @@ class PaddedIdentity(nn.Module):
 
 
 class Unit(nn.Module):
-    """Two 3x3 convolutions, the first with the stride, added to the shortcut; ReLU after the addition."""
+    """Two 3x3 convolutions, the first with the stride, added to the shortcut, and a ReLU after the addition."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, project: bool) -> None:
         super().__init__()
@@ -83,14 +83,14 @@ class ResNet(nn.Module):
 def resnet(
     units: Sequence[int], shortcut: str, num_classes: int, widths: Sequence[int] = (64, 128, 256, 512)
 ) -> nn.Module:
-    """The network that maps images [N, 3, H, W] to logits [N, num_classes]; shortcut is one of SHORTCUTS."""
+    """Returns a network from images [N, 3, H, W] to logits [N, num_classes]; shortcut is one of SHORTCUTS."""
     if shortcut not in SHORTCUTS:
         raise ValueError(f"shortcut is {shortcut!r}, not one of {SHORTCUTS}")
     return ResNet(units, shortcut, num_classes, widths)
 
 
 def state_by_slim_name(module: nn.Module, scope: str) -> dict[str, np.ndarray]:
-    """Copies of all parameters and running statistics by slim's variable names, in TensorFlow's layouts."""
+    """Returns copies of all parameters and running statistics by slim's variable names, in TensorFlow's layouts."""
     state = {}
     for path, child in module.named_modules():
         if isinstance(child, ConvNorm):
@@ -107,7 +107,7 @@ def state_by_slim_name(module: nn.Module, scope: str) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def randomize(module: nn.Module, seed: int) -> None:
-    """Random values for all parameters and running statistics under which activations stay of order one."""
+    """Gives all parameters and running statistics random values that keep activations of order one."""
     generator = torch.Generator().manual_seed(seed)
     for child in module.modules():
         if isinstance(child, nn.Conv2d | nn.Linear):
@@ -120,7 +120,7 @@ def randomize(module: nn.Module, seed: int) -> None:
         if isinstance(child, nn.BatchNorm2d | nn.Linear):
             child.bias.normal_(0, 0.1, generator=generator)
     units = [child for child in module.modules() if isinstance(child, Unit)]
-    for unit in units:  # What the additions would add up to is kept small.
+    for unit in units:  # keeps the sums of the additions small
         if isinstance(unit.shortcut, ConvNorm):
             unit.conv2.conv.weight.mul_(0.5**0.5)
             unit.shortcut.conv.weight.mul_(0.5**0.5)

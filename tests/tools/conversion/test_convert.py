@@ -112,7 +112,7 @@ def preprocess_input(application, pixels):
     return module.preprocess_input(pixels.astype(np.float32))
 
 
-def pictures(side, count=2):
+def random_images(side, count=2):
     return np.random.default_rng(7).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
@@ -123,7 +123,7 @@ def in_both(application, size):
     else:
         side = round(256 * size / 224)
     start = (side - size) // 2
-    given = pictures(side)
+    given = random_images(side)
     return given, given[:, start : start + size, start : start + size]
 
 
@@ -474,10 +474,10 @@ def test_uint8_through_torchvisions_preprocessing(tmp_path):
     convert(tmp_path / "source.pth", tmp_path / "slim.ckpt")
     from skimage import data
 
-    picture = Image.fromarray(data.astronaut()[:400, :500])
-    picture.save(tmp_path / "picture.png")
-    result = features(tmp_path / "slim.ckpt", ["logits"], [tmp_path / "picture.png"], None)["logits"]
-    resized = picture.resize((256 * 500 // 400, 256), Image.Resampling.BILINEAR)
+    photograph = Image.fromarray(data.astronaut()[:400, :500])
+    photograph.save(tmp_path / "photograph.png")
+    result = features(tmp_path / "slim.ckpt", ["logits"], [tmp_path / "photograph.png"], None)["logits"]
+    resized = photograph.resize((256 * 500 // 400, 256), Image.Resampling.BILINEAR)
     left, top = round((resized.width - 224) / 2), 16
     pixels = torch.from_numpy(np.array(resized.crop((left, top, left + 224, top + 224)))).permute(2, 0, 1) / 255
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -504,9 +504,9 @@ def test_rescue(tmp_path, capsys):
     assert "resnet_v2_50, pool1_padding='PAD1'" in printed
     assert "1,001, class 0 is the background" in printed
     assert "preprocessing inception at 299" in printed
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    given = pictures(341, count=3)
+    given = random_images(341, count=3)
     for i, pixels in enumerate(given):
         Image.fromarray(pixels).save(folder / f"{i}.png")
     expected, _ = float64.of_keras(model, preprocess_input("ResNet50V2", given[:, 21:320, 21:320]))

@@ -62,8 +62,8 @@ def test_who_asks(variables, wanted):
 @pytest.mark.parametrize("level", ["3", full("")])
 def test_worker_processes_are_as_silent(tmp_path, level, distributor):
     """They inherit the variable, so TensorFlow's messages at their start are hidden too."""
-    pictures = sorted(HELD_OUT.glob("*.png"))[:4]
+    images = sorted(HELD_OUT.glob("*.png"))[:4]
     options = ["--checkpoint", CHECKPOINT, "--end-points", "logits", "--output", tmp_path / "out"]
     options += ["--workers", 2, "--shards", 2, "--batch-size", 2, "--distributor", distributor]
-    stderr = stderr_of("features", *pictures, *options, **{LEVEL: level})
+    stderr = stderr_of("features", *images, *options, **{LEVEL: level})
     assert not [word for word in ("oneDNN", "port.cc", "cpu_feature_guard", "absl") if word in stderr], stderr

@@ -187,13 +187,13 @@ def test_bfloat16_on_digits(freeze):
 
 def crops():
     """Returns forty crops of photographs, [40, 224, 224, 3] in [-1, 1]."""
-    pictures = (skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee(), skimage.data.rocket())
+    photographs = (skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee(), skimage.data.rocket())
     generator = np.random.default_rng(0)
     found = []
     for i in range(40):
-        picture = pictures[i % len(pictures)]
-        top, left = (generator.integers(size - 223) for size in picture.shape[:2])
-        found.append(picture[top : top + 224, left : left + 224] / 127.5 - 1)
+        photograph = photographs[i % len(photographs)]
+        top, left = (generator.integers(size - 223) for size in photograph.shape[:2])
+        found.append(photograph[top : top + 224, left : left + 224] / 127.5 - 1)
     return np.stack(found)
 
 

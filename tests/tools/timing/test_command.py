@@ -182,7 +182,7 @@ def test_operations_that_were_not_there_before():
 
 
 def test_what_others_do(tmp_path, monkeypatch):
-    """Computed by hand: in 10 s two cores are busy for 12 s, this process for 5 s, and 2 ticks of 0.01 s do not count."""
+    """Computed by hand: in 10 s two cores are busy for 12 s, this process for 5 s, and 2 ticks of 10 ms are dropped."""
     stat = tmp_path / "stat"
     monkeypatch.setattr(machine, "_STAT", stat)
     monkeypatch.setattr(machine, "_cores", lambda: {0, 2})
