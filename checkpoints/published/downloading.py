@@ -1,4 +1,7 @@
-"""Published checkpoints into the store: fetched or from a file at hand, verified, unpacked."""
+"""Puts published checkpoints into the store: downloads an archive or takes one from a file, verifies and unpacks it.
+
+pooch, requests and tarfile are imported inside functions, as opening a checkpoint rarely needs them.
+"""
 
 import hashlib
 import logging
@@ -6,17 +9,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import urlsplit
-
-import pooch
-import requests
 
 from checkpoints.errors import CheckpointError, DownloadError
 from checkpoints.files.atomic import new_folder
 from checkpoints.published.catalog import CATALOG, CatalogEntry, get_entry
 from checkpoints.published.store import find, store_folder
-from checkpoints.published.unpack import extract
+
+if TYPE_CHECKING:
+    import pooch
+    import requests
 
 __all__ = ["Progress", "download", "install"]
 
@@ -26,10 +29,10 @@ _CHUNK = 1 << 20
 
 
 class Progress(Protocol):
-    """What a download tells of itself: of tqdm's interface, that which pooch uses. All numbers are bytes.
+    """Receives the progress of a download in bytes; pooch uses this part of tqdm's interface.
 
-    ``total`` is set at the start of each attempt, to 0 where it is not known; ``update`` is called as bytes come;
-    ``reset``, ``update`` with the total, and ``close`` at the end of an attempt that came through.
+    Each attempt begins by setting ``total``, to 0 if the size is unknown, and calls ``update`` as bytes arrive. An
+    attempt that succeeds ends with ``reset``, ``update`` with the total, and ``close``.
     """
 
     total: int
@@ -44,21 +47,21 @@ class Progress(Protocol):
 def download(
     key: str, folder: str | Path | None = None, *, progress: Progress | None = None, retries: int = _RETRIES
 ) -> Path:
-    """Fetches the checkpoint of a catalog key, unless it is there already.
+    """Downloads the checkpoint of a catalog key, unless the store already has it.
 
     Args:
-      key: of the catalog.
+      key: key of the catalog.
       folder: the store; by default ``store_folder()``.
-      progress: is told of the bytes that come.
-      retries: how often to begin again where the connection breaks, the server fails or what comes is damaged.
+      progress: receives the number of bytes as they arrive.
+      retries: how often to try again after a lost connection, a server error or a damaged file.
 
     Returns:
-      The checkpoint.
+      The checkpoint's path.
 
     Raises:
       ValueError: for an unknown key.
-      DownloadError: if it cannot be fetched, or the store cannot be written to.
-      CheckpointError: if another file came, or one that cannot be unpacked.
+      DownloadError: if the file cannot be downloaded, or the store cannot be written.
+      CheckpointError: if the server sends another file, or the archive cannot be unpacked.
     """
     entry = get_entry(key)
     if (path := find(key, folder)) is not None:
@@ -67,23 +70,26 @@ def download(
     with _writing_to(store):
         _make_place(entry, store)
         with tempfile.TemporaryDirectory(prefix=f".{key}.", suffix=".incomplete", dir=store) as scratch:
-            return _unpack_into_store(entry, _fetch(entry, Path(scratch), progress, retries), store)
+            archive = _fetch(entry, Path(scratch), progress, retries)
+            with archive.open("rb") as stream:
+                _check_sha256(stream, entry, archive.name)
+                return _unpack_into_store(entry, stream, store)
 
 
 def install(key: str, archive: str | Path, folder: str | Path | None = None) -> Path:
-    """Takes the checkpoint of a catalog key from its archive, which was fetched by other means.
+    """Installs the checkpoint of a catalog key from an archive that the user has already downloaded.
 
     Args:
-      key: of the catalog.
-      archive: the file; it is left where it is.
+      key: key of the catalog.
+      archive: the archive; it is not changed.
       folder: the store; by default ``store_folder()``.
 
     Returns:
-      The checkpoint.
+      The checkpoint's path.
 
     Raises:
       ValueError: for an unknown key.
-      DownloadError: if the store cannot be written to.
+      DownloadError: if the store cannot be written.
       CheckpointError: if the file is not that archive.
     """
     entry, archive = get_entry(key), Path(archive)
@@ -91,18 +97,19 @@ def install(key: str, archive: str | Path, folder: str | Path | None = None) -> 
         raise CheckpointError(f"The weights {key} ship with slimnets: they need no archive to be installed from.")
     if not archive.is_file():
         raise CheckpointError(f"There is no file {archive}: give the archive {entry.archive}.")
-    _check_sha256(archive, entry, str(archive))
-    if (path := find(key, folder)) is not None:
-        return path
-    store = store_folder(folder)
-    with _writing_to(store):
-        _make_place(entry, store)
-        return _unpack_into_store(entry, archive, store)
+    with archive.open("rb") as stream:
+        _check_sha256(stream, entry, str(archive))
+        if (path := find(key, folder)) is not None:
+            return path
+        store = store_folder(folder)
+        with _writing_to(store):
+            _make_place(entry, store)
+            return _unpack_into_store(entry, stream, store)
 
 
 @contextmanager
 def _writing_to(store: Path) -> Iterator[None]:
-    """Says which store it is that cannot be written to, or is full."""
+    """Raises DownloadError, which names the store, for an OSError inside the block."""
     try:
         yield
     except DownloadError:
@@ -114,7 +121,7 @@ def _writing_to(store: Path) -> Iterator[None]:
 
 
 def _make_place(entry: CatalogEntry, store: Path) -> None:
-    """Makes the store; raises CheckpointError if it has something else where the entry's folder belongs."""
+    """Creates the store; raises CheckpointError if the entry's folder exists and holds something else."""
     store.mkdir(parents=True, exist_ok=True)
     place = store / entry.key
     if place.is_dir() and not any(place.iterdir()):
@@ -123,23 +130,44 @@ def _make_place(entry: CatalogEntry, store: Path) -> None:
         raise CheckpointError(f"{place} is in the way, and holds no {entry.checkpoint}: remove it.")
 
 
-def _unpack_into_store(entry: CatalogEntry, archive: Path, store: Path) -> Path:
+def _unpack_into_store(entry: CatalogEntry, archive: BinaryIO, store: Path) -> Path:
+    """Unpacks an archive, whose sha256 was checked, into the entry's folder; returns the checkpoint's path."""
     try:
         with new_folder(store / entry.key) as folder:
-            extract(archive, folder)
+            _extract(archive, folder)
             if not (folder / entry.checkpoint).is_file():
-                raise CheckpointError(f"{archive.name} holds no {entry.checkpoint}: it is not the archive to install.")
+                name = Path(archive.name).name
+                raise CheckpointError(f"{name} holds no {entry.checkpoint}: it is not the archive to install.")
     except OSError:
-        # Nobody but a process that did the same can have filled that folder since.
+        # Only another process that installed the same checkpoint can have filled the folder in the meantime.
         if find(entry.key, store) is None:
             raise
     return store / entry.key / entry.checkpoint
 
 
-def _check_sha256(archive: Path, entry: CatalogEntry, name: str) -> None:
-    """Raises CheckpointError if the file, which errors call by ``name``, is not the archive of that entry."""
-    with archive.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+def _extract(archive: BinaryIO, folder: Path) -> None:
+    """Unpacks a .tar.gz file; refuses devices, and members and links that would lie outside the folder."""
+    import gzip
+    import tarfile
+    import zlib
+
+    name = Path(archive.name).name
+    try:
+        with tarfile.open(fileobj=archive, mode="r:gz") as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.FilterError as error:
+        raise CheckpointError(
+            f"{name} was not unpacked, as it holds more than files and folders of its own ({error}): "
+            "look for the right archive."
+        ) from error
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise CheckpointError(f"{name} is damaged or cut short ({error}): fetch it again.") from error
+
+
+def _check_sha256(archive: BinaryIO, entry: CatalogEntry, name: str) -> None:
+    """Raises CheckpointError, which calls the file by ``name``, if an open file is not the entry's archive."""
+    sha256 = hashlib.file_digest(archive, "sha256").hexdigest()
+    archive.seek(0)
     if sha256 == entry.sha256:
         return
     for other in CATALOG.values():
@@ -155,6 +183,7 @@ def _check_sha256(archive: Path, entry: CatalogEntry, name: str) -> None:
 
 
 def _elsewhere(entry: CatalogEntry) -> str:
+    """Returns the advice to look for the archive at another address, a clause."""
     return (
         f"the file may be hosted elsewhere: look for {entry.archive} with the sha256 {entry.sha256}, "
         f"and install it with `slimnets download {entry.key} --from FILE`."
@@ -162,7 +191,10 @@ def _elsewhere(entry: CatalogEntry) -> str:
 
 
 def _fetch(entry: CatalogEntry, folder: Path, progress: Progress | None, retries: int) -> Path:
-    """The archive of an entry, downloaded into a folder and verified."""
+    """Downloads the archive of an entry into a folder and returns its path."""
+    import pooch
+    import requests
+
     fetcher = pooch.create(
         folder,
         base_url="",
@@ -182,9 +214,15 @@ def _fetch(entry: CatalogEntry, folder: Path, progress: Progress | None, retries
         raise DownloadError(f"{trouble}: check the network and try again; {_elsewhere(entry)}") from error
 
 
-def _downloader(entry: CatalogEntry, progress: Progress | None) -> Callable[[str, str, pooch.Pooch], None]:
-    """One attempt, as pooch calls it; pooch begins again after requests' errors and ValueError, and no others."""
-    # The file's own bytes: a server may otherwise call gzip an encoding, which is then undone on the way.
+def _downloader(entry: CatalogEntry, progress: Progress | None) -> "Callable[[str, str, pooch.Pooch], None]":
+    """Returns the function that pooch calls for each attempt.
+
+    pooch tries again after a ValueError or an error of requests, and after no other.
+    """
+    import pooch
+    import requests
+
+    # Asks for the file's own bytes: a server may otherwise declare gzip as an encoding, which requests would undo.
     headers = {"Accept-Encoding": "identity"}
     http = pooch.HTTPDownloader(progress or False, chunk_size=_CHUNK, timeout=_TIMEOUT, headers=headers)
 
@@ -196,37 +234,41 @@ def _downloader(entry: CatalogEntry, progress: Progress | None) -> Callable[[str
             if error.response.status_code < 500:
                 raise DownloadError(_answered(entry, error.response)) from error
             raise
-        _check_sha256(Path(output), entry, f"What {url} sends")
+        with Path(output).open("rb") as stream:
+            _check_sha256(stream, entry, f"What {url} sends")
 
     return attempt
 
 
-def _answered(entry: CatalogEntry, response: requests.Response) -> str:
+def _answered(entry: CatalogEntry, response: "requests.Response") -> str:
     return f"{response.url} answered {response.status_code} {response.reason}: {_elsewhere(entry)}"
 
 
 def _trouble(entry: CatalogEntry, error: Exception) -> str:
-    # After a redirection it is another's.
+    """Returns what went wrong on the network, a clause."""
+    from requests import exceptions
+
+    # The first class that fits counts: some are subclasses of later ones.
+    troubles = (
+        (exceptions.SSLError, "{host} has no certificate that can be verified"),
+        (exceptions.ProxyError, "The proxy on the way to {host} does not connect"),
+        (exceptions.Timeout, "{host} did not answer within {timeout} seconds"),
+        (exceptions.ChunkedEncodingError, "The connection to {host} broke off before all of {url} had come"),
+        (exceptions.ConnectionError, "{host} cannot be reached, or broke the connection off"),
+        (Exception, "{url} cannot be fetched ({error})"),
+    )
+    # After a redirection the request has another address than the entry.
     request = getattr(error, "request", None)
     url = entry.url if request is None else request.url
-    kind = next(text for kind, text in _TROUBLES if isinstance(error, kind))
+    kind = next(text for kind, text in troubles if isinstance(error, kind))
     return kind.format(host=urlsplit(url).netloc, url=url, timeout=_TIMEOUT, error=error)
-
-
-# The first that is an error's kind: some are kinds of the later ones.
-_TROUBLES = (
-    (requests.exceptions.SSLError, "{host} has no certificate that can be verified"),
-    (requests.exceptions.ProxyError, "The proxy on the way to {host} does not connect"),
-    (requests.Timeout, "{host} did not answer within {timeout} seconds"),
-    (requests.exceptions.ChunkedEncodingError, "The connection to {host} broke off before all of {url} had come"),
-    (requests.ConnectionError, "{host} cannot be reached, or broke the connection off"),
-    (Exception, "{url} cannot be fetched ({error})"),
-)
 
 
 @contextmanager
 def _quiet_pooch() -> Iterator[None]:
-    """Keeps pooch from printing what it does, which is the caller's to report."""
+    """Keeps pooch from printing its progress, which the caller reports."""
+    import pooch
+
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)
