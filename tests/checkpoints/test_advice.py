@@ -532,7 +532,7 @@ def test_what_is_offered_succeeds(tmp_path, name):
 def said(message, given):
     """The message without what it repeats of the arguments, and with what it says to leave out by its name."""
     message = re.sub(r"^.* does not fit the graph: ", "", message)
-    message = re.sub(r"((?:, \w+='[^']*')+); build it so", r"; build it so\1", message)
+    message = re.sub(r"((?:, \w+='[^']*')+); build that network", r"; build that network\1", message)
     only = next(iter(given), "")
     for argument in ("ema", "num_classes", "first_kernel"):
         message = re.sub(rf"leave {argument}(=True)? out", f"leave {argument}=None give", message)
@@ -738,17 +738,17 @@ FOLLOWED = {
     ("logits", "num_classes={num_classes}"): "a conversion to another number than the graph's",
     ("logits", "num_classes={next(iter(there), None)}"): "a conversion that is none",
     ("logits", "num_classes={next(iter(here))}"): "a conversion to the wrong one of two numbers",
-    ("mismatch", "variables={everything}"): "layers that the graph does not have",
-    ("mismatch", "variables=slim.get_model_variables()"): "slots",
-    ("mismatch", "scope={scope}"): "two networks in the graph, one in the file",
-    ("mismatch", "scope={moved}"): "variables of no known network",
-    ("mismatch", "ema=True"): "averages alone",
-    ("mismatch", "use_batch_norm=False"): "no batch norm",
-    ("mismatch", "num_classes=None"): "no logits",
-    ("mismatch", "preprocessing='grayscale'"): "grey images for two networks of colours",
-    ("mismatch", "num_classes={stored}"): "other classes",
-    ("mismatch", "num_classes={classes}"): "a background",
-    ("mismatch", "first_kernel={way}"): "another number of channels",
+    ("explanation", "variables={everything}"): "layers that the graph does not have",
+    ("explanation", "variables=slim.get_model_variables()"): "slots",
+    ("explanation", "scope={scope}"): "two networks in the graph, one in the file",
+    ("explanation", "scope={moved}"): "variables of no known network",
+    ("explanation", "ema=True"): "averages alone",
+    ("explanation", "use_batch_norm=False"): "no batch norm",
+    ("explanation", "num_classes=None"): "no logits",
+    ("explanation", "preprocessing='grayscale'"): "grey images for two networks of colours",
+    ("explanation", "num_classes={stored}"): "other classes",
+    ("explanation", "num_classes={classes}"): "a background",
+    ("explanation", "first_kernel={way}"): "another number of channels",
     ("patterns", "{argument}={patterns[0]}"): "a scope as slim excludes it",
     ("patterns", "{argument}={list(patterns)}"): "two of them in one string",
     ("patterns", "{argument}={name}"): "test_a_variable_is_no_pattern",

@@ -175,7 +175,9 @@ def test_weights_that_the_graphs_units_lack_are_an_error(tmp_path, shortcut):
         build("resnet_basic_18", size=32)
         session.run(v1.global_variables_initializer())
         before = session.run(v1.global_variables()[0])
-        with pytest.raises(CheckpointMismatch, match=f"10 classes, shortcut='{shortcut}'; build it so") as caught:
+        with pytest.raises(
+            CheckpointMismatch, match=f"10 classes, shortcut='{shortcut}'; build that network"
+        ) as caught:
             restore(session, tmp_path / "other.ckpt")
         if shortcut != "A":
             assert "no place in the graph's blocks" in str(caught.value)
