@@ -1,4 +1,4 @@
-"""The class of the background, which some of slim's weights have beside the 1000 of ImageNet, as class 0."""
+"""Conversion of logits with a background class: some of slim's weights have it as class 0, before ImageNet's 1000."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,16 +7,15 @@ import numpy as np
 
 __all__ = ["ClassConversion", "class_conversion"]
 
-# The logit of a background class that is added to weights without one: below any that a network computes, and a number
-# in half precision.
+# The logit of an added background class: lower than any that a network computes, and still a number in half precision.
 _NEVER = -3e4
 
 
 class ClassConversion(NamedTuple):
-    """From logits of some number of classes to those of another.
+    """A conversion of logits to another number of classes.
 
-    effect: what it does, a clause.
-    apply: to the weights or the biases of the logits.
+    effect: the effect, as a clause.
+    apply: converts the weights or the biases of the logits.
     """
 
     effect: str
@@ -24,7 +23,7 @@ class ClassConversion(NamedTuple):
 
 
 def class_conversion(stored: int, wanted: int) -> ClassConversion | None:
-    """What restoring logits of so many classes as so many others does; None where it cannot be done."""
+    """Returns the conversion of logits with ``stored`` classes to ``wanted`` classes; None if there is none."""
     return _CONVERSIONS.get((stored, wanted))
 
 

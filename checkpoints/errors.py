@@ -1,4 +1,4 @@
-"""The errors of this room, and what their sentences share."""
+"""The errors of this package, and helpers for their messages."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -8,11 +8,11 @@ __all__ = ["CheckpointError", "CheckpointMismatch", "DownloadError", "Problem", 
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint, or a damaged one; the message says which, and what to do.
+    """A checkpoint that is missing, damaged or something else; the message says what is wrong and what to do.
 
-    kind: of the problem, one word or two: 'missing', 'incomplete', 'ambiguous', 'unreadable', 'damaged', 'mismatch',
-      'dtype', one of ``formats.FileFormat``, or one of ``diagnosis``.
-    format: what the file is instead of a checkpoint, where that is known.
+    kind: the problem in one or two words, for programs: 'missing', 'incomplete', 'ambiguous', 'unreadable', 'damaged',
+      'mismatch', 'dtype', a kind of ``files.identifying.FileFormat``, or of a ``Problem`` of ``diagnosis``.
+    format: what the file is instead of a checkpoint, if that is known.
     """
 
     def __init__(self, message: str, kind: str = "damaged", format: str | None = None) -> None:
@@ -25,7 +25,7 @@ class CheckpointMismatch(CheckpointError):  # noqa: N818
     """A graph and a checkpoint that do not fit.
 
     missing: variables of the graph that the file has no value for.
-    mismatched: from variables that have another shape in the file to (shape in the graph, shape in the file).
+    mismatched: variables of another shape in the file (name → shape in the graph, shape in the file).
     unused: names in the file that no variable of the graph has.
     """
 
@@ -43,13 +43,13 @@ class CheckpointMismatch(CheckpointError):  # noqa: N818
 
 
 class DownloadError(OSError):
-    """A download that failed; the message says why, and what to do."""
+    """A failed download; the message says why, and what to do."""
 
 
 class Problem(NamedTuple):
-    """Something that is wrong with a checkpoint.
+    """A fault of a checkpoint.
 
-    kind: one word or two, for programs.
+    kind: the fault in one or two words, for programs.
     sentence: what is wrong, and what to do.
     """
 
@@ -58,16 +58,16 @@ class Problem(NamedTuple):
 
 
 def damaged(path: str | Path, error: Exception) -> CheckpointError:
-    """What to raise where a package could not read a file, and raised something of its own."""
+    """Returns the error to raise when a package cannot read a file and raises an error of its own."""
     return CheckpointError(f"{path} is damaged or cut short ({first_line(error)}): fetch or copy it again.")
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without the rest; its type, where it says nothing."""
+    """Returns the first line of an error's message, or its type if the message is empty."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def shortened(names: Collection[str], limit: int = 5) -> str:
-    """The first of the names, and how many more there are."""
+    """Returns the first names as a text, with the number of the others."""
     shown = ", ".join(list(names)[:limit])
     return shown if len(names) <= limit else f"{shown}, and {len(names) - limit} more"

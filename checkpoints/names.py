@@ -1,4 +1,4 @@
-"""How the families name their variables, and TensorFlow what it keeps of them."""
+"""Names of variables: those that the families of networks use, and those that TensorFlow derives from them."""
 
 import re
 
@@ -22,63 +22,63 @@ __all__ = [
     "root_of",
 ]
 
-# What tf.Variable.name ends in, and the names in a checkpoint do not.
+# The ending of tf.Variable.name, which names in a checkpoint do not have.
 OUTPUT = ":0"
 
-# The last part of the name that tf.train.ExponentialMovingAverage gives a variable's average, its shadow.
+# The last part of the name of a variable's moving average (its shadow), as tf.train.ExponentialMovingAverage names it.
 SHADOW = "ExponentialMovingAverage"
 
-# A variable of a unit: slim's names, whose units count from 1, and those of tensorflow/models' networks for small
-# images, whose units count from 0.
+# Patterns of a unit's variables, with the number of the first unit: slim's names, and those of tensorflow/models'
+# networks for small images.
 UNITS = (
     (re.compile(r"^(?:(?P<scope>.+)/)?block(?P<block>\d+)/unit_(?P<unit>\d+)/(?P<unit_scope>[^/]+)/(?P<rest>.+)"), 1),
     (re.compile(r"^(?:(?P<scope>.+)/)?unit_(?P<block>\d+)_(?P<unit>\d+)/(?P<unit_scope>[^/]+)/(?P<rest>.+)"), 0),
 )
-# The first kernel of a block's first unit, the network's first kernel and its last normalization, where these are not
-# what they are in most families.
+# The first kernel of a block's first unit, the network's first kernel and its last normalization, for the unit scopes
+# in which they differ from most families.
 FIRST_KERNEL = {"sub1": "unit_{block}_0/sub1/conv1/DW"}
 _ROOT = {"sub1": "init/init_conv/DW"}
-ROOT_KERNEL = {"sub1": (3, 16), "identity": (3, 64)}  # its size and outputs
+ROOT_KERNEL = {"sub1": (3, 16), "identity": (3, 64)}  # size and outputs
 LAST_NORM = {"bottleneck_v2": "postnorm", "sub1": "unit_last/final_bn"}
-# Of resnet_basic: by whether the first two units of block1, and the first of block2, have a projection.
+# The shortcut of a resnet_basic, by whether the first two units of block1 and the first of block2 have a projection.
 SHORTCUT_OF_PROJECTIONS = {
     (False, False, False): "A",
     (False, False, True): "B",
     (True, True, True): "C",
     (True, False, True): "first_unit",
 }
-# slim's families and those made of its parts: they are built under resnet_arg_scope, may do without a root block, and
-# their logits are a 1x1 convolution and not a matrix product.
+# slim's families and those made of its parts. They are built under resnet_arg_scope, the root block is optional, and
+# the logits are a 1x1 convolution instead of a matrix product.
 SLIM_FAMILIES = ("resnet_v1", "resnet_v2", "resnet_basic")
 LOGITS = ("logits/weights", "logit/DW")
 STATISTICS = ("moving_mean", "moving_variance")
 NORM = ("beta", "gamma", *STATISTICS)
-# What layers call their variables; no optimizer keeps anything under these names.
+# Names that layers give their variables; no optimizer uses them for its slots.
 LAYER_VARIABLES = frozenset(("weights", "biases", "DW", "kernel", "bias", *NORM))
 
 
 def root_of(unit_scope: str) -> str:
-    """The network's first kernel, by its name relative to the network's scope."""
+    """Returns the name of the network's first kernel, relative to the network's scope."""
     return _ROOT.get(unit_scope, "conv1/weights")
 
 
 def is_logits(name: str) -> bool:
-    """Whether a variable of this name belongs to a network's logits."""
+    """Returns whether a variable of this name belongs to a network's logits."""
     return re.search(r"(^|/)(logits/(weights|biases)|logit/(DW|biases))$", name) is not None
 
 
 def logits_pattern(unit_scope: str, scope: str) -> str:
-    """A pattern of the names of a network's logits, for ``exclude``."""
+    """Returns a pattern for the names of a network's logits, for the argument ``exclude``."""
     return joined(scope, "logit/*" if unit_scope == "sub1" else "logits/*")
 
 
 def joined(scope: str, name: str) -> str:
-    """The name under a scope, which may be none ('')."""
+    """Returns the name under a scope; a scope of '' adds nothing."""
     return f"{scope}/{name}" if scope else name
 
 
 def block_of(name: str) -> tuple[str, int] | None:
-    """(scope of the network, number of the block) of a variable of this name; None for one that is in no block."""
+    """Returns (scope of the network, number of the block) of a variable's name; None if it is in no block."""
     for pattern, _ in UNITS:
         if match := pattern.match(name):
             return match["scope"] or "", int(match["block"])

@@ -1,4 +1,4 @@
-"""The one door to a checkpoint: a path, a folder or a key of the catalog becomes a reader."""
+"""Opens checkpoints: turns a path, a folder or a key of the catalog into a reader."""
 
 import os
 from pathlib import Path
@@ -14,12 +14,12 @@ def open_checkpoint(path: str | os.PathLike[str], *, checkpoint_dir: str | Path 
 
     Args:
       path: a V1 file; a V2 bundle's common name, or one of its files; a folder with a ``checkpoint`` file or with one
-        checkpoint in it; or a key of the catalog of published weights. What exists under that name goes before a key.
-      checkpoint_dir: folder of the downloaded checkpoints; see ``checkpoints.published.store.store_folder``.
+        checkpoint in it; or a key of the catalog of published weights. An existing path takes precedence over a key.
+      checkpoint_dir: folder of the downloaded checkpoints; see ``checkpoints.published.store_folder``.
 
     Raises:
       CheckpointError: if there is no checkpoint, it is damaged, or it is a key whose weights are not downloaded.
-      ValueError: for what is no path.
+      ValueError: if ``path`` is not a path.
     """
     if path is None:
         raise ValueError(

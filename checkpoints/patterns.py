@@ -1,4 +1,4 @@
-"""Patterns of variables' names: what they fit, what was meant by one that fits nothing, and which fit given names."""
+"""Patterns of variables' names: matching them, correcting one that fits nothing, and finding those for given names."""
 
 import fnmatch
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -7,15 +7,15 @@ from checkpoints.names import OUTPUT, joined
 
 __all__ = ["MOST", "as_patterns", "matching", "offered", "patterns_for"]
 
-# More patterns than these are no advice, where something else can be done.
+# The most patterns that a message offers if it can offer something else.
 MOST = 6
 
 
 def as_patterns(given: str | Sequence[str] | None, argument: str) -> list[str]:
-    """The patterns of an argument that takes one or several, or none.
+    """Returns the patterns of an argument that takes none, one or several.
 
     Raises:
-      ValueError: if one of them is no string.
+      ValueError: if one of them is not a string.
     """
     patterns = [given] if isinstance(given, str) else list(given or ())
     for pattern in patterns:
@@ -23,7 +23,7 @@ def as_patterns(given: str | Sequence[str] | None, argument: str) -> list[str]:
             name = getattr(getattr(pattern, "op", None), "name", None)
             repair = f"give its name, {argument}={name!r}" if name else "give strings"
             kind = type(pattern).__name__
-            raise ValueError(f"{argument} takes patterns of variables' names, and has a {kind}: {repair}.")
+            raise ValueError(f"{argument} takes patterns of variables' names, and contains a {kind}: {repair}.")
     return patterns
 
 
@@ -35,17 +35,17 @@ def matching(
     of: str = "the graph",
     scopes: Sequence[str] = (),
 ) -> set[str]:
-    """The names that fit one of the patterns.
+    """Returns the names that fit one of the patterns.
 
     Args:
-      names: to look among.
-      patterns: with * and ?.
-      argument: that the patterns were given as, for the error.
-      of: what the names are of, likewise.
-      scopes: of the networks among the names, under which a pattern may have been meant.
+      names: names to search.
+      patterns: patterns with * and ?.
+      argument: the argument that gave the patterns, for the error.
+      of: the owner of the names, for the error.
+      scopes: scopes of the networks among the names, which a pattern may have left out.
 
     Raises:
-      ValueError: for a pattern that fits nothing, with those that were probably meant.
+      ValueError: for a pattern that fits nothing, with the patterns that were probably meant.
     """
     found: set[str] = set()
     for pattern in patterns:
@@ -63,7 +63,7 @@ def matching(
 
 
 def _meant(names: Collection[str], pattern: str, scopes: Sequence[str]) -> list[str]:
-    """The patterns that were probably meant by one: itself, where it fits something; none, where nothing is near."""
+    """Returns the patterns probably meant by one: itself if it fits something; none if nothing is near."""
     if fnmatch.filter(names, pattern):
         return [pattern]
     parts = [part.strip() for part in pattern.split(",") if part.strip()]
@@ -77,8 +77,11 @@ def _meant(names: Collection[str], pattern: str, scopes: Sequence[str]) -> list[
 
 
 def _candidates(pattern: str, scopes: Sequence[str]) -> Iterator[list[str]]:
-    """What may have been meant, the likeliest first: a scope, or the start of a name, as slim's own exclude takes them;
-    variable.name for variable.op.name; and either under another scope than the networks have."""
+    """Yields patterns that may have been meant, the likeliest first.
+
+    Users give a scope or the start of a name, as slim's own exclude takes them, variable.name for variable.op.name, or
+    a scope that the networks do not have.
+    """
     plain = pattern.strip().rstrip(",").removesuffix(OUTPUT).strip("/").replace(".*", "*").removesuffix("/*")
     parts = plain.split("/")
     for start in range(len(parts)):
@@ -93,12 +96,12 @@ def _candidates(pattern: str, scopes: Sequence[str]) -> Iterator[list[str]]:
 
 
 def offered(patterns: Sequence[str], argument: str = "exclude") -> str:
-    """The patterns as an argument."""
+    """Returns the patterns written as an argument."""
     return f"{argument}={patterns[0]!r}" if len(patterns) == 1 else f"{argument}={list(patterns)!r}"
 
 
 def patterns_for(names: Iterable[str], among: Collection[str]) -> list[str]:
-    """As few patterns as are found that fit these names and no others of ``among``; none for no names."""
+    """Returns few patterns that fit all these names and no others of ``among``."""
     names = set(names)
     return min((_cover(names, among, order) for order in (_KINDS, _KINDS[::-1])), key=len)
 

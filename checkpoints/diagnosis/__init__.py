@@ -1,4 +1,4 @@
-"""What a checkpoint is, and what is wrong with it."""
+"""Diagnosis of checkpoints: which network they hold, and what is wrong with them."""
 
 from checkpoints.diagnosis.contents import Contents, sort_names
 from checkpoints.diagnosis.diagnosing import Diagnosis, default_pool1_padding, diagnose, expected_input

@@ -1,4 +1,4 @@
-"""The stored names, sorted into variables of the network and what a training run keeps beside them."""
+"""Sorts stored names into variables of the network and what a training run keeps beside them."""
 
 import re
 from collections import defaultdict
@@ -20,9 +20,9 @@ _BOOKKEEPING = (
 class Contents(NamedTuple):
     """The stored names, sorted by what they are.
 
-    variables: neither of the rest: the network's, or another part's of the same model.
-    shadows: from variables' names to those of their moving averages.
-    extras: from what a training run leaves besides ('global_step', 'mean_rgb', 'slots Momentum', ...) to the names.
+    variables: variables of the network, or of another part of the same model.
+    shadows: moving averages (name of the variable → name of its average).
+    extras: what else a training run stores ('global_step', 'mean_rgb', 'slots Momentum', ... → names).
     """
 
     variables: tuple[str, ...]
@@ -31,7 +31,7 @@ class Contents(NamedTuple):
 
 
 def sort_names(names: Collection[str]) -> Contents:
-    """Tells variables from what an optimizer, a moving average and a training loop keep of them."""
+    """Separates variables from what an optimizer, a moving average and a training loop store beside them."""
     present = set(names)
     variables, shadows = [], {}
     extras: dict[str, list[str]] = defaultdict(list)
@@ -43,7 +43,7 @@ def sort_names(names: Collection[str]) -> Contents:
             extras[label].append(name)
         elif leaf == SHADOW:
             owner = _owner(parent, present) or parent
-            # Of several averages the one of the plain name, which TensorFlow itself takes.
+            # Of several averages, TensorFlow itself takes the one with the plain name.
             if name == f"{owner}/{SHADOW}" or owner not in shadows:
                 shadows[owner] = name
         elif leaf not in LAYER_VARIABLES and (owner := _owner(parent, present)):
@@ -52,8 +52,8 @@ def sort_names(names: Collection[str]) -> Contents:
         else:
             variables.append(name)
     for leaf, owned in companions.items():
-        # An optimizer has nothing to keep of moving statistics, and what corrects their bias has nothing to keep of the
-        # rest; a moving average of another name has of both.
+        # An optimizer stores nothing for moving statistics, and the correction of their bias stores nothing for other
+        # variables. Names that exist for both are moving averages under another name.
         of_statistics = {owner.endswith(STATISTICS) for owner in owned}
         if of_statistics == {True, False}:
             shadows = owned | shadows
@@ -62,7 +62,7 @@ def sort_names(names: Collection[str]) -> Contents:
 
 
 def _owner(name: str, present: set[str]) -> str | None:
-    """The variable that a companion is kept of; an optimizer that was made under a scope repeats its name there."""
+    """Returns the variable that a stored companion belongs to; an optimizer under a scope puts that before its name."""
     while name and name not in present:
         name = name.partition("/")[2]
     return name or None

@@ -1,4 +1,4 @@
-"""What a checkpoint is, by what is inside it: its network, its classes, the input it wants, and what is wrong."""
+"""Diagnoses a checkpoint by its contents: its network, classes and expected input, and what is wrong with it."""
 
 import dataclasses
 import os
@@ -23,22 +23,22 @@ __all__ = ["Diagnosis", "default_pool1_padding", "diagnose", "expected_input"]
 # 299, although slim's factory says vgg at 224 (tensorflow/models, issues 1497, 2217 and 2855).
 _PUBLISHED_V2_CLASSES = 1001
 _PUBLISHED_V2_INPUT = ("inception", 299)
-# Whether class 0 is the background, where the number of classes tells.
+# Whether class 0 is the background, for the numbers of classes that tell.
 _BACKGROUND = {1000: False, 1001: True}
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """What a file is.
+    """The result of a diagnosis.
 
-    path: as it was given.
-    format: 'V1' or 'V2'; for what is no checkpoint what it is instead, or None where that is not known.
-    shapes, dtypes: from the stored names to their shapes and dtypes; empty for what cannot be read.
+    path: the path as it was given.
+    format: 'V1' or 'V2'; for other files what they are instead, or None if that is unknown.
+    shapes, dtypes: shapes and dtypes of the stored names; empty if the file cannot be read.
     contents: the names, sorted by what they are.
-    structures: the residual networks in it.
-    structure: the one that the rest is about; None where there is none, or several to choose from.
-    problems: why it cannot be used as it is, each with what to do.
-    notes: what `slimnets convert` noted of the structure's weights, beside the file.
+    structures: the residual networks in the file.
+    structure: the network that the diagnosis is about; None if there is none, or there are several to choose from.
+    problems: reasons why the file cannot be used as it is, each with what to do.
+    notes: the notes that `slimnets convert` wrote beside the structure's weights.
     object_based: whether it was saved by ``tf.train.Checkpoint``, or as a SavedModel's variables.
     """
 
@@ -55,7 +55,7 @@ class Diagnosis:
 
     @property
     def network(self) -> Network | None:
-        """The network in the table of networks."""
+        """Network in the table of networks; None if it is not in it."""
         return self.structure.network if self.structure else None
 
     @property
@@ -65,17 +65,17 @@ class Diagnosis:
 
     @property
     def num_classes(self) -> int | None:
-        """Classes of the network's logits; 0 where it has none."""
+        """Number of classes of the network's logits; 0 if it has none."""
         return self.structure.num_classes if self.structure else None
 
     @property
     def background_class(self) -> bool | None:
-        """Whether class 0 is the background; None where the number of classes does not tell."""
+        """True if class 0 is the background; None if the number of classes does not tell."""
         return _BACKGROUND.get(self.num_classes)
 
     @property
     def options(self) -> dict[str, Any]:
-        """Further arguments of the network's builder, which the variables tell, or the notes."""
+        """Further arguments of the network's builder, known from the variables or the notes."""
         options = self.structure.options if self.structure else {}
         if self.notes and self.notes.pool1_padding != default_pool1_padding(self.network):
             options = options | {"pool1_padding": self.notes.pool1_padding}
@@ -83,35 +83,35 @@ class Diagnosis:
 
     @property
     def preprocessing(self) -> str | None:
-        """The preprocessing that goes with the weights; of one channel the one that makes such images."""
+        """Preprocessing that the weights expect."""
         if self.notes:
             return self.notes.preprocessing
         return expected_input(self.network, self.num_classes, self.structure.channels)[0] if self.network else None
 
     @property
     def image_size(self) -> int | None:
-        """Height and width of the images that go with the weights."""
+        """Height and width of the images that the weights expect."""
         if self.notes:
             return self.notes.image_size
         return expected_input(self.network, self.num_classes)[1] if self.network else None
 
     @property
     def usable(self) -> bool:
-        """Whether it can be restored into the network as it is."""
+        """True if the weights can be restored into the network as they are."""
         return not self.problems
 
     @property
     def builder_arguments(self) -> dict[str, Any]:
-        """What the network's builder is to be given, but for the number of classes."""
-        # slim's networks have no form without a scope, and not every name can be one: those are built under their own.
+        """Arguments for the network's builder, without the number of classes."""
+        # slim's networks need a scope, and not every name can be one; otherwise they get their default scope.
         can_be_scope = self.scope and re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", self.scope)
         return {**({"scope": self.scope} if can_be_scope else {}), **self.options}
 
     def identified(self) -> Network:
-        """The network.
+        """Returns the network.
 
         Raises:
-          CheckpointError: with the first problem, where there is none, or none of the table's.
+          CheckpointError: if there is none in the table; the message is the first problem.
         """
         if self.network is None:
             raise CheckpointError(self.problems[0].sentence, self.problems[0].kind, self.format)
@@ -119,12 +119,12 @@ class Diagnosis:
 
 
 def default_pool1_padding(network: Network) -> str:
-    """How the network's builder pads its first pooling without being told."""
+    """Returns the default padding of the first pooling in the network's builder."""
     return "PAD1" if network.family == "resnet_basic" else "SAME"
 
 
 def expected_input(network: Network, num_classes: int, channels: int | None = None) -> tuple[str, int]:
-    """(preprocessing, image size) of the weights of a network with so many classes, for images of so many channels."""
+    """Returns (preprocessing, image size) that weights of a network with these classes and image channels expect."""
     if channels == 1:
         return "grayscale", network.image_size
     if network.family == "resnet_v2" and network.num_classes == num_classes == _PUBLISHED_V2_CLASSES:
@@ -141,15 +141,15 @@ def diagnose(
     check: bool = False,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Diagnosis:
-    """Tells what a file is, and what is wrong with it; what is wrong is said and not raised.
+    """Tells what a file is and what is wrong with it; problems are returned, not raised.
 
     Args:
-      checkpoint: a path or a key, as for ``open_checkpoint``, or an open reader.
-      scope: of the network to look at, where there are several.
-      net: name of the network that it is to be; another is a problem, and of several networks it chooses.
-      num_classes: that it is to have; another number is a problem.
-      check: also read all values, and look for damage.
-      advance: with ``check``, is told how many more variables were read.
+      checkpoint: a path or a key, as for ``checkpoints.open_checkpoint``, or an open reader.
+      scope: scope of the network to examine, if the file has several.
+      net: name of the expected network, which also chooses among several; another network is a problem.
+      num_classes: expected number of classes; another number is a problem.
+      check: also read all values and look for damage.
+      advance: with ``check``, called with the number of variables just read.
 
     Raises:
       ValueError: if there is no network of the name ``net``.
@@ -207,7 +207,7 @@ def _no_single_structure(
         examples = f"under {shortened(list(scopes), 3)}" if scopes else "none at all"
         sentence = (
             f"{path} holds the weights of none of the known networks ({len(reader.shapes)} variables, {examples}): "
-            f"`slimnets nets` lists those there are; take a checkpoint of one of them."
+            f"`slimnets nets` lists the known ones; take a checkpoint of one of them."
         )
         return Problem("unknown network", sentence)
     found = ", ".join(f"{_name(structure)} under '{structure.scope}'" for structure in structures)
@@ -216,8 +216,8 @@ def _no_single_structure(
     blocks = [block for structure in structures for block in structure.blocks]
     if len({structure.family for structure in structures}) == 1 and len(blocks) == len(set(blocks)):
         sentence = (
-            f"{path} holds one network in parts, {found}: restore each part into its own, or into one network, by a "
-            "dict from the graph's scopes to the file's, which the error of restoring it without one spells out."
+            f"{path} holds one network in parts, {found}: restore each part into its own network, or all into one with a "
+            "dict from the graph's scopes to the file's; the error of restoring without it gives that dict."
         )
         return Problem("several scopes", sentence)
     sentence = f"{path} holds several networks, {found}: choose one by its scope, scope={structures[0].scope!r}."
@@ -243,8 +243,8 @@ def _structure_problems(
         problems.append(Problem("only shadows", sentence))
     if suffixed := [name for name in variables if name.endswith(":0")]:
         sentence = (
-            f"{path} has names that end in ':0' ({shortened(suffixed, 1)}), as variable.name and not variable.op.name "
-            "has it, so that no graph finds them: save it again under the latter."
+            f"{path} has names that end in ':0' ({shortened(suffixed, 1)}), as variable.name does, so that no graph finds "
+            "them: save it again under variable.op.name."
         )
         problems.append(Problem("names", sentence))
     if whole := [name for name in variables if reader.shapes[name] and not reader.dtypes[name].is_floating]:
@@ -255,8 +255,8 @@ def _structure_problems(
     if structure.channels not in (None, 1, 3):
         sentence = (
             f"{path} is for images of {structure.channels} channels, which no preprocessing here makes: build the "
-            "network on such images, and restore that; or restore it with first_kernel='mean' or "
-            "first_kernel='repeat', in Python, which convert the first kernel to the channels of a graph."
+            "network on such images, and restore that; or restore it in Python with first_kernel='mean' or "
+            "first_kernel='repeat', which convert the first kernel to the graph's channels."
         )
         problems.append(Problem("channels", sentence))
     if wanted is not None and network is not wanted:
@@ -290,7 +290,7 @@ def _name(structure: Structure) -> str:
 
 
 def _unlisted(structure: Structure) -> str:
-    """What a network is that is not in the table, and how to build it."""
+    """Describes a network that is not in the table, and how to build it, as a clause."""
     known = {network.name: network.variant for network in NETWORKS.values() if network.family == structure.family}
     count = len(structure.units)
     if structure.blocks != tuple(range(1, count + 1)):
@@ -300,6 +300,6 @@ def _unlisted(structure: Structure) -> str:
         return f"only the first {count} blocks of {' or '.join(parts)}: take the whole checkpoint"
     units, widths = (" ".join(map(str, numbers)) for numbers in (structure.units, structure.base_depths))
     return (
-        f"a {structure.family} of {units} units a block, {widths} channels wide, which is none of the table: build it "
+        f"a {structure.family} of {units} units a block, {widths} channels wide, which is not in the table: build it "
         f"with nets.{structure.family}, and restore that"
     )

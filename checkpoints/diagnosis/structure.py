@@ -1,4 +1,4 @@
-"""What the names and shapes of stored variables make up: networks, and what a training run leaves beside them."""
+"""Recognizes the networks that stored variables make up, by their names and shapes."""
 
 from collections import defaultdict
 from typing import Any, NamedTuple
@@ -15,16 +15,16 @@ class Structure(NamedTuple):
     """A residual network, as far as its variables tell.
 
     scope: variable scope of the network.
-    unit_scope: variable scope inside of a unit's, such as 'bottleneck_v2'.
-    network: of the table of networks; None for one of a known family and of other dimensions.
+    unit_scope: variable scope inside a unit's, such as 'bottleneck_v2'.
+    network: network of the table; None if the family is known but the dimensions are not.
     family: module of ``nets`` that builds such units.
-    blocks: their numbers; 1, 2, 3 and so on where the file is whole.
-    units: a block.
+    blocks: numbers of the blocks; 1, 2, 3 and so on if the file is complete.
+    units: number of units of each block.
     base_depths: channels inside the units of each block.
-    num_classes: of its logits; 0 where it has none.
-    channels: of its images; None where the first kernel is missing.
+    num_classes: number of classes of the logits; 0 if there are none.
+    channels: channels of the images; None if the first kernel is missing.
     options: further arguments of the network's builder.
-    faults: clauses that say why a builder of ``nets`` makes other variables than these, each with what to do.
+    faults: clauses on why the network's builder makes other variables, each with what to do.
     """
 
     scope: str
@@ -41,15 +41,15 @@ class Structure(NamedTuple):
 
 
 def model_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """The shapes of the model's variables, those included that were saved as nothing but their averages."""
+    """Returns the shapes of the model's variables, including those stored only as moving averages."""
     contents = sort_names(shapes)
     stored = {name: shapes[shadow] for name, shadow in contents.shadows.items()}
-    # Not of variable.op.name, but of variable.name.
+    # Some files have the names of variable.name instead of variable.op.name.
     return stored | {name.removesuffix(OUTPUT): shapes[name] for name in contents.variables}
 
 
 def structures_in(shapes: Shapes) -> list[Structure]:
-    """The residual networks that variables of these names and shapes make up, in the order of their scopes."""
+    """Returns the residual networks that variables of these names and shapes make up, sorted by scope."""
     stored = model_shapes(shapes)
     families = {network.unit_scope: network.family for network in NETWORKS.values()}
     found: dict[tuple[str, str], dict[tuple[int, int], set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -66,7 +66,7 @@ def structures_in(shapes: Shapes) -> list[Structure]:
 
 
 def _structure(scope: str, unit_scope: str, family: str, units: Units, shapes: Shapes) -> Structure:
-    # All below the network's scope, by names relative to it.
+    # The network's variables, by names relative to its scope.
     prefix = joined(scope, "")
     relative = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
     counts = unit_counts(units)
@@ -100,10 +100,10 @@ def _structure(scope: str, unit_scope: str, family: str, units: Units, shapes: S
 
 
 class _Dimensions(NamedTuple):
-    """What tells a family's networks apart.
+    """The dimensions that distinguish the networks of a family.
 
-    unit_scope: variable scope inside of a unit's.
-    units: a block.
+    unit_scope: variable scope inside a unit's.
+    units: number of units of each block.
     base_depths: channels inside the units of each block.
     depth: channels of a bottleneck's output in the first block; 0 for other units.
     kernel: shape of the first unit's first kernel.
@@ -119,17 +119,18 @@ class _Dimensions(NamedTuple):
 
 
 def _outputs(shapes: Shapes, kernel: str) -> int:
-    """Channels of a convolution's output: of its normalization, if it has one, as the kernel may be another's order."""
+    """Returns the number of a convolution's outputs: that of its normalization if it has one, as a kernel from another
+    framework may have its axes in another order."""
     norm = shapes.get(kernel.removesuffix("weights") + "BatchNorm/beta")
     shape = norm or shapes.get(kernel, ())
     return shape[-1] if norm or len(shape) == 4 else 0
 
 
 def _network(dimensions: _Dimensions) -> tuple[Network | None, dict[str, Any]]:
-    """The network of these dimensions, and the builder's arguments that make it so."""
+    """Returns the network of these dimensions and the builder's arguments that produce them."""
     unit_scope, units, base_depths, depth, kernel, root = dimensions
     if depth not in (0, 4 * base_depths[0]):
-        return None, {}  # a wide network, whose bottlenecks are none
+        return None, {}  # a wide network, whose bottlenecks have another ratio
     for network in NETWORKS.values():
         variant = network.variant
         size = 1 if variant.bottleneck else 3
@@ -139,14 +140,14 @@ def _network(dimensions: _Dimensions) -> tuple[Network | None, dict[str, Any]]:
             return network, {}
         multiplier = base_depths[0] / variant.base_depths[0]
         scaled = tuple(int(depth * multiplier) for depth in variant.base_depths)
-        # The multiplier is of the blocks alone.
+        # The multiplier applies only to the blocks.
         if network.family == "resnet_v1" and multiplier and base_depths == scaled and root[-1:] == (64,):
             return network, {"depth_multiplier": multiplier}
     return None, {}
 
 
 def _options(unit_scope: str, names: set[str]) -> dict[str, Any]:
-    """The builder's arguments that these names of variables, relative to its scope, call for."""
+    """Returns the builder's arguments that produce these names of variables, relative to the network's scope."""
     if unit_scope == "basic":
         projected = [f"block{unit}/basic/shortcut/weights" in names for unit in ("1/unit_1", "1/unit_2", "2/unit_1")]
         return {"shortcut": SHORTCUT_OF_PROJECTIONS.get(tuple(projected), "B")}

@@ -1,4 +1,4 @@
-"""Why the variables of a network are not those that its builder makes, each with what to do."""
+"""Finds reasons why a network's variables differ from those that its builder makes, each with what to do."""
 
 import math
 import re
@@ -13,12 +13,12 @@ __all__ = ["Shapes", "Units", "faults_of", "unit_counts"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-# From the (block, unit) of each unit, counted from (1, 0), to the names in it.
+# The names of variables in each unit: (block, unit), counted from (1, 0) → names.
 Units = Mapping[tuple[int, int], set[str]]
 
 
 def unit_counts(units: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """From each block to the number of its units, by the highest there is."""
+    """Returns the number of units of each block, as its highest unit tells."""
     counts: Counter[int] = Counter()
     for block, unit in units:
         counts[block] = max(counts[block], unit + 1)
@@ -34,16 +34,16 @@ def faults_of(
     units: Units,
     shapes: Shapes,
 ) -> tuple[str, ...]:
-    """Clauses on what a builder of ``nets`` would have made otherwise, each with what to do.
+    """Returns clauses on how the variables differ from those of a builder of ``nets``, each with what to do.
 
     Args:
-      unit_scope: variable scope inside of a unit's, such as 'bottleneck_v2'.
-      scope: of the network in the file.
+      unit_scope: variable scope inside a unit's, such as 'bottleneck_v2'.
+      scope: scope of the network in the file.
       family: module of ``nets`` that builds such units.
-      network: of the table, if it is one.
-      options: arguments of the builder that its variables call for.
-      units: what is in each unit.
-      shapes: from the variables' names, relative to ``scope``, to their shapes.
+      network: network of the table; None if it is not in it.
+      options: arguments of the builder that the variables call for.
+      units: names of the variables in each unit.
+      shapes: names of the variables, relative to ``scope``, and their shapes.
     """
     # Wrong shapes explain more than missing names, so they are reported first.
     faults = tuple(_shape_faults(shapes, family, scope))
@@ -57,7 +57,7 @@ def _name_faults(unit_scope: str, scope: str, family: str, units: Units, names: 
     counts = unit_counts(units)
     yield from _norm_faults(names, family)
     lacking = [f"{block}/{unit + 1}" for block in counts for unit in range(counts[block]) if (block, unit) not in units]
-    # Every unit has the same layers but for its shortcut; the networks for small images share some with it.
+    # All units have the same layers except for the shortcut; networks for small images also share some with it.
     layers = {
         key: {name for name in parts if not name.startswith("shortcut/") and not name.endswith(NORM)}
         for key, parts in units.items()
@@ -69,7 +69,7 @@ def _name_faults(unit_scope: str, scope: str, family: str, units: Units, names: 
         yield f"it has no block{min(set(range(1, max(counts))) - set(counts))}: take the whole checkpoint"
     if lacking:
         yield (
-            f"it is only a part, and lacks variables of {len(lacking)} units (block/unit {', '.join(lacking[:5])}): "
+            f"it is incomplete, and lacks variables of {len(lacking)} units (block/unit {', '.join(lacking[:5])}): "
             "take the whole checkpoint"
         )
     root = root_of(unit_scope)
@@ -119,20 +119,20 @@ def _norm_faults(names: set[str], family: str) -> Iterator[str]:
 
 
 def _built_otherwise(family: str, option: str) -> str:
-    """What to do about a network that was built under an arg scope with an option, which not every family's has."""
+    """Returns what to do about a network that was built with an option of the arg scope, if its family has one."""
     if family not in SLIM_FAMILIES:
         return "take the original file"
     return f"build it yourself, under resnet_arg_scope({option}), and restore that"
 
 
 def _convolutions_without_norm(names: set[str]) -> bool:
-    """Whether slim's units have convolutions and none of them a batch norm."""
+    """Returns whether slim's units have convolutions, but no batch norms."""
     inside = [name for name in names if name.startswith("block") and "/conv1/" in name]
     return bool(inside) and not any("/conv1/BatchNorm/" in name for name in inside)
 
 
 def _count_faults(shapes: Shapes, network: Network) -> Iterator[str]:
-    """Whether there are as many numbers as in the network, its classes and the channels of its images apart."""
+    """Yields a clause if the number of parameters is not the network's; logits and the first kernel are not counted."""
     apart = re.compile(r"(conv1|init/init_conv)/(weights|DW)|logits?/.*")
     parts = re.compile(r"(conv\d|init|block\d+|unit_\w+|postnorm)/")
     found = sum(math.prod(shape) for name, shape in shapes.items() if parts.match(name) and not apart.fullmatch(name))
@@ -144,13 +144,13 @@ def _count_faults(shapes: Shapes, network: Network) -> Iterator[str]:
     expected = network.parameters - root - (width + 1) * network.num_classes
     if found != expected:
         yield (
-            f"it has {found:,} parameters before the logits, and a {network.name} {expected:,}, so that some are "
+            f"it has {found:,} parameters before the logits, and a {network.name} has {expected:,}, so that some are "
             "missing, of another shape, or not its own: take the original file"
         )
 
 
 def _shape_faults(shapes: Shapes, family: str, network_scope: str) -> Iterator[str]:
-    """Why variables of these shapes, by names relative to the network's scope, are not those that a builder makes."""
+    """Yields clauses on shapes that no builder makes; the names are relative to the network's scope."""
     root = shapes.get("conv1/weights", ())
     if len(root) == 4 and root[-2:] == (7, 7):
         yield "its kernels are in PyTorch's order (OIHW): transpose them by (2, 3, 1, 0), and save that"

@@ -1,4 +1,4 @@
-"""What is wrong with stored values: what cannot be read, is no number, or was never trained."""
+"""Finds faults of stored values: damage, values that are not finite, and variables that were never trained."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -11,21 +11,21 @@ from checkpoints.names import STATISTICS
 __all__ = ["untrained_statistics", "value_kind", "value_problems"]
 
 
-# What values can be, in the order in which it is said.
+# The sentences on faults of values, in the order in which they are reported.
 _FINDINGS = {
     "damaged": (
-        "{count} of {total} variables cannot be read ({names}), where the file is damaged: fetch or copy it again."
+        "{count} of {total} variables cannot be read ({names}), as the file is damaged: fetch or copy it again."
     ),
     "not finite": (
         "{count} variables hold NaN or infinite values ({names}): the training diverged, or the file is damaged; take "
         "an earlier checkpoint."
     ),
     "zero weights": (
-        "{count} kernels are nothing but zeros ({names}), which no training leaves: they were saved before they had "
-        "their values; take another checkpoint."
+        "{count} kernels are nothing but zeros ({names}), which no training produces: they were saved before they were "
+        "initialized; take another checkpoint."
     ),
     "negative variance": (
-        "{count} moving variances are negative ({names}), which no training leaves: the values are damaged or were "
+        "{count} moving variances are negative ({names}), which no training produces: the values are damaged or were "
         "converted wrongly; take the original file."
     ),
 }
@@ -34,12 +34,12 @@ _FINDINGS = {
 def value_problems(
     reader: CheckpointReader, variables: Collection[str], advance: Callable[[int], None]
 ) -> list[Problem]:
-    """Reads everything in a checkpoint, and tells what is wrong with it.
+    """Reads all values of a checkpoint and returns what is wrong with them.
 
     Args:
-      reader: of the checkpoint.
-      variables: names of the model's variables, among them moving statistics.
-      advance: is told how many more were read.
+      reader: reader of the checkpoint.
+      variables: names of the model's variables, including moving statistics.
+      advance: called with the number of variables just read.
     """
     found: dict[str, list[str]] = {kind: [] for kind in _FINDINGS}
     statistics: dict[str, np.ndarray] = {}
@@ -68,12 +68,12 @@ def value_problems(
 
 
 def value_kind(value: np.ndarray, weight: bool = False) -> str | None:
-    """What is wrong with a value by itself: 'not finite', or, of a ``weight``, 'zero weights'; None for nothing."""
-    # Of numpy's own types and TensorFlow's bfloat16, which it counts as void.
+    """Returns the fault of a single value: 'not finite' or, for a ``weight``, 'zero weights'; None if there is none."""
+    # "V" is TensorFlow's bfloat16, which NumPy regards as void.
     if value.dtype.kind not in "fcV":
         return None
     value = np.asarray(value, np.float32) if value.dtype.kind == "V" else value
-    # A sum is finite if all is, or it overflows, which is seldom: then look at each.
+    # A finite sum means that all values are finite. If it is not, it may have overflowed: then look at each value.
     with np.errstate(all="ignore"):
         if not np.isfinite(value.sum()) and not np.isfinite(value).all():
             return "not finite"
@@ -81,9 +81,9 @@ def value_kind(value: np.ndarray, weight: bool = False) -> str | None:
 
 
 def untrained_statistics(values: Mapping[str, np.ndarray]) -> str | None:
-    """A sentence on the batch norms among these values whose moving statistics are the initial ones, 0 and 1.
+    """Returns a sentence on batch norms whose moving statistics were never trained; None if there are none.
 
-    None where there is none: a mean of exactly 0 and a variance of exactly 1 in all channels come from no data.
+    Such statistics still have their initial values: no data leads to exactly 0 and 1 in all channels.
     """
     scopes = [name.removesuffix("/moving_mean") for name in values if name.endswith("/moving_mean")]
     untrained = [

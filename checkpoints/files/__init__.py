@@ -1,4 +1,4 @@
-"""A checkpoint as files: finding, reading, writing, and what a file is that is none."""
+"""Checkpoints as files: finding, reading and writing them, and telling what other files are."""
 
 from checkpoints.files.finding import find_checkpoint
 from checkpoints.files.notes import Notes, notes_file, read_notes, write_notes

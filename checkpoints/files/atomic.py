@@ -1,4 +1,4 @@
-"""Folders and files that appear once they are complete, and are on the disk by then."""
+"""Writes folders and files that appear only once they are complete and flushed to the disk."""
 
 import contextlib
 import glob
@@ -11,26 +11,26 @@ from pathlib import Path
 
 __all__ = ["REPLACED", "new_files", "new_folder", "put_back", "write_once", "write_whole"]
 
-# What a folder is called, ``.NAME.*.replaced``, while another one takes its place.
+# The suffix of a folder that is being replaced, ``.NAME.*.replaced``.
 REPLACED = ".replaced"
 
 
 @contextmanager
 def new_folder(output: str | Path, *, replace: bool = False) -> Iterator[Path]:
-    """A temporary folder beside ``output`` that takes its place once the block is through, and else vanishes.
+    """Makes a temporary folder that is renamed to ``output`` at the end of the block, and removed after an error.
 
     Args:
-      output: a folder that does not exist yet, or is empty; the folders above it are made.
-      replace: whether it may hold something, which is removed. A process that is killed while that is done may leave
-        it under another name, from which ``put_back`` brings it back.
+      output: a folder that does not exist yet, or is empty; the folders above it are created.
+      replace: whether ``output`` may have contents, which are then removed. A process killed during the replacement may
+        leave the old folder under another name; ``put_back`` restores it.
 
     Yields:
-      The temporary folder, ``.NAME.*.incomplete``. Only a process that is killed leaves it behind.
+      The temporary folder, ``.NAME.*.incomplete``, beside ``output``. Only a killed process leaves it behind.
 
     Raises:
-      OSError: if it cannot be made, or ``output`` is a file, or holds something.
+      OSError: if the folder cannot be created, or ``output`` is a file or not empty.
     """
-    output = Path(output).resolve()  # a folder cannot take the place of a link
+    output = Path(output).resolve()  # a folder cannot replace a link
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".incomplete", dir=output.parent))
     try:
@@ -55,9 +55,9 @@ def new_folder(output: str | Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def put_back(output: str | Path) -> None:
-    """Puts a folder back that ``new_folder`` was replacing when its process was killed, or removes it.
+    """Restores the folder that ``new_folder`` was replacing when its process was killed, or removes the remains.
 
-    Only for who holds a lock on the folder.
+    The caller must hold a lock on the folder.
     """
     output = Path(output).resolve()
     for before in output.parent.glob(f".{glob.escape(output.name)}.????????{REPLACED}"):
@@ -68,7 +68,7 @@ def put_back(output: str | Path) -> None:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes or replaces a file; a text in UTF-8."""
+    """Writes or replaces a file; text is written as UTF-8."""
     temporary = _temporary(path, content)
     try:
         temporary.replace(path)
@@ -78,7 +78,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_once(path: Path, text: str) -> None:
-    """Writes a file, unless it is there: of several processes that do, the first one has its way."""
+    """Writes a file unless it exists; of several processes, the first one wins."""
     temporary = _temporary(path, text)
     try:
         with contextlib.suppress(FileExistsError):
@@ -89,7 +89,7 @@ def write_once(path: Path, text: str) -> None:
 
 
 def _temporary(path: Path, content: str | bytes) -> Path:
-    """Writes a file beside ``path``, ``.NAME.*.incomplete``."""
+    """Writes a file ``.NAME.*.incomplete`` beside ``path`` and returns its path."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".incomplete", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -104,7 +104,7 @@ def _temporary(path: Path, content: str | bytes) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Has a file, or a folder's names, written to the disk."""
+    """Flushes a file, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -114,15 +114,15 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def new_files(folder: str | Path, last: str) -> Iterator[Path]:
-    """A temporary folder in ``folder`` whose files move there once the block is through, and else vanish.
+    """Makes a temporary folder whose files move to ``folder`` at the end of the block, and are removed after an error.
 
-    Files of their names are replaced; the file called ``last``, without which the others are nothing, moves last.
+    Existing files of the same names are replaced. The file called ``last``, which the others depend on, moves last.
 
     Yields:
-      The temporary folder, ``.LAST.*.incomplete``. Only a process that is killed leaves it behind.
+      The temporary folder, ``.LAST.*.incomplete``, in ``folder``. Only a killed process leaves it behind.
 
     Raises:
-      OSError: if it cannot be made, or a file cannot be written.
+      OSError: if the folder cannot be created, or a file cannot be written.
     """
     folder = Path(folder)
     try:

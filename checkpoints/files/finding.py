@@ -1,4 +1,4 @@
-"""From a path to the files of a checkpoint, in either format; what is none is told by ``formats``."""
+"""Finds the files of a checkpoint, in either format; ``identifying`` tells what other files are."""
 
 import difflib
 import re
@@ -12,27 +12,28 @@ from checkpoints.files.identifying import identify, identify_folder, read_varint
 
 __all__ = ["data_files", "find_checkpoint", "shards"]
 
-# Both formats are sorted string tables (LevelDB's), which end in the places of two blocks, each a pair of integers of
-# variable length, padded to 40 bytes, and this magic number. The second block, the index, ends where the footer begins.
+# Both formats are sorted string tables (LevelDB's). Their footer holds the positions of two blocks, each a pair of
+# integers of variable length, padded to 40 bytes, and this magic number. The second block, the index, ends where the
+# footer begins.
 _TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER = 48
-# A block's type and checksum, behind it.
+# The size of the type and checksum behind a block.
 _BLOCK_TRAILER = 5
 
-# What the names of a checkpoint's files end in, where there are several: which of how many.
+# The endings of the names of a checkpoint in several files: the number of the file, and how many there are.
 _NUMBER = r"-\d{5}-of-\d{5}"
 _DATA = rf"\.data{_NUMBER}"
 _PART_OF_BUNDLE = re.compile(rf"(\.index|\.meta|{_DATA})$")
 
 
 def find_checkpoint(path: str | Path) -> tuple[Path, str]:
-    """From a path to (what TensorFlow calls the checkpoint, 'V1' or 'V2').
+    """Returns (the checkpoint's name for TensorFlow, 'V1' or 'V2').
 
     Args:
-      path: as for ``reader.open_checkpoint``.
+      path: a path, as for ``checkpoints.open_checkpoint``.
 
     Raises:
-      CheckpointError: if there is no checkpoint, or it is not whole.
+      CheckpointError: if there is no checkpoint, or it is incomplete.
     """
     given = Path(path)
     try:
@@ -43,7 +44,7 @@ def find_checkpoint(path: str | Path) -> tuple[Path, str]:
         return _find_file(path, given)
     except OSError as error:
         reason = error.strerror or error
-        raise CheckpointError(f"{path} cannot be read ({reason}): see that you may read it.", "unreadable") from error
+        raise CheckpointError(f"{path} cannot be read ({reason}): check its permissions.", "unreadable") from error
 
 
 def _names_checkpoints(file: Path) -> bool:
@@ -54,7 +55,7 @@ def _names_checkpoints(file: Path) -> bool:
 
 
 def _matching(prefix: Path, pattern: str) -> list[Path]:
-    """The files beside ``prefix`` whose names are its own and that pattern."""
+    """Returns the files beside ``prefix`` whose names are its own followed by that pattern."""
     if not prefix.parent.is_dir():
         return []
     compiled = re.compile(re.escape(prefix.name) + pattern)
@@ -62,12 +63,12 @@ def _matching(prefix: Path, pattern: str) -> list[Path]:
 
 
 def data_files(prefix: Path) -> list[Path]:
-    """The files of a V2 checkpoint that hold its values."""
+    """Returns the files that hold the values of a V2 checkpoint."""
     return _matching(prefix, _DATA)
 
 
 def shards(prefix: Path) -> list[Path]:
-    """The files of a V1 checkpoint that was saved in several; none of a usual one."""
+    """Returns the files of a V1 checkpoint that was saved in several; none for one in a single file."""
     return _matching(prefix, _NUMBER)
 
 
@@ -76,7 +77,7 @@ def _in_directory(folder: Path) -> Path:
     gone = f"the file 'checkpoint' names {named}, which is gone, and " if named else ""
     if named and (present := _here_or_where_it_was_saved(folder, named)):
         return present
-    # Not what macOS notes on the files of other systems' disks.
+    # Names that begin with a dot are left out: macOS writes such files on the disks of other systems.
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
     bundles = [file for file in files if file.suffix == ".index"]
     found = bundles or [file for file in files if _table_problem(file) is None]
@@ -85,12 +86,12 @@ def _in_directory(folder: Path) -> Path:
         return prefixes[0]
     if not prefixes:
         if data := [file for file in files if re.search(f"{_DATA}$", file.name)]:
-            return data[0]  # whose index is missing, as opening it will say
+            return data[0]  # its index is missing, which opening it reports
         if instead := identify_folder(folder):
             raise CheckpointError(f"{folder} is {instead.name}: {instead.advice}.", instead.kind, instead.name)
         raise CheckpointError(
-            f"The folder {folder} holds no checkpoint: {gone}there is neither a .ckpt nor an .index file: give the "
-            "folder or the file that is one.",
+            f"The folder {folder} holds no checkpoint: {gone}there is neither a .ckpt nor an .index file: give another "
+            "folder, or the file itself.",
             "missing",
         )
     names = ", ".join(prefix.name for prefix in prefixes)
@@ -100,7 +101,7 @@ def _in_directory(folder: Path) -> Path:
 
 
 def _named_by(folder: Path) -> Path | None:
-    """The newest checkpoint that the file 'checkpoint' in a folder names; None where it names none."""
+    """Returns the newest checkpoint that a folder's file 'checkpoint' names; None if it names none."""
     try:
         state = tf.train.get_checkpoint_state(str(folder))
     except (tf.errors.OpError, ValueError):
@@ -109,7 +110,7 @@ def _named_by(folder: Path) -> Path | None:
 
 
 def _here_or_where_it_was_saved(folder: Path, saved: Path) -> Path | None:
-    # A folder that was moved, even from another system, still names the place where it was; what lies here goes first.
+    # A folder that was moved, even from another system, still names its old place; files in this folder come first.
     name = re.sub(r"-\?{5}-of-\d{5}$", "", saved.name.rpartition("\\")[2])
     candidates = (folder / name, saved.with_name(name))
     return next(
@@ -118,13 +119,13 @@ def _here_or_where_it_was_saved(folder: Path, saved: Path) -> Path | None:
 
 
 def _by_step(prefix: Path) -> tuple[str, int]:
-    """In the order of training, for names such as model.ckpt-10000."""
+    """Returns a key that sorts names such as model.ckpt-10000 in the order of training."""
     stem, _, step = prefix.name.rpartition("-")
     return (stem, int(step)) if step.isdigit() else (prefix.name, 0)
 
 
 def _prefix(file: Path) -> Path:
-    """What TensorFlow calls the checkpoint that this is a file of."""
+    """Returns TensorFlow's name of the checkpoint that a file belongs to."""
     return file.with_name(re.sub(f"{_NUMBER}$", "", _PART_OF_BUNDLE.sub("", file.name)))
 
 
@@ -136,7 +137,7 @@ def _find_file(path: str | Path, given: Path) -> tuple[Path, str]:
             _check_bundle(path, candidate, index)
             return candidate, "V2"
     if not given.exists() and _is_v1(prefix):
-        given = prefix  # one file, and none of the parts that a name in a script speaks of
+        given = prefix  # a script names a part, but the checkpoint is a single file
     if not _is_v1(given) and (_PART_OF_BUNDLE.search(given.name) or data_files(given)):
         raise CheckpointError(
             f"{path} is part of a checkpoint whose file {index.name} is missing: copy it along.", "incomplete"
@@ -167,7 +168,7 @@ def _why_missing(given: Path) -> str:
 
 
 def _is_v1(file: Path) -> bool:
-    """Whether a table begins as a V1 file does, with an empty key and a list of slices; under any name."""
+    """Returns whether a file begins like a V1 file: a table with an empty key and a list of slices."""
     if not file.is_file():
         return False
     with file.open("rb") as stream:
@@ -183,7 +184,7 @@ def _check_bundle(path: str | Path, prefix: Path, index: Path) -> None:
 
 
 def _check_numbered(path: str | Path, files: Sequence[Path]) -> None:
-    """Raises CheckpointError if some of the files that the name of the first one counts are not there."""
+    """Raises CheckpointError if a file is missing; the name of the first one tells how many there are."""
     stem, count = files[0].name[: -len("00000-of-00000")], int(files[0].name[-5:])
     for i in range(count):
         name = f"{stem}{i:05d}-of-{count:05d}"
@@ -195,7 +196,7 @@ def _check_numbered(path: str | Path, files: Sequence[Path]) -> None:
 
 
 def _check_table(path: str | Path, file: Path) -> None:
-    """Raises CheckpointError, saying what the file is instead, if it does not end as a checkpoint does."""
+    """Raises CheckpointError if a file does not end like a checkpoint; the message says what it is instead."""
     problem = _table_problem(file)
     if problem is None:
         return
@@ -207,9 +208,9 @@ def _check_table(path: str | Path, file: Path) -> None:
 
 
 def _table_problem(file: Path) -> str | None:
-    """'magic' for a file that is no table, 'footer' for one whose end is damaged, None for a whole one.
+    """Returns 'magic' for a file that is not a table, 'footer' for one whose end is damaged, None for a sound one.
 
-    TensorFlow checks what is in the blocks, and takes memory for whatever size the footer says.
+    TensorFlow checks the blocks themselves, but would allocate whatever size a damaged footer states.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""What a file is that is no checkpoint, by its content and not by its name, and what to do about it."""
+"""Tells from its content, not from its name, what a file is that is no checkpoint, and what to do about it."""
 
 import json
 import re
@@ -15,17 +15,17 @@ from tensorflow.core.framework import node_def_pb2
 
 __all__ = ["FileFormat", "identify", "identify_folder", "read_varint"]
 
-# Bytes that are read of a file's beginning; a tar header is 512.
+# Number of bytes read from the beginning of a file; a tar header has 512.
 _HEAD = 4096
 
 
 class FileFormat(NamedTuple):
     """The format of a file that is no checkpoint.
 
-    name: of the format, with its article.
+    name: name of the format, with its article.
     kind: 'archive', 'other format', 'error page', 'text', 'empty' or 'truncated'.
     advice: what to do, a clause in the imperative.
-    weights: what ``conversion`` calls such a file of weights; None for what it does not read.
+    weights: kind of weights, one of ``frameworks.read.KINDS``; None if it cannot be converted.
     """
 
     name: str
@@ -49,18 +49,17 @@ def _archive(name: str, command: str) -> FileFormat:
 _SAVE_WEIGHTS = "no weights of slim's names are inside: take the checkpoint it was made from"
 _FETCH_AGAIN = "fetch or copy it again"
 
-# `slimnets convert`, which knows which of such files it can.
 _CONVERT = "make a checkpoint of it by `slimnets convert`"
 
 _GZIP = b"\x1f\x8b"
 
-# Of binary formats that begin with something of their own.
+# Binary formats that begin with bytes of their own.
 _MAGIC = (
     (b"\x89HDF\r\n\x1a\n", _weights("an HDF5 file (Keras weights or model)", "keras")),
     (b"\x93NUMPY", _other("a NumPy array (.npy)", "save the variables by tf.compat.v1.train.Saver instead")),
     (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", _weights("a PyTorch file", "torch")),
-    (b"\x89PNG\r\n\x1a\n", _other("a PNG picture", "give the checkpoint as the checkpoint, and pictures as inputs")),
-    (b"\xff\xd8\xff", _other("a JPEG picture", "give the checkpoint as the checkpoint, and pictures as inputs")),
+    (b"\x89PNG\r\n\x1a\n", _other("a PNG image", "give a checkpoint here, and images as inputs")),
+    (b"\xff\xd8\xff", _other("a JPEG image", "give a checkpoint here, and images as inputs")),
     (b"\x00\x05\x16\x07", _other("macOS's notes on a file (AppleDouble)", "give the file of that name without ._")),
     (b"MATLAB 5.0 MAT-file", _other("a MATLAB file", "take slim's own checkpoint")),
     (b"GGUF", _other("a GGUF file", "take slim's own checkpoint")),
@@ -90,7 +89,7 @@ def identify(file: Path) -> FileFormat:
 
 
 def identify_folder(folder: Path) -> FileFormat | None:
-    """Tells what a folder without a checkpoint holds instead; None where there is no telling."""
+    """Tells what a folder without a checkpoint holds instead; returns None if that is unknown."""
     names = {entry.name for entry in folder.iterdir()}
     if any(".tempstate" in name or "_temp" in name for name in names):
         return FileFormat("a folder with an unfinished save", "truncated", "take an earlier checkpoint, or save again")
@@ -153,14 +152,14 @@ def _zip(file: Path, head: bytes, size: int) -> FileFormat | None:
 
 
 def _safetensors(file: Path, head: bytes, size: int) -> FileFormat | None:
-    # The length of a JSON header, then the header.
+    # The file begins with the length of a JSON header, followed by the header.
     if len(head) < 10 or not 2 <= struct.unpack("<Q", head[:8])[0] <= 100_000_000 or not head[8:].startswith(b'{"'):
         return None
     return _weights("a safetensors file", "safetensors")
 
 
 def _pickle(file: Path, head: bytes, size: int) -> FileFormat | None:
-    # Protocols 2 to 5, whose last byte is the opcode STOP.
+    # Protocols 2 to 5; the last byte is the opcode STOP.
     if head[0] != 0x80 or head[1:2] not in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return None
     with file.open("rb") as stream:
@@ -177,7 +176,7 @@ def _zeros(file: Path, head: bytes, size: int) -> FileFormat | None:
 
 
 def _records(file: Path, head: bytes, size: int) -> FileFormat | None:
-    """TFRecord: the length of the first record and its checksum, then a protocol buffer."""
+    """Recognizes TFRecord: the length of the first record and its checksum, then a protocol buffer."""
     if b"brain.Event:" in head[:64]:
         return _other("a TensorBoard log", "give the checkpoint that was saved beside it")
     if size < 17 or head[12] != 0x0A:
@@ -197,7 +196,7 @@ def _protocol_buffer(file: Path, head: bytes, size: int) -> FileFormat | None:
         return _other(
             "a SavedModel's saved_model.pb, which has no weights of its own", "give the folder variables beside it"
         )
-    # ONNX: the version of its format, then the producer's name or the graph.
+    # ONNX begins with the version of its format, followed by the producer's name or the graph.
     if head[0] == 0x08 and head[1:2] and 3 <= head[1] <= 20 and head[2:3] in (b"\x12", b"\x3a"):
         return _other("an ONNX model", "take the checkpoint it was made from")
     if head[0] != 0x0A:
@@ -206,14 +205,14 @@ def _protocol_buffer(file: Path, head: bytes, size: int) -> FileFormat | None:
     message = head[start : start + length]
     if head[start : start + 1] == b"\x0a" and _is_node(message):
         return _other("a graph (GraphDef), frozen or without weights", "take the checkpoint it was made from")
-    # The operations that the graph uses, one of which is the first thing in it.
+    # A MetaGraphDef begins with the list of operations that the graph uses.
     if head[start : start + 1] == b"\x12":
         return _other("a graph (MetaGraphDef), which has no weights", "copy the .index and .data files along")
     return None
 
 
 def read_varint(data: bytes, start: int) -> tuple[int, int]:
-    """(value, place after it) of an integer of variable length; (0, start) where there is none."""
+    """Returns (value, position after it) of an integer of variable length; (0, start) if there is none."""
     value = 0
     for place in range(start, min(start + 10, len(data))):
         value |= (data[place] & 0x7F) << 7 * (place - start)
@@ -223,7 +222,7 @@ def read_varint(data: bytes, start: int) -> tuple[int, int]:
 
 
 def _is_node(message: bytes) -> bool:
-    # Field by field, as the first node may be a constant that is longer than what was read.
+    # Only two fields are parsed: the first node may be a constant that is longer than what was read.
     name_length, start = read_varint(message, 1)
     name = message[start : start + name_length]
     op_length, op_start = read_varint(message, start + name_length + 1)
@@ -235,7 +234,7 @@ def _is_node(message: bytes) -> bool:
 
 
 def _beginning_of_table(file: Path, head: bytes, size: int) -> FileFormat | None:
-    """A checkpoint's table that does not end as it should: its first key is empty, and a protocol buffer follows."""
+    """Recognizes the beginning of a checkpoint that is cut short: an empty key and a protocol buffer."""
     if not head.startswith(b"\x00\x00"):
         return None
     _, start = read_varint(head, 2)
@@ -255,7 +254,7 @@ def _text(file: Path, head: bytes, size: int) -> FileFormat | None:
     if text is None:
         return None
     start = text.lstrip("\ufeff \t\r\n").lower()
-    again = "if it is what a server answered in the place of the file, fetch that from where it is still hosted"
+    again = "if a server sent it in place of the file, fetch the file from where it is still hosted"
     if start.encode().startswith(_PAGES) or "<html" in start[:1000]:
         return FileFormat("an HTML page", "error page", again)
     if start.startswith("<?xml") or start.startswith("<error"):
@@ -272,10 +271,10 @@ def _text(file: Path, head: bytes, size: int) -> FileFormat | None:
 
 
 def _decoded(head: bytes) -> str | None:
-    """The beginning of a text; None for what is none."""
+    """Returns the beginning of a file as text; None if it is not text."""
     encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     try:
-        # What was read may end within a character.
+        # The bytes that were read may end inside a character.
         text = head.decode(encoding, errors="strict" if len(head) < _HEAD else "ignore")
     except UnicodeDecodeError:
         return None

@@ -1,6 +1,6 @@
-"""What goes with weights and no variable tells: a small JSON file beside a checkpoint, ``NAME.slimnets.json``.
+"""The notes beside a checkpoint, ``NAME.slimnets.json``: facts on converted weights that no variable tells.
 
-Of converted weights it says how their network pads its first pooling, what input they want, and where they come from.
+They are the padding of the network's first pooling, the input that the weights expect, and where they come from.
 """
 
 import hashlib
@@ -17,17 +17,17 @@ __all__ = ["LARGEST_SIZE", "Notes", "notes_file", "read_notes", "sha256_of", "wr
 
 _SUFFIX = ".slimnets.json"
 _PADDINGS = ("SAME", "PAD1")
-# Of images, in pixels.
+# The largest image size in pixels.
 LARGEST_SIZE = 100_000
 
 
 class Notes(NamedTuple):
-    """What is known of weights.
+    """Facts on weights.
 
-    network: name of their network, in the table.
-    pool1_padding: 'SAME' or 'PAD1', as the network's builder has it.
-    preprocessing: that goes with them.
-    image_size: likewise.
+    network: name of their network in the table.
+    pool1_padding: 'SAME' or 'PAD1', the argument of the network's builder.
+    preprocessing: preprocessing that the weights expect.
+    image_size: image size that the weights expect.
     source: file that they were converted from: its name, kind and sha256.
     """
 
@@ -39,7 +39,7 @@ class Notes(NamedTuple):
 
 
 def notes_file(path: str | Path) -> Path:
-    """Where the notes on a file lie; of a V2 checkpoint on its prefix."""
+    """Returns the path of the notes on a file; for a V2 checkpoint, ``path`` is its prefix."""
     return Path(f"{path}{_SUFFIX}")
 
 
@@ -47,19 +47,19 @@ def write_notes(path: Path, notes: Notes, described: Path) -> None:
     """Writes the notes on ``path``.
 
     Args:
-      path: of the weights.
-      notes: on them.
-      described: the file by whose sha256 it is told whether the weights are still those: of a V2 checkpoint the index.
+      path: path of the weights.
+      notes: the notes.
+      described: file whose sha256 tells later whether the weights are still the same; for a V2 checkpoint, the index.
     """
     record = notes._asdict() | {"file": described.name, "sha256": sha256_of([described])}
     notes_file(path).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def read_notes(path: str | Path, described: Path) -> Notes | None:
-    """The notes on ``path``; None where there are none, or they are on other weights that had its name.
+    """Reads the notes on ``path``; returns None if there are none, or they are on other weights that had this name.
 
     Raises:
-      CheckpointError: for a file of notes that is none.
+      CheckpointError: if the file of notes is damaged.
     """
     file = notes_file(path)
     if not file.is_file():
@@ -72,8 +72,8 @@ def read_notes(path: str | Path, described: Path) -> Notes | None:
         _check(notes)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{file}, which says what input and pooling the weights beside it want, is not as `slimnets convert` "
-            f"writes it ({error}): convert them again, or remove it."
+            f"{file}, the notes on the input and pooling of the weights beside it, is not as `slimnets convert` writes "
+            f"it ({error}): convert the weights again, or remove it."
         ) from error
     return notes
 
@@ -92,7 +92,7 @@ def _check(notes: Notes) -> None:
 
 
 def sha256_of(files: Sequence[Path]) -> str:
-    """The sha256 of a file, or of several one after the other, in hexadecimal."""
+    """Returns the sha256 of a file, or of several one after the other, in hexadecimal."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:

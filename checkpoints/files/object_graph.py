@@ -1,4 +1,4 @@
-"""Object-based checkpoints (``tf.train.Checkpoint``, a SavedModel's variables): the variables' names in them."""
+"""Names of the variables in object-based checkpoints (``tf.train.Checkpoint``, a SavedModel's variables)."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -7,22 +7,22 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 __all__ = ["OBJECT_GRAPH", "stored_keys"]
 
-# Where such a checkpoint holds the graph of its objects, a protocol buffer.
+# The name under which such a checkpoint stores the graph of its objects, a protocol buffer.
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 def stored_keys(object_graph: bytes, keys: Collection[str]) -> dict[str, str]:
-    """Returns, from the names of what an object-based checkpoint holds, to the keys that it is stored under.
+    """Returns the keys under which an object-based checkpoint stores its values (name → key).
 
-    A variable has the name that it had in its graph, as TensorFlow's Saver takes it. What has no such name, or one that
-    another variable has too, keeps its key, which tells the way to it from object to object.
+    A variable gets the name that it had in its graph, as TensorFlow's Saver does it. A value without such a name, or
+    with one that another variable has too, keeps its key, which is the path to it from object to object.
 
     Args:
-      object_graph: the value that is stored as ``OBJECT_GRAPH``.
-      keys: all that are stored.
+      object_graph: the value stored as ``OBJECT_GRAPH``.
+      keys: all stored keys.
 
     Raises:
-      google.protobuf.message.DecodeError: if it is damaged.
+      google.protobuf.message.DecodeError: if the object graph is damaged.
     """
     graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(object_graph)
     named: dict[str, set[str]] = defaultdict(set)

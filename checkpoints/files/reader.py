@@ -1,7 +1,7 @@
-"""One view of a checkpoint, whatever its format: names, shapes, dtypes and values of what is stored.
+"""Reads checkpoints of every format: the names, shapes, dtypes and values of the stored variables.
 
 V1 is the single file of the published slim weights; V2 is a bundle, ``.index`` and ``.data-?????-of-?????``. A bundle
-may be object-based, as ``tf.train.Checkpoint`` writes it; its variables have the names here that they had in a graph.
+may be object-based, as ``tf.train.Checkpoint`` writes it; the reader then names variables as their graph did.
 """
 
 import functools
@@ -24,7 +24,7 @@ from checkpoints.files.object_graph import OBJECT_GRAPH, stored_keys
 
 __all__ = ["CheckpointReader"]
 
-# What TensorFlow's reader raises for a broken file; IndexError where the data end too soon.
+# Errors of TensorFlow's reader for a damaged file; IndexError if the data end too soon.
 _READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 
 _PATTERN = set("*?[]\\")
@@ -33,11 +33,11 @@ _PATTERN = set("*?[]\\")
 class CheckpointReader:
     """A checkpoint that is open for reading.
 
-    path: as it was given.
-    prefix: what TensorFlow calls it: the V1 file, or the V2 files' common name.
+    path: the path as it was given.
+    prefix: TensorFlow's name of it: the V1 file, or the V2 files' common name.
     format: 'V1' or 'V2'.
-    shapes: from the stored names to their shapes, in the order of the names.
-    dtypes: from the stored names to their dtypes.
+    shapes: the stored names and their shapes, sorted by name.
+    dtypes: the stored names and their dtypes.
     object_based: whether it was saved by ``tf.train.Checkpoint``, or as a SavedModel's variables.
     """
 
@@ -46,7 +46,7 @@ class CheckpointReader:
         self.prefix = prefix
         self.format = format
         try:
-            # Not tf.train.load_checkpoint, which would take a folder of that name for the checkpoint.
+            # tf.train.load_checkpoint would prefer a folder of the same name.
             self._name = self._name_for_tensorflow()
             self._reader = tf.compat.v1.train.NewCheckpointReader(self._name)
             shapes = self._reader.get_variable_to_shape_map()
@@ -57,14 +57,14 @@ class CheckpointReader:
         self.dtypes: dict[str, tf.DType] = {name: dtypes[name] for name in self.shapes}
         if format == "V2":
             self._check_size_of_data()
-        # From what is not stored under its name to the key that it is stored under.
+        # Keys of the values that are not stored under their names (name → key).
         self._keys: dict[str, str] = {}
         self.object_based = OBJECT_GRAPH in self.shapes
         if self.object_based:
             self._name_variables()
 
     def _name_variables(self) -> None:
-        """Puts the variables' names in the place of the keys of an object-based checkpoint."""
+        """Replaces the keys of an object-based checkpoint by the variables' names."""
         try:
             self._keys = stored_keys(self.read(OBJECT_GRAPH), self.shapes)
         except (DecodeError, TypeError) as error:
@@ -74,7 +74,7 @@ class CheckpointReader:
         self.dtypes = {name: dtypes[self._keys[name]] for name in self.shapes}
 
     def _name_for_tensorflow(self) -> str:
-        """What TensorFlow is to open, which takes some characters of a name for a pattern."""
+        """Returns a name that TensorFlow can open; it takes some characters of a name for a pattern."""
         pieces = shards(self.prefix) if self.format == "V1" else []
         ending = f"-?????-of-{len(pieces):05d}" if pieces else ""
         name = str(self.prefix)
@@ -87,7 +87,7 @@ class CheckpointReader:
         return str(Path(folder, f"checkpoint{ending}"))
 
     def _check_size_of_data(self) -> None:
-        """Raises CheckpointError if the data files are shorter than the values that are said to be in them."""
+        """Raises CheckpointError if the data files are shorter than the values that the index lists."""
         sizes = (math.prod(shape) * self.dtypes[name].size for name, shape in self.shapes.items() if self._fixed(name))
         expected, present = sum(sizes), sum(file.stat().st_size for file in data_files(self.prefix))
         if present < expected:
@@ -99,8 +99,8 @@ class CheckpointReader:
                         found.name,
                     )
             raise CheckpointError(
-                f"{self.path} is cut short: its data files have {present:,} bytes, and its .index file speaks of "
-                f"{expected:,}: fetch or copy them again, all of one save.",
+                f"{self.path} is cut short: its data files have {present:,} bytes, and its .index file lists "
+                f"{expected:,}: fetch or copy them again, all from one save.",
                 "truncated",
             )
 
@@ -108,7 +108,7 @@ class CheckpointReader:
         return self.dtypes[name] not in (tf.string, tf.variant, tf.resource)
 
     def read(self, name: str) -> np.ndarray:
-        """The stored value of that name.
+        """Reads the stored value of that name.
 
         Raises:
           KeyError: if nothing has that name.
@@ -124,7 +124,7 @@ class CheckpointReader:
             self._fail(error, name)
 
     def _read_by_operation(self, name: str) -> np.ndarray:
-        """Reads what TensorFlow's reader cannot, and its operation can: of V1, half precision and cut variables."""
+        """Reads a value by TensorFlow's op, as its reader cannot read half precision and cut variables of V1."""
         on_cpu = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
         with tf.Graph().as_default(), tf.compat.v1.Session(config=on_cpu) as session:
             stored = self._keys.get(name, name)
@@ -136,25 +136,25 @@ class CheckpointReader:
                 self._fail(error, name)
 
     def files(self) -> list[Path]:
-        """The files that hold the values."""
+        """Returns the files that hold the values."""
         if self.format == "V1":
             return shards(self.prefix) or [self.prefix]
         return [Path(f"{self.prefix}.index"), *data_files(self.prefix)]
 
     @functools.cached_property
     def notes(self) -> Notes | None:
-        """What `slimnets convert` noted beside the file of these weights."""
+        """The notes that `slimnets convert` wrote beside these weights; None if there are none."""
         return read_notes(self.prefix, self.files()[0])
 
     def sha256(self) -> dict[str, str]:
-        """From the names of the files to their sha256, in hexadecimal."""
+        """Returns the sha256 of each file, in hexadecimal (file name → sha256)."""
         return {file.name: sha256_of([file]) for file in self.files()}
 
     def _fail(self, error: Exception, name: str | None = None) -> NoReturn:
         where = f" where {name} is stored" if name else ""
         reason = str(getattr(error, "message", None) or error).splitlines()[0]
         if name and isinstance(error, tf.errors.NotFoundError):
-            # TensorFlow's words for a V1 file in which a block's checksum is wrong.
+            # TensorFlow says "not found" if the checksum of a V1 file's block is wrong.
             reason = "the checksum of its block is wrong"
         raise CheckpointError(
             f"{self.path} is damaged or cut short{where} ({reason}): fetch or copy it again."

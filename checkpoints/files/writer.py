@@ -1,4 +1,4 @@
-"""Checkpoints from values by name, in either of TensorFlow's formats."""
+"""Writes checkpoints from values by name, in either of TensorFlow's formats."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ __all__ = ["FORMATS", "checkpoint_files", "files_called", "write_checkpoint"]
 
 FORMATS = ("V1", "V2")
 
-# What the older format can hold.
+# Types that the older format can hold.
 _OF_V1 = (
     *(tf.float32, tf.float64, tf.float16, tf.complex64, tf.complex128, tf.bool),
     *(tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint16),
@@ -27,15 +27,15 @@ def write_checkpoint(prefix: str | Path, values: Mapping[str, np.ndarray], forma
 
     Args:
       prefix: the V1 file, or the V2 files' common name.
-      values: by name; at least one.
+      values: values by name; at least one.
       format: 'V1' or 'V2'.
 
     Returns:
-      The files; the one that makes a checkpoint of them last.
+      The files, with the one that the others depend on last.
 
     Raises:
-      ValueError: for another format, or no values.
-      OSError: if it cannot be written.
+      ValueError: for another format, no values, or a name or type that the format cannot hold.
+      OSError: if a file cannot be written.
     """
     if format not in FORMATS:
         raise ValueError(f"The format of a checkpoint is V1 or V2, and not {format!r}.")
@@ -58,14 +58,14 @@ def write_checkpoint(prefix: str | Path, values: Mapping[str, np.ndarray], forma
             )
         try:
             session.run(save, feeds)
-            session.run(tf.no_op())  # TensorFlow holds on to what was fed until the next run
+            session.run(tf.no_op())  # TensorFlow keeps what was fed until the next run
         except tf.errors.OpError as error:
             raise OSError(f"{Path(prefix).name} cannot be written ({_reason(error)}): is there space?") from error
     return checkpoint_files(prefix, format)
 
 
 def _is_text(name: str) -> bool:
-    """Whether a name is UTF-8, which a path from the file system need not be."""
+    """Returns whether a name is valid UTF-8, which a path from the file system need not be."""
     return name.encode(errors="replace").decode() == name
 
 
@@ -83,21 +83,21 @@ def _placeholder(name: str, value: np.ndarray, format: str) -> tf.Tensor:
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """What went wrong, without TensorFlow's account of where in the graph."""
+    """Returns what went wrong, without TensorFlow's account of the place in the graph."""
     lines = [line.strip() for line in error.message.splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(("Graph execution", "Detected at", "File ", "[[", "Node:"))]
     return told[-1] if told else type(error).__name__
 
 
 def checkpoint_files(prefix: str | Path, format: str) -> list[Path]:
-    """The files that ``write_checkpoint`` writes."""
+    """Returns the files that ``write_checkpoint`` writes."""
     if format == "V1":
         return [Path(prefix)]
     return [Path(f"{prefix}.data-00000-of-00001"), Path(f"{prefix}.index")]
 
 
 def files_called(path: str | Path) -> set[Path]:
-    """All files that weights of that name may lie in, there or not: of both formats, in any parts, and the notes."""
+    """Returns all files, existing or not, that weights of that name may use: both formats, any parts, and the notes."""
     path = Path(path)
     written = (file for format in FORMATS for file in checkpoint_files(path, format))
     return {*written, *data_files(path), notes_file(path)}

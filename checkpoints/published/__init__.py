@@ -1,4 +1,4 @@
-"""The published weights: what there is, where it is stored, how it is downloaded."""
+"""The published weights: the catalog, the store, downloads, and names of classes."""
 
 from checkpoints.published.catalog import CATALOG, CatalogEntry, get_entry
 from checkpoints.published.downloading import download, install

@@ -1,9 +1,9 @@
-"""The published weights: what each is, where it is found, and how to know that a file is the right one.
+"""The catalog of published weights: their networks, their input, their address and sha256.
 
-The six files are those of slim's README (tensorflow/models, research/slim), which also gives the accuracies; their
-sha256 are those that guildai/packages states in slim/resnet/guild.yml. Preprocessing and size are what the weights
-were trained and evaluated with, which for v2 slim's own factory gets wrong (tensorflow/models, issues 1497, 2217 and
-2855). Of the one that ships with the package, README.md beside this file tells the origin.
+Six files are those of slim's README (tensorflow/models, research/slim), which also gives the accuracies; their sha256
+come from guildai/packages, slim/resnet/guild.yml. Preprocessing and size are those that the weights were trained and
+evaluated with; for v2, slim's own factory has others, which are wrong (tensorflow/models, issues 1497, 2217 and 2855).
+``checkpoints/README.md`` tells the origin of the weights that ship with the package.
 """
 
 import difflib
@@ -17,13 +17,13 @@ _PREFIX = "http://download.tensorflow.org/models/"
 class CatalogEntry(NamedTuple):
     """Weights that are published, or ship with the package.
 
-    key: its name in the catalog.
-    network: of the table of networks.
-    num_classes: classes of its logits, the background included.
+    key: name in the catalog.
+    network: name in the table of networks.
+    num_classes: number of classes of the logits, including the background.
     preprocessing, image_size: the input that the weights were trained for.
     top_1, top_5: accuracy on ImageNet's validation images in per cent, single crop; None for weights of other data.
-    url, sha256: of the archive; None where the weights ship with the package.
-    checkpoint: name of the checkpoint inside of the archive, or of the package.
+    url, sha256: address and hash of the archive; None if the weights ship with the package.
+    checkpoint: name of the checkpoint inside the archive, or inside the package.
     """
 
     key: str
@@ -39,7 +39,7 @@ class CatalogEntry(NamedTuple):
 
     @property
     def archive(self) -> str | None:
-        """Name of the archive; None where the weights ship with the package."""
+        """Name of the archive; None if the weights ship with the package."""
         return None if self.url is None else self.url.rpartition("/")[-1]
 
 
@@ -78,13 +78,13 @@ CATALOG: dict[str, CatalogEntry] = {entry.key: entry for entry in _ENTRIES}
 
 
 def get_entry(key: str) -> CatalogEntry:
-    """The entry of that key.
+    """Returns the entry of a key.
 
     Raises:
-      ValueError: for an unknown key, with the nearest ones.
+      ValueError: for an unknown key; the message names the nearest ones.
     """
     if not isinstance(key, str):
-        raise ValueError(f"Key of weights must be a string, and is {key!r}.")
+        raise ValueError(f"The key of weights must be a string, and is {key!r}.")
     if key not in CATALOG:
         nearest = difflib.get_close_matches(key, CATALOG)
         hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"there is {', '.join(CATALOG)}."

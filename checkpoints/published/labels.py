@@ -1,4 +1,4 @@
-"""Names of classes: ImageNet's, in both of its numberings, or those of a file."""
+"""Names of classes: ImageNet's, with or without a background class, or those of a file."""
 
 import re
 from pathlib import Path
@@ -14,10 +14,10 @@ _NUMBERED = re.compile(r"(\d{1,9}):(.*)")
 
 
 def imagenet_labels(num_classes: int) -> list[str]:
-    """The names of ImageNet's classes as WordNet gives them, such as 'tench, Tinca tinca'.
+    """Returns the names of ImageNet's classes as WordNet gives them, such as 'tench, Tinca tinca'.
 
     Args:
-      num_classes: 1000; or 1001, of which class 0 is the background, and class i + 1 the i-th of the 1000.
+      num_classes: 1000; or 1001, with the background as class 0 before the 1000.
 
     Raises:
       ValueError: for another number.
@@ -29,14 +29,14 @@ def imagenet_labels(num_classes: int) -> list[str]:
 
 
 def read_labels(path: str | Path, num_classes: int) -> list[str]:
-    """Names of classes from a text file: one a line, or each with its number, ``0:name``, as slim writes them.
+    """Reads the names of classes from a text file: one a line, or each with its number as slim writes it, ``0:name``.
 
     Args:
-      path: of the file.
-      num_classes: that there must be names for.
+      path: path of the file.
+      num_classes: number of classes that need a name.
 
     Raises:
-      ValueError: if it cannot be read, or does not name so many classes.
+      ValueError: if the file cannot be read, or names another number of classes.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -60,7 +60,7 @@ def read_labels(path: str | Path, num_classes: int) -> list[str]:
 
 
 def labels_for(num_classes: int) -> list[str]:
-    """ImageNet's names for as many classes as it has, and the classes' numbers for any other number of them."""
+    """Returns ImageNet's names for 1000 or 1001 classes, and the classes' numbers for any other number of them."""
     if num_classes in (1000, 1001):
         return imagenet_labels(num_classes)
     return [str(number) for number in range(num_classes)]

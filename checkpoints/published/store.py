@@ -1,7 +1,7 @@
-"""Where published checkpoints lie on this machine.
+"""The store of published checkpoints on this machine.
 
-``<store>/<key>/`` holds what the archive of a catalog entry held. The folder appears once the archive's sha256 is
-right and everything is unpacked, so whatever has that name is whole.
+``<store>/<key>/`` holds the files from the archive of a catalog entry. The folder appears only once the archive's
+sha256 was verified and everything is unpacked, so it is always complete.
 """
 
 import os
@@ -17,21 +17,21 @@ _VARIABLE = "SLIMNETS_CHECKPOINTS"
 
 
 def store_folder(given: str | Path | None = None) -> Path:
-    """The folder given, else that of the variable SLIMNETS_CHECKPOINTS, else one in the user's cache."""
+    """Returns the given folder, else that of the variable SLIMNETS_CHECKPOINTS, else one in the user's cache."""
     return Path(given or os.environ.get(_VARIABLE) or _cache()).expanduser()
 
 
 def _cache() -> Path:
-    import pooch  # here, as whoever gives a path has no use for it, and it takes a tenth of a second
+    import pooch  # here, because it takes a tenth of a second, and who gives a path does not need it
 
     return pooch.os_cache("slimnets")
 
 
 def find(key: str, folder: str | Path | None = None) -> Path | None:
-    """The checkpoint of a catalog key, or None if it is not in the store.
+    """Returns the path of a key's checkpoint, or None if it is not in the store.
 
     Args:
-      key: of the catalog.
+      key: key of the catalog.
       folder: the store; by default ``store_folder()``.
 
     Raises:
@@ -45,15 +45,15 @@ def find(key: str, folder: str | Path | None = None) -> Path | None:
 
 
 def locate(key: str, folder: str | Path | None = None) -> Path:
-    """The checkpoint of a catalog key, as ``open_checkpoint`` takes it.
+    """Returns the path of a key's checkpoint.
 
     Args:
-      key: of the catalog.
+      key: key of the catalog.
       folder: the store; by default ``store_folder()``.
 
     Raises:
       ValueError: for an unknown key.
-      CheckpointError: if it is not in the store, with the command that fetches it.
+      CheckpointError: if it is not in the store; the message gives the command that downloads it.
     """
     path = find(key, folder)
     if path is None:
@@ -68,17 +68,17 @@ def locate(key: str, folder: str | Path | None = None) -> Path:
 
 
 def resolve(checkpoint: str | os.PathLike[str], folder: str | Path | None = None) -> Path:
-    """From a path or a catalog key to a path: what exists under that name goes before a key of the same name.
+    """Returns the path for a path or a key of the catalog; an existing path takes precedence over a key.
 
     Args:
-      checkpoint: a path as ``open_checkpoint`` takes it, or a key of the catalog.
+      checkpoint: a path, as for ``checkpoints.open_checkpoint``, or a key of the catalog.
       folder: the store; by default ``store_folder()``.
 
     Returns:
-      The path; what is neither a key nor exists comes back as it is.
+      The path; if it neither exists nor is a key, ``checkpoint`` unchanged.
 
     Raises:
-      CheckpointError: if it is a key, and not in the store.
+      CheckpointError: if it is a key whose checkpoint is not in the store.
     """
     if not str(checkpoint):
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""From a checkpoint into the variables of a session."""
+"""Restores checkpoints into the variables of a session."""
 
 from checkpoints.restoring.restoration import RestoreReport, restore
 

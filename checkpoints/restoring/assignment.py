@@ -1,4 +1,4 @@
-"""Values into the variables of a session, without an op that the graph does not have already."""
+"""Assigns values to the variables of a session, by the ops that the graph already has."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -14,25 +14,25 @@ _ASSIGNMENTS = ("Assign", "AssignVariableOp")
 
 
 class _Assignment(NamedTuple):
-    """An op that gives a variable its value, and the tensor that it takes the value from."""
+    """An op that assigns a variable its value, and the tensor that the value comes from."""
 
     run: tf.Operation
     value: tf.Tensor
 
 
 def assign(session: v1.Session, values: Iterable[tuple[tf.Variable, np.ndarray]]) -> None:
-    """Gives variables of a session's graph their values, by running assignments with these in their inputs' place.
+    """Assigns values to variables by running the graph's own assignments, with the values fed as their inputs.
 
-    Adds no op to the graph, unless a variable has no op in it that assigns it a value that can be fed.
+    Adds an op only for a variable that has no assignment with an input that can be fed.
 
     Raises:
-      ValueError: if an op would have to be added to a graph that is finalized.
+      ValueError: if an op would have to be added to a finalized graph.
     """
     operations: list[tf.Operation] = []
     feeds: dict[Any, np.ndarray] = {}
     for variable, value in values:
         assignment = _assignment(session.graph, variable)
-        # Variables made with one tensor as initial value cannot be fed together.
+        # Variables that share one tensor as initial value cannot be fed together.
         if assignment.value.ref() in feeds:
             _run(session, operations, feeds)
             operations, feeds = [], {}
@@ -54,8 +54,8 @@ def _assignment(graph: tf.Graph, variable: tf.Variable) -> _Assignment:
                 return _Assignment(operation, value)
     if graph.finalized:
         raise ValueError(
-            f"{variable.op.name} has no initializer that a value can be given to, and the graph is finalized, so that "
-            "no assignment can be added: restore it before the graph is finalized."
+            f"{variable.op.name} has no initializer that can be fed a value, and the graph is finalized, so that no "
+            "assignment can be added: restore it before the graph is finalized."
         )
     with graph.as_default(), tf.control_dependencies(None):
         value = v1.placeholder(variable.dtype.base_dtype, variable.shape, name="restored_value")
@@ -64,8 +64,8 @@ def _assignment(graph: tf.Graph, variable: tf.Variable) -> _Assignment:
 
 
 def _candidates(variable: tf.Variable, holder: tf.Tensor) -> Iterator[tf.Operation]:
-    """The variable's initializer, and then what else may assign it a value; the latter without what goes before."""
-    # tf.train.init_from_checkpoint leaves the output of an assignment, where the variable is of TensorFlow 1's kind.
+    """Yields the variable's initializer, and then other ops that may assign it and depend on no other op."""
+    # For a variable of TensorFlow 1's kind, tf.train.init_from_checkpoint leaves the output of an assignment here.
     initializer = variable.initializer
     if initializer is not None:
         yield getattr(initializer, "op", initializer)

@@ -1,4 +1,4 @@
-"""The first kernel of a network, for images of another number of channels than it was trained on."""
+"""Converts a network's first kernel for images of another number of channels."""
 
 import functools
 import re
@@ -16,22 +16,22 @@ Conversion = Callable[[np.ndarray], np.ndarray]
 
 
 def is_first_kernel(name: str) -> bool:
-    """Whether a variable of this name is a network's first kernel."""
+    """Returns whether a variable of this name is a network's first kernel."""
     return _FIRST.search(name) is not None and block_of(name) is None
 
 
 def first_kernel_conversions(
     how: str, in_graph: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Conversion]:
-    """From the graph's first kernels whose images have other channels than the file's to what converts the values.
+    """Returns the functions that convert first kernels of another number of channels (name in the graph → function).
 
     Args:
-      how: of ``FIRST_KERNELS``.
-      in_graph: from the names of variables to their shapes.
-      stored: from the names of those that the file has to their shapes there.
+      how: a key of ``FIRST_KERNELS``.
+      in_graph: the graph's variables and their shapes.
+      stored: those that the file has, and their shapes there.
 
     Raises:
-      ValueError: for another value of ``how``, or where there is nothing to convert.
+      ValueError: for another value of ``how``, or if there is nothing to convert.
     """
     if not isinstance(how, str) or how not in FIRST_KERNELS:
         names = " or ".join(repr(name) for name in FIRST_KERNELS)
@@ -39,37 +39,37 @@ def first_kernel_conversions(
     kernels = [name for name in in_graph if is_first_kernel(name)]
     if not kernels:
         raise ValueError(
-            f"first_kernel={how!r} converts a network's first kernel, and none is to be restored: leave it out."
+            f"first_kernel={how!r} converts a network's first kernel, but none is restored here: leave it out."
         )
     known = [name for name in kernels if len(stored.get(name, ())) == len(in_graph[name]) == 4]
     others = {name: in_graph[name][2] for name in known if in_graph[name][2] != stored[name][2]}
     if len(known) == len(kernels) and not others:
         raise ValueError(
-            f"first_kernel={how!r} converts to images of other channels, and the graph's have the file's "
+            f"first_kernel={how!r} converts to another number of channels, but the graph and the file both have "
             f"{stored[kernels[0]][2]}: leave it out."
         )
     return {name: functools.partial(_converted, FIRST_KERNELS[how], channels) for name, channels in others.items()}
 
 
 def _converted(share: Callable[[int, int], np.ndarray], channels: int, kernel: np.ndarray) -> np.ndarray:
-    # In double precision, so that a kernel of half precision is rounded once.
+    # Double precision rounds a kernel of half precision only once.
     shares = share(kernel.shape[2], channels)
     return np.einsum("hwio,ij->hwjo", kernel.astype(np.float64), shares).astype(kernel.dtype)
 
 
 def _mean(there: int, here: int) -> np.ndarray:
-    """All channels alike."""
+    """Returns equal shares for all channels."""
     return np.full([there, here], 1 / here)
 
 
 def _repeat(there: int, here: int) -> np.ndarray:
-    """Channel by channel, from the first again where either side has more; a channel's copies share its weights."""
+    """Returns shares that pair the channels one by one, and begin again at the first one of the shorter side."""
     larger = np.arange(max(there, here))
     shares = np.zeros([there, here])
     shares[larger % there, larger % here] = 1
     return shares / shares.sum(axis=1, keepdims=True)
 
 
-# From the ways to convert to the share that each of the graph's channels (columns) gets of each of the file's (rows).
-# Each row's sum is 1: what the network answers to a grey image stays.
+# The share that each of the graph's channels (columns) gets of each of the file's (rows), for each way to convert. Each
+# row adds up to 1, so that the network's response to a grey image stays the same.
 FIRST_KERNELS: dict[str, Callable[[int, int], np.ndarray]] = {"mean": _mean, "repeat": _repeat}

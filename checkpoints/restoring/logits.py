@@ -1,4 +1,4 @@
-"""The logits of a file for a graph with another number of classes."""
+"""Converts a file's logits for a graph with another number of classes."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -19,23 +19,23 @@ def class_conversions(
     excluded: Collection[str],
     num_classes: int,
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """From the graph's logits to what makes the file's values theirs.
+    """Returns the functions that convert the file's logits (name in the graph → function).
 
     Args:
-      reader: of the file.
-      in_graph: from the graph's variables to their shapes.
-      stored: from these to the names that the file has them under.
-      excluded: those that are left alone.
-      num_classes: that the graph has and the file's logits are to become.
+      reader: reader of the file.
+      in_graph: the graph's variables and their shapes.
+      stored: the variables' names in the file (name in the graph → name in the file).
+      excluded: variables that are left alone.
+      num_classes: number of classes of the graph, to which the file's logits are converted.
 
     Raises:
-      ValueError: if the graph has another number, or the file's cannot become that.
+      ValueError: if the graph has another number, or the file's logits cannot be converted to it.
     """
     logits = [name for name in in_graph if is_logits(name) and name not in excluded]
     there = {reader.shapes[stored[name]][-1] for name in logits if stored[name] in reader.shapes}
     unfound = [name for name in in_graph if name not in excluded and stored[name] not in reader.shapes]
     if logits and not there and not set(unfound) <= set(logits):
-        return {}  # the network itself is not found, which is for the mismatch to say
+        return {}  # the network itself was not found, which CheckpointMismatch explains
     here = {in_graph[name][-1] for name in logits}
     if here != {num_classes}:
         raise ValueError(_another_number(in_graph, logits, there, excluded, num_classes))
@@ -47,8 +47,8 @@ def class_conversions(
     build = f"build the network with num_classes={next(iter(there), None)} or " if len(there) < 2 else ""
     exclude = offered(patterns_for([*logits, *excluded], in_graph))
     raise ValueError(
-        f"num_classes={num_classes} cannot be had from {reader.path}, which has {holds}: 1001 can be made 1000, and "
-        f"1000 made 1001; otherwise leave num_classes out, and {build}give {exclude}."
+        f"num_classes={num_classes} cannot be made from {reader.path}, which has {holds}: only 1001 classes can become "
+        f"1000, and 1000 become 1001; leave num_classes out, and {build}give {exclude}."
     )
 
 
@@ -59,7 +59,7 @@ def _another_number(
     excluded: Collection[str],
     num_classes: int,
 ) -> str:
-    """A sentence on a number of classes that is not the graph's, with what can be done about it."""
+    """Returns a sentence on a number of classes that is not the graph's, with what to do."""
     here = {in_graph[name][-1] for name in logits}
     classes = " and ".join(f"{number} classes" for number in sorted(here)) or "no logits"
     others = [name for name in logits if in_graph[name][-1] != num_classes]
@@ -76,6 +76,6 @@ def _another_number(
         exclude = offered(patterns_for([*logits, *excluded], in_graph))
         repairs.append(f"leave it out, and give {exclude}")
     return (
-        f"num_classes={num_classes} is what the file's logits are to become, and the graph has {classes}: "
+        f"num_classes={num_classes} converts the file's logits to the graph's classes, and the graph has {classes}: "
         f"{', or '.join(repairs)}."
     )

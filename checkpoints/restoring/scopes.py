@@ -1,4 +1,4 @@
-"""Where the graph's variables are in a file: under which scope, and as which moving averages."""
+"""Finds the graph's variables in a file: the scopes that they are under, and their moving averages."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,70 +10,73 @@ from checkpoints.names import SHADOW, STATISTICS, block_of, joined
 
 __all__ = ["Places", "averages_of", "kind_of", "moved_scopes", "offered_scopes", "places_in", "under_scope"]
 
-# More scopes than these are no advice.
+# The most scopes that a message offers.
 _MOST = 8
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Places(NamedTuple):
-    """Where variables are sought.
+    """The names under which the graph's variables are looked up in a file.
 
-    renamed: from the graph's variables to their names in the file.
-    stored: from the graph's variables to what they get their values from: these, or their moving averages.
+    renamed: the variables' names in the file (name in the graph → name in the file).
+    stored: the names of the values they get, which are those or the ones of their moving averages.
     """
 
     renamed: dict[str, str]
     stored: dict[str, str]
 
     def failing(self, reader: CheckpointReader, in_graph: Shapes) -> set[str]:
-        """The graph's variables that have no value there, or one of another shape."""
+        """Returns the graph's variables that have no value in the file, or one of another shape."""
         return {name for name, shape in in_graph.items() if reader.shapes.get(self.stored[name]) != shape}
 
 
 def places_in(
     reader: CheckpointReader, in_graph: Shapes, scope: str | Mapping[str, str] | None, ema: bool = False
 ) -> Places:
-    """Where the graph's variables are sought in a file.
+    """Returns the names under which the graph's variables are looked up in a file.
 
     Args:
-      reader: of the file.
-      in_graph: from the variables' names to their shapes.
+      reader: reader of the file.
+      in_graph: the graph's variables and their shapes.
       scope, ema: as for ``restoration.restore``.
 
     Raises:
       ValueError: for a scope that the graph or the file does not have.
     """
     renamed = {name: name for name in in_graph}
-    # Of two scopes, one inside of the other, the inner one counts.
+    # If one scope lies inside another, the inner one counts: it comes later and overrides the outer one.
     for here, there in sorted(_scopes(reader, in_graph, scope).items(), key=lambda item: len(item[0])):
         inside = [name for name in in_graph if name.startswith(joined(here.strip("/"), ""))]
         if not inside:
-            raise ValueError(f"scope names {here!r}, under which the graph has no variable, such as {min(in_graph)}.")
+            raise ValueError(
+                f"scope names {here!r}, but no variable of the graph is under it: name a scope of the graph, as in "
+                f"{min(in_graph)}."
+            )
         renamed |= {name: under_scope(name, here.strip("/"), there.strip("/")) for name in inside}
     return Places(renamed, averages_of(reader, renamed) if ema else renamed)
 
 
 def under_scope(name: str, scope: str, other: str) -> str:
-    """A name that is under a scope under another one."""
+    """Returns a name with its scope replaced by another one."""
     return joined(other, name.removeprefix(joined(scope, "")))
 
 
 def averages_of(reader: CheckpointReader, renamed: Mapping[str, str]) -> dict[str, str]:
-    """From the graph's variables to the names of their moving averages in the file."""
+    """Returns the names of the variables' moving averages in the file (name in the graph → name in the file)."""
     shadows = sort_names(reader.shapes).shadows
     return {name: _averaged(stored, shadows) for name, stored in renamed.items()}
 
 
 def _averaged(stored: str, shadows: Mapping[str, str]) -> str:
-    # An average of all trainable variables, which is the default, leaves the moving statistics out.
+    # By default only trainable variables are averaged, and moving statistics are not.
     if stored not in shadows and stored.endswith(STATISTICS):
         return stored
     return shadows.get(stored, f"{stored}/{SHADOW}")
 
 
 def _scopes(reader: CheckpointReader, in_graph: Shapes, scope: str | Mapping[str, str] | None) -> Mapping[str, str]:
-    """From scopes in the graph to those in the file."""
+    """Returns the argument ``scope`` as a dict from scopes in the graph to those in the file."""
     if scope is None:
         return {}
     if not isinstance(scope, str):
@@ -81,16 +84,17 @@ def _scopes(reader: CheckpointReader, in_graph: Shapes, scope: str | Mapping[str
     prefix = joined(scope.strip("/"), "")
     if not any(name.startswith(prefix) for name in reader.shapes):
         there = ", ".join(repr(found.scope) for found in structures_in(reader.shapes)) or "no known network"
-        raise ValueError(f"scope={scope!r} is none in {reader.path}: it has networks under {there}.")
+        raise ValueError(f"scope={scope!r} does not exist in {reader.path}: it has networks under {there}.")
     here = structures_in(in_graph)
     if len(here) > 1:
         raise ValueError(_several(reader, in_graph, here, scope))
-    # Without a known network, the scope that all the variables have in common.
+    # If there is no known network, it is the scope that all variables have in common.
     common = os.path.commonpath([name.rpartition("/")[0] for name in in_graph])
     return {here[0].scope if here else common: scope}
 
 
 def _several(reader: CheckpointReader, in_graph: Shapes, here: list[Structure], scope: str) -> str:
+    """Returns a sentence on a single scope that is given for a graph of several networks."""
     there = [found for found in structures_in(reader.shapes) if found.scope == scope.strip("/")]
     alike = [ours for ours in here if any(kind_of(ours) == kind_of(theirs) for theirs in there)]
     offer = offered_scopes(reader, in_graph, {name: name for name in in_graph}, preferred=scope.strip("/"))
@@ -105,23 +109,23 @@ def _several(reader: CheckpointReader, in_graph: Shapes, here: list[Structure], 
 
 
 def kind_of(structure: Structure) -> tuple[str, tuple[int, ...]]:
-    """What networks have in common whose variables have the same names."""
+    """Returns what two networks have in common if their variables have the same names."""
     return structure.unit_scope, structure.units
 
 
 def offered_scopes(
     reader: CheckpointReader, in_graph: Shapes, renamed: Mapping[str, str], preferred: str | None = None
 ) -> dict[str, str] | None:
-    """From the scopes of the graph's networks to those where the file has such networks.
+    """Returns a dict from the scopes of the graph's networks to those of such networks in the file.
 
     Args:
-      reader: of the file.
-      in_graph: from the variables' names to their shapes.
-      renamed: from these to the names that were sought.
-      preferred: the scope to take where the file has several such networks.
+      reader: reader of the file.
+      in_graph: the graph's variables and their shapes.
+      renamed: the names that they were looked up under.
+      preferred: the scope to choose if the file has several such networks.
 
     Returns:
-      Those that must be given; None where all are sought in the right place, or the file has no such network.
+      The scopes that must be given; None if all were looked up in the right place, or the file has no such network.
     """
     ours, theirs = structures_in(in_graph), structures_in(reader.shapes)
     sought = {here.scope: _sought(here, renamed) for here in ours}
@@ -140,13 +144,13 @@ def offered_scopes(
     if not wrong and all(sought[here] == there for here, there in found.items()):
         return None
     changed = {here: there for here, there in found.items() if {here, sought[here]} != {there}}
-    # Of a network inside of another one's scope it must be said too that it stays.
+    # A network inside another one's scope must be named too, even if its own scope is right.
     inner = {here: there for here, there in found.items() if any(here.startswith(joined(s, "")) for s in changed)}
     return inner | changed | parts
 
 
 def _pieces(whole: Structure, theirs: Sequence[Structure]) -> list[Structure]:
-    """The structures in a file that are one network in parts, the largest first; none where they are not."""
+    """Returns the file's structures that are the parts of one network, the largest first; none if they are not."""
     units = dict(zip(whole.blocks, whole.units, strict=True))
     pieces = [
         there
@@ -161,7 +165,7 @@ def _pieces(whole: Structure, theirs: Sequence[Structure]) -> list[Structure]:
 def _scopes_of_pieces(
     whole: Structure, pieces: Sequence[Structure], in_graph: Shapes, stored: Shapes
 ) -> dict[str, str]:
-    """From the scopes in a network of the graph that the largest of its pieces in the file lacks to those elsewhere."""
+    """Returns a dict from scopes that the largest part of a network lacks in the file to those in other parts."""
     prefix = joined(whole.scope, "")
     inside = [name.removeprefix(prefix) for name in in_graph if name.startswith(prefix)]
     scopes = {}
@@ -174,12 +178,12 @@ def _scopes_of_pieces(
 
 
 def _is_sought(scope: str, there: str, renamed: Mapping[str, str]) -> bool:
-    """Whether what is under a scope in the graph was sought under that one in the file."""
+    """Returns whether the variables under a scope in the graph were looked up under that scope in the file."""
     return all(stored.startswith(f"{there}/") for name, stored in renamed.items() if name.startswith(f"{scope}/"))
 
 
 def _sought(structure: Structure, renamed: Mapping[str, str]) -> str | None:
-    """The scope that a network of the graph was sought under."""
+    """Returns the scope under which a network of the graph was looked up."""
     for name, stored in renamed.items():
         if (block := block_of(name)) and block[0] == structure.scope and f"/{structure.unit_scope}/" in name:
             return (block_of(stored) or (None,))[0]
@@ -193,15 +197,15 @@ def _nearness(here: Structure, there: Structure, preferred: str | None) -> tuple
 
 
 def moved_scopes(reader: CheckpointReader, in_graph: Shapes, wanted: set[str]) -> dict[str, str] | None:
-    """From scopes in the graph to those where the file has what is under them, whatever networks these make up.
+    """Returns a dict from scopes in the graph to those of the same variables in the file, known network or not.
 
     Args:
-      reader: of the file.
-      in_graph: from the variables' names to their shapes.
-      wanted: those that must be found.
+      reader: reader of the file.
+      in_graph: the graph's variables and their shapes.
+      wanted: variables that must be found.
 
     Returns:
-      None where some are not to be found, or it takes many scopes.
+      The scopes; None if a variable cannot be found, or too many scopes would be needed.
     """
     contents = sort_names(reader.shapes)
     stored = {name: reader.shapes[name] for name in contents.variables}
@@ -216,13 +220,13 @@ def moved_scopes(reader: CheckpointReader, in_graph: Shapes, wanted: set[str]) -
 
 
 def _moved(name: str, in_graph: Shapes, wanted: set[str], stored: Shapes) -> tuple[str, str] | None:
-    """(scope in the graph, scope in the file) of the widest scope of a variable that is found whole elsewhere."""
+    """Returns (scope in the graph, scope in the file) for a variable's widest scope that the file has as a whole."""
     parts = name.split("/")
     for count in range(len(parts)):
         here, rest = "/".join(parts[:count]), "/".join(parts[count:])
         inside = [each for each in in_graph if each.startswith(joined(here, "")) and each in wanted]
         ends = [other.removesuffix(rest).strip("/") for other in stored if f"/{other}".endswith(f"/{rest}")]
-        if count > 1:  # a layer's or a block's scope, which no other's stands for
+        if count > 1:  # the scope of a layer or a block keeps its name
             ends = [end for end in ends if end.rpartition("/")[2] == parts[count - 1]]
         whole = [end for end in ends if all(stored.get(under_scope(n, here, end)) == in_graph[n] for n in inside)]
         if len(whole) == 1:

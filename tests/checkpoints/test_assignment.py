@@ -55,7 +55,7 @@ def test_an_assignment_is_added_where_there_is_none(unassignable):
 def test_an_assignment_that_cannot_be_added_is_said(unassignable):
     path, graph = unassignable
     graph.finalize()
-    sentence = "^w has no initializer that a value can be given to, and the graph is finalized, .* before the graph is"
+    sentence = "^w has no initializer that can be fed a value, and the graph is finalized, .* before the graph is"
     with open_session(graph) as session, pytest.raises(ValueError, match=sentence):
         restore(session, path)
 

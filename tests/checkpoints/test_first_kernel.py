@@ -161,11 +161,11 @@ def test_of_two_networks_the_one_of_other_channels(tmp_path):
 @pytest.mark.parametrize(
     ("channels", "options", "sentence"),
     [
-        (3, {"first_kernel": "mean"}, "the graph's have the file's 3: leave it out."),
+        (3, {"first_kernel": "mean"}, "the graph and the file both have 3: leave it out."),
         (1, {"first_kernel": "sum"}, "first_kernel must be 'mean' or 'repeat', and is 'sum'."),
         (1, {"first_kernel": True}, "first_kernel must be 'mean' or 'repeat', and is True."),
         (1, {"first_kernel": ["mean"]}, "first_kernel must be 'mean' or 'repeat', and is ['mean']."),
-        (1, {"first_kernel": "mean", "exclude": "*/conv1/weights"}, "and none is to be restored: leave it out."),
+        (1, {"first_kernel": "mean", "exclude": "*/conv1/weights"}, "but none is restored here: leave it out."),
         (1, {"first_kernel": "mean", "scope": {TINY: "x"}}, f"give scope='{TINY}'"),
         (1, {}, "the file is for images of 3 channels, and the graph has 1"),
     ],

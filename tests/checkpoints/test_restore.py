@@ -246,7 +246,7 @@ def test_a_string_does_not_say_which_of_two_networks(tmp_path):
 def test_a_scope_that_the_file_lacks_is_refused(tmp_path):
     path = write(tmp_path / "model.ckpt", {**weights(scope="a"), **weights(scope="b/c")})
     message = refused(network(), path, ValueError, scope="b/d")
-    assert message == f"scope='b/d' is none in {path}: it has networks under 'a', 'b/c'."
+    assert message == f"scope='b/d' does not exist in {path}: it has networks under 'a', 'b/c'."
 
 
 def test_a_scope_around_the_networks_is_a_mismatch(tmp_path):
@@ -259,14 +259,14 @@ def test_a_scope_around_the_networks_is_a_mismatch(tmp_path):
 def test_a_scope_that_the_graph_lacks_is_refused(tmp_path, net):
     path = write(tmp_path / "model.ckpt", weights(classes=0))
     message = refused(net(), path, ValueError, scope={"gone": TINY})
-    assert message.startswith("scope names 'gone', under which the graph has no variable, such as ")
+    assert message.startswith("scope names 'gone', but no variable of the graph is under it: name a ")
 
 
 def test_the_start_of_a_name_is_no_scope(tmp_path):
     path = write(tmp_path / "model.ckpt", weights())
     message = refused(network(), path, ValueError, scope={TINY[:-1]: TINY})
     assert f"scope names '{TINY[:-1]}'" in message
-    assert f"scope='{TINY[:-1]}' is none in" in refused(network(), path, ValueError, scope=TINY[:-1])
+    assert f"scope='{TINY[:-1]}' does not exist in" in refused(network(), path, ValueError, scope=TINY[:-1])
 
 
 def test_a_head_of_ones_own_keeps_its_name(tmp_path):
@@ -645,7 +645,7 @@ def test_the_number_that_the_file_has_converts_nothing(tmp_path):
 def test_other_conversions_are_refused(tmp_path, stored, classes, asked, words):
     path = write(tmp_path / "model.ckpt", weights(classes=stored))
     message = refused(network(classes=classes), path, ValueError, num_classes=asked)
-    assert message.startswith(f"num_classes={asked} cannot be had from {path}, {words}: 1001 can be made 1000, and")
+    assert message.startswith(f"num_classes={asked} cannot be made from {path}, {words}: only 1001 classes can become")
     restored(network(classes=classes), path, exclude=f"{TINY}/logits/*")
     restored(network(classes=stored), path)
 
