@@ -216,8 +216,8 @@ def _no_single_structure(
     blocks = [block for structure in structures for block in structure.blocks]
     if len({structure.family for structure in structures}) == 1 and len(blocks) == len(set(blocks)):
         sentence = (
-            f"{path} holds one network in parts, {found}: restore each part into its own network, or all into one with a "
-            "dict from the graph's scopes to the file's; the error of restoring without it gives that dict."
+            f"{path} holds one network in parts, {found}: restore each part into its own network, or all into one with "
+            "a dict from the graph's scopes to the file's; the error of restoring without it gives that dict."
         )
         return Problem("several scopes", sentence)
     sentence = f"{path} holds several networks, {found}: choose one by its scope, scope={structures[0].scope!r}."
@@ -243,8 +243,8 @@ def _structure_problems(
         problems.append(Problem("only shadows", sentence))
     if suffixed := [name for name in variables if name.endswith(":0")]:
         sentence = (
-            f"{path} has names that end in ':0' ({shortened(suffixed, 1)}), as variable.name does, so that no graph finds "
-            "them: save it again under variable.op.name."
+            f"{path} has names that end in ':0' ({shortened(suffixed, 1)}), as variable.name does, so that no graph "
+            "finds them: save it again under variable.op.name."
         )
         problems.append(Problem("names", sentence))
     if whole := [name for name in variables if reader.shapes[name] and not reader.dtypes[name].is_floating]:

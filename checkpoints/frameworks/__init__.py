@@ -1,4 +1,4 @@
-"""Weights of other frameworks, under the names of slim."""
+"""Reads weights of slim and of other frameworks, under slim's names."""
 
 from checkpoints.frameworks.read import kind_of, read_weights
 from checkpoints.frameworks.weights import Weights

@@ -1,4 +1,4 @@
-"""Whether arrays by name are variables as slim's networks have them, or another library's."""
+"""Recognizes names of arrays that another library gave."""
 
 import re
 
@@ -8,19 +8,19 @@ from checkpoints.names import LAST_NORM, OUTPUT, UNITS
 
 __all__ = ["foreign_names"]
 
-# Parts of names that slim gives its variables and scopes, whatever the network; other libraries have none of them.
+# Parts of the names of slim's variables and scopes in every network; no other library uses them.
 _SLIMS = frozenset(("weights", "biases", "DW", "BatchNorm", *LAST_NORM["bottleneck_v2"].split("/")))
-# What layers of PyTorch's call their arrays, even where no module's name stands before it.
+# Names of arrays in PyTorch's layers, which may stand alone without a module's name.
 _PYTORCHS = frozenset(("weight", "running_mean", "running_var"))
 
 
 def foreign_names(shapes: Shapes) -> list[str]:
-    """Returns the names that another library gave its weights, in their order; none where a single one is slim's.
+    """Returns the names that another library gave its weights, in their order; none if any name is slim's.
 
-    A name without a path is anybody's, unless it is a convolution's kernel: NumPy's 'arr_0', MXNet's 'conv0_weight'.
+    A name without a path counts only if it is a convolution's kernel: MXNet's 'conv0_weight', but not NumPy's 'arr_0'.
 
     Args:
-      shapes: from the names of arrays to their shapes.
+      shapes: names of the arrays and their shapes.
     """
     contents = sort_names(shapes)
     if any(map(_is_slims, (*contents.variables, *contents.shadows))):

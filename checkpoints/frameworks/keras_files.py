@@ -1,7 +1,7 @@
-"""Keras' files of weights, by h5py alone: no layer is made, and nothing that a file says is run.
+"""Reads Keras' files of weights with h5py alone: no layer is created, and no code from a file runs.
 
-Three layouts: HDF5 as Keras had it until 2023 (``.h5``: weights, or a whole model), HDF5 as Keras 3 saves weights
-(``.weights.h5``), and a zip of a configuration and such a file (``.keras``).
+There are three layouts: HDF5 as Keras wrote it until 2023 (``.h5``: weights, or a whole model), HDF5 as Keras 3 saves
+weights (``.weights.h5``), and a zip archive of a configuration and such a file (``.keras``).
 """
 
 import itertools
@@ -23,28 +23,28 @@ from checkpoints.errors import CheckpointError, damaged
 
 __all__ = ["KerasFile", "layers_of", "open_keras"]
 
-# What layers call their variables, in the order in which Keras 3 numbers them.
+# Names of the layers' variables, in the order in which Keras 3 numbers them.
 _VARIABLES = {
     "Conv2D": ("kernel", "bias"),
     "Dense": ("kernel", "bias"),
     "BatchNormalization": ("gamma", "beta", "moving_mean", "moving_variance"),
 }
 
-# Of a configuration; those of the deepest networks here take less than a tenth.
+# The largest size of a configuration in bytes; the deepest networks here need less than a tenth.
 _LARGEST_CONFIG = 20_000_000
-# Of weights, which Keras does not compress, to the archive that they are in.
+# The largest ratio of the weights' size to the archive's; Keras does not compress weights.
 _LARGEST_RATIO = 20
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
 
 class KerasFile(NamedTuple):
-    """What a file of Keras holds.
+    """The contents of one of Keras' files.
 
-    path: of the file.
-    variables: from layers' names to their variables' names, in the layer's order, and where to read them.
-    layers: of a model, its configuration of each, with 'class_name' and 'config', as it was read and no further; None
-      for a file of weights alone.
+    path: path of the file.
+    variables: the datasets of the variables (name of the layer → name of the variable → dataset).
+    layers: configurations of a model's layers, with 'class_name' and 'config', unchecked beyond that; None for a file
+      of weights alone.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class KerasFile(NamedTuple):
     layers: list[dict[str, Any]] | None
 
     def read(self, layer: str, variable: str) -> np.ndarray:
-        """The value of a variable that there is.
+        """Reads the value of a variable.
 
         Raises:
           CheckpointError: if the file is damaged there.
@@ -65,17 +65,17 @@ class KerasFile(NamedTuple):
 
 @contextmanager
 def open_keras(path: str | Path) -> Iterator[KerasFile]:
-    """Opens a file of weights, or of a model, that Keras wrote; its variables are read where they are asked for.
+    """Opens a file of weights or of a model that Keras wrote; values are read only on request.
 
     Raises:
-      CheckpointError: if it is damaged, or its layers cannot be told apart.
+      CheckpointError: if it is damaged, or its layers cannot be identified.
     """
     path = Path(path)
     if not zipfile.is_zipfile(path):
         with _opened(path, path) as file:
             yield _from_hdf5(path, file)
         return
-    # HDF5 goes back and forth in a file, which takes minutes inside of an archive.
+    # HDF5 seeks back and forth in a file, which takes minutes inside an archive.
     with tempfile.TemporaryDirectory() as folder:
         layers = layers_of(_unpacked(path, folder), path)
         with _opened(path, Path(folder, _WEIGHTS)) as file:
@@ -83,7 +83,7 @@ def open_keras(path: str | Path) -> Iterator[KerasFile]:
 
 
 def _unpacked(path: Path, folder: str) -> Any:
-    """Puts a model's weights in a folder, and returns its configuration."""
+    """Unpacks a model's weights into a folder and returns its configuration."""
     try:
         with zipfile.ZipFile(path) as archive:
             for name, largest in ((_CONFIG, _LARGEST_CONFIG), (_WEIGHTS, _LARGEST_RATIO * path.stat().st_size)):
@@ -97,7 +97,7 @@ def _unpacked(path: Path, folder: str) -> Any:
 
 @contextmanager
 def _opened(path: Path, source: Path) -> Iterator[h5py.File]:
-    """The HDF5 file ``source``, which ``path`` is or holds."""
+    """Opens the HDF5 file ``source``; errors name ``path``, the file that the user gave."""
     try:
         file = h5py.File(source, "r")
     except (OSError, RuntimeError) as error:
@@ -114,10 +114,10 @@ def _parsed(path: Path, text: bytes | str) -> Any:
 
 
 def layers_of(config: Any, path: Path) -> list[dict[str, Any]]:
-    """The layers of a model's configuration.
+    """Returns the layers of a model's configuration.
 
     Raises:
-      CheckpointError: if it is none of a model of layers.
+      CheckpointError: if it is not the configuration of a model of layers.
     """
     config = config.get("config") if isinstance(config, dict) else None
     layers = config.get("layers") if isinstance(config, dict) else None
@@ -140,7 +140,7 @@ def _from_hdf5(path: Path, file: h5py.File) -> KerasFile:
 
 
 def _inside(path: Path, group: h5py.Group, name: str) -> Any:
-    """What has that name in a group, in the same file: HDF5 can have links to others."""
+    """Returns the group or dataset of that name; refuses HDF5's links to other files."""
     for part in name.strip("/").split("/"):
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
             raise damaged(path, KeyError(f"nothing of its own is called {name}"))
@@ -151,21 +151,21 @@ def _inside(path: Path, group: h5py.Group, name: str) -> Any:
 
 
 def _by_name(path: Path, weights: h5py.Group) -> Iterator[tuple[str, dict[str, h5py.Dataset]]]:
-    """The layers of the older layout: a group each, which says what its weights are called."""
+    """Yields the layers of the older layout: each is a group that lists the names of its weights."""
     try:
         for layer in _names(weights, "layer_names"):
             group = _inside(path, weights, layer)
             if names := _names(group, "weight_names"):
-                # The last part of 'conv1_conv/kernel:0'.
+                # A variable's name is the last part of 'conv1_conv/kernel:0'.
                 yield layer, {name.rpartition("/")[2].removesuffix(":0"): _inside(path, group, name) for name in names}
     except CheckpointError:
         raise
-    except Exception as error:  # of whatever an attribute is in the place of names
+    except Exception as error:  # an attribute may hold anything in place of names
         raise damaged(path, error) from error
 
 
 def _names(group: h5py.Group, key: str) -> list[str]:
-    """A list of names in an attribute; Keras cuts one that is too long for HDF5 into several, numbered."""
+    """Returns a list of names from an attribute; Keras splits one too long for HDF5 into several numbered ones."""
     attributes = group.attrs
     parts = [key] if key in attributes else list(itertools.takewhile(attributes.__contains__, _numbers_of(key)))
     values = [value for part in parts for value in attributes[part]]
@@ -179,7 +179,7 @@ def _numbers_of(key: str) -> Iterator[str]:
 def _numbered(
     path: Path, file: h5py.File, configured: Iterable[Mapping[str, Any]] | None
 ) -> dict[str, dict[str, h5py.Dataset]]:
-    """The layers of Keras 3's layout: groups called after the layers' classes, with the variables by number."""
+    """Returns the layers of Keras 3's layout: groups named after the layers' classes, with numbered variables."""
     groups: dict[str, h5py.Group] = {}
     file.visititems(_collect_into(groups))
     names = _names_by_group(configured or ())
@@ -189,8 +189,8 @@ def _numbered(
         name = group.attrs.get("name") or names.get(leaf)
         if not isinstance(name, str):
             raise CheckpointError(
-                f"{path} does not say which layer its {place} is of, as Keras wrote it before it kept their names: "
-                "save the model as .keras, or its weights with Keras of today.",
+                f"{path} does not say which layer its {place} belongs to, as an early Keras 3 wrote no names: "
+                "save the model as .keras, or its weights with a current version.",
                 "unknown network",
             )
         kind = next((each for each in _VARIABLES if re.fullmatch(rf"{_snake(each)}(_\d+)?", leaf)), None)
@@ -208,7 +208,7 @@ def _numbered(
 
 def _collect_into(groups: dict[str, h5py.Group]) -> Callable[[str, Any], None]:
     def visit(place: str, item: Any) -> None:
-        # Not an optimizer's, which has the same layout.
+        # An optimizer's groups have the same layout, and are left out.
         if place.endswith("/vars") and isinstance(item, h5py.Group) and len(item) and not place.startswith("optimizer"):
             groups[place.removesuffix("/vars")] = item
 
@@ -216,7 +216,7 @@ def _collect_into(groups: dict[str, h5py.Group]) -> Callable[[str, Any], None]:
 
 
 def _names_by_group(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """From the groups that Keras makes of the layers' classes, counting each, to the layers' names."""
+    """Returns the layers' names by the groups that Keras names after their classes and numbers (group → layer)."""
     counts: Counter[str] = Counter()
     names = {}
     for layer in layers:
@@ -227,5 +227,5 @@ def _names_by_group(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _snake(name: str) -> str:
-    """'BatchNormalization' as 'batch_normalization', 'Conv2D' as 'conv2d'."""
+    """Returns a class's name as Keras writes it in groups: 'batch_normalization', 'conv2d'."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()

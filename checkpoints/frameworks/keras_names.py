@@ -1,8 +1,8 @@
-"""The ResNets of ``keras.applications`` and slim's: the same functions, whose weights differ by names and folding.
+"""Converts weights between slim's ResNets and those of ``keras.applications``, which compute the same functions.
 
-Keras' convolutions of version 1 have biases in front of their batch norms, its epsilon is 1.001e-5 where slim's is
-1e-5, and version 1 takes its images as BGR. A bias is folded into the moving mean and the epsilon's difference into the
-moving variance; the first kernel's input channels are put in the other order.
+Keras' version 1 has biases before its batch norms and takes images as BGR; Keras' epsilon is 1.001e-5, and slim's 1e-5.
+A bias is folded into the moving mean, and the difference of the epsilons into the moving variance; the input channels
+of the first kernel are reversed.
 """
 
 import re
@@ -31,35 +31,35 @@ __all__ = [
     "top_of",
 ]
 
-# From our networks to the functions of keras.applications.
+# The functions of keras.applications, by our networks.
 APPLICATIONS = {
     **{f"resnet_v1_{depth}": f"ResNet{depth}" for depth in (50, 101, 152)},
     **{f"resnet_v2_{depth}": f"ResNet{depth}V2" for depth in (50, 101, 152)},
 }
 
-# From our families to the preprocessing of slim's that is the same as Keras' own.
+# The preprocessing of slim that equals Keras' own, by our families.
 PREPROCESSING = {"resnet_v1": "vgg", "resnet_v2": "inception"}
 
 SLIM_EPSILON = 1e-5
 _KERAS_EPSILON = 1.001e-5
 
-# What the classifying layer is called: by Keras today, and in its hosted files.
+# Names of the classifying layer: in Keras today, and in its hosted files.
 _TOPS = ("predictions", "probs", "fc1000")
 
-# The variables of a batch norm, which Keras and slim call alike.
+# The variables of a batch norm, which have the same names in Keras and slim.
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 _UNIT = re.compile(r"conv(?P<block>\d+)_block(?P<unit>\d+)_1_conv")
 
 
 class FromKeras(NamedTuple):
-    """Weights that were Keras'.
+    """Weights converted from Keras.
 
-    network: of the table.
-    num_classes: 0 without the top.
-    channels: of the images.
-    values: by slim's names, relative to the network's scope.
-    folded: those of the names whose values another variable of Keras' went into.
+    network: network of the table.
+    num_classes: number of classes; 0 without the top.
+    channels: channels of the images.
+    values: values by slim's names, relative to the network's scope.
+    folded: names of the values into which another variable was folded.
     """
 
     network: Network
@@ -70,7 +70,7 @@ class FromKeras(NamedTuple):
 
 
 def layer_pairs(network: Network, top: str | None = "predictions") -> Iterator[LayerPair]:
-    """The layers of a network, in the order of its graph; ``top`` is the classifying layer's name, or None."""
+    """Yields the layers of a network in the order of its graph; ``top`` is the classifying layer's name, or None."""
     preactivation = network.family == "resnet_v2"
     yield LayerPair("conv1", "conv1_conv", None if preactivation else "conv1_bn")
     for block, unit, scope in unit_names(network):
@@ -89,10 +89,10 @@ def layer_pairs(network: Network, top: str | None = "predictions") -> Iterator[L
 
 
 def from_keras(file: KerasFile) -> FromKeras:
-    """Weights of one of the six networks of ``keras.applications``, as slim's.
+    """Converts the weights of one of the six ResNets of ``keras.applications`` to slim's.
 
     Raises:
-      CheckpointError: if it holds another network.
+      CheckpointError: if the file holds another network.
     """
     network, top = _network(file), top_of(file)
     application = APPLICATIONS[network.name]
@@ -130,16 +130,16 @@ def from_keras(file: KerasFile) -> FromKeras:
 def to_keras(
     values: Callable[[str], np.ndarray], network: Network, with_top: bool, reverse_channels: bool
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Weights of slim's names as Keras' layers have them, for batch norms of slim's epsilon.
+    """Converts slim's weights to Keras' layers, for batch norms with slim's epsilon.
 
     Args:
-      values: gives a value by its name, relative to the network's scope.
+      values: returns a value by its name, relative to the network's scope.
       network: one of ``APPLICATIONS``.
       with_top: whether there are logits.
       reverse_channels: whether the images come as BGR.
 
     Yields:
-      The layers' names and variables, one by one; biases of zeros where Keras has them and slim has none.
+      The name and variables of each layer; biases that slim does not have are zeros.
     """
     for pair in layer_pairs(network, "predictions" if with_top else None):
         if pair.theirs:
@@ -155,13 +155,15 @@ def to_keras(
 
 
 def keras_pool1_padding(file: KerasFile) -> str:
-    """How the file's network pads its first pooling: as ``keras.applications`` does, unless its configuration says
-    'same', which is what ``to_keras``' models have of slim."""
+    """Returns the padding of the network's first pooling.
+
+    It is that of ``keras.applications``, unless the configuration says 'same', as models converted from slim do.
+    """
     return "SAME" if _configured(file, "padding").get("pool1_pool") == "same" else "PAD1"
 
 
 def keras_image_size(file: KerasFile) -> int | None:
-    """Returns the height and width of a model's images; None where it takes any, or they are not square."""
+    """Returns the height and width of a model's images; None if it takes any size, or they are not square."""
     shapes = _configured(file, "batch_shape") | _configured(file, "batch_input_shape")  # of Keras 3 and 2
     for shape in shapes.values():
         if isinstance(shape, list) and len(shape) == 4 and type(shape[1]) is int and shape[1] == shape[2] > 0:
@@ -170,7 +172,7 @@ def keras_image_size(file: KerasFile) -> int | None:
 
 
 def top_of(file: KerasFile) -> str | None:
-    """The name of the classifying layer; None without one."""
+    """Returns the name of the classifying layer; None without one."""
     return next((name for name in _TOPS if name in file.variables), None)
 
 
@@ -216,7 +218,7 @@ def _our_kernel(file: KerasFile, pair: LayerPair, network: Network) -> np.ndarra
         )
     if pair.ours == "logits":
         return kernel[None, None]
-    # Colours come as BGR to version 1, and other channels as they are.
+    # Version 1 takes colours as BGR, and other channels unchanged.
     if pair.ours == "conv1" and network.family == "resnet_v1" and kernel.shape[2] == 3:
         return kernel[:, :, ::-1]
     return kernel
@@ -227,7 +229,7 @@ def _plus(variance: np.ndarray, more: float) -> np.ndarray:
 
 
 def epsilons_of(file: KerasFile) -> dict[str, float]:
-    """From batch norms to what a model's configuration says of their epsilons; none of weights alone."""
+    """Returns the epsilons of the batch norms in a model's configuration; none for weights alone."""
     found = _configured(file, "epsilon")
     if strange := [name for name, value in found.items() if not (isinstance(value, float) and 0 < value < 1)]:
         raise _another(file, f"has {found[strange[0]]!r} for the epsilon of its layer {strange[0]!r}")
@@ -235,5 +237,5 @@ def epsilons_of(file: KerasFile) -> dict[str, float]:
 
 
 def _configured(file: KerasFile, key: str) -> dict[str, Any]:
-    """From layers' names to what the model's configuration says of one of their arguments."""
+    """Returns one argument of the layers in the model's configuration (name of the layer → value)."""
     return {layer["config"]["name"]: layer["config"][key] for layer in file.layers or () if key in layer["config"]}

@@ -1,4 +1,4 @@
-"""One layer under two names: ours, which are slim's, and another framework's."""
+"""Pairs of names of one layer: slim's, and another framework's."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,8 +12,8 @@ class LayerPair(NamedTuple):
     """A convolution or matrix product with the normalization behind it, or one of the two alone.
 
     ours: scope of the layer, relative to the network's.
-    theirs: name of the convolution or matrix product there; None for a normalization alone.
-    norm: name of the normalization there; None where there is none.
+    theirs: the other framework's name of the convolution or matrix product; None for a normalization alone.
+    norm: the other framework's name of the normalization; None if there is none.
     """
 
     ours: str
@@ -22,12 +22,12 @@ class LayerPair(NamedTuple):
 
     @property
     def our_norm(self) -> str:
-        """Scope of the normalization: inside of its convolution's, as slim has it."""
+        """Scope of the normalization, which slim puts inside its convolution's."""
         return f"{self.ours}/BatchNorm" if self.theirs else self.ours
 
 
 def unit_names(network: Network) -> Iterator[tuple[int, int, str]]:
-    """(block, unit, scope) of each unit of the network, numbers from 1, the scope relative to the network's."""
+    """Yields (block, unit, scope) of each unit, with numbers from 1 and the scope relative to the network's."""
     for block, units in enumerate(network.variant.units, start=1):
         for unit in range(1, units + 1):
             yield block, unit, f"block{block}/unit_{unit}/{network.unit_scope}"

@@ -1,8 +1,6 @@
-"""Weights from one kind of file to another, by way of slim's names.
+"""Reads weights from files of any kind, which their content tells, into values under slim's names.
 
-Whatever a file is, ``read_weights`` makes of it values under slim's names, with what is known of their network; and
-``to_keras``, ``to_torch`` or a writer of arrays makes of those what another file holds. The kind of a file is told by
-its content.
+``to_keras``, ``to_torch`` and the writers of arrays turn such values into the contents of other files.
 """
 
 import dataclasses
@@ -36,19 +34,19 @@ from nets.nets_factory import Network, get_network
 
 __all__ = ["KINDS", "kind_of", "read_weights"]
 
-# Of files: slim's names in a checkpoint, in arrays, in safetensors; Keras' and torchvision's networks.
+# The kinds of files: slim's names in a checkpoint, in arrays or in safetensors; Keras' and torchvision's networks.
 KINDS = ("slim", "npz", "safetensors", "keras", "torch")
 
-# Of the weights that Keras publishes: those of version 2 are slim's own, without the background class, which slim
-# evaluates at 299. Others were trained at the networks' default size, as far as anyone knows.
+# The weights of version 2 that Keras publishes are slim's own without the background class, and slim evaluates them at
+# 299. Others were probably trained at the networks' default size.
 _PUBLISHED_V2_CLASSES, _PUBLISHED_V2_SIZE = 1000, 299
 
-# The frameworks' own preprocessings are for images of three channels. Of others no file says how they were prepared.
+# The frameworks' own preprocessings are for images of three channels. For other images, no file tells one.
 _COLOURS, _UNKNOWN_INPUT = 3, "none"
 
 
 def kind_of(path: str | Path) -> str:
-    """Which of ``KINDS`` a file is, by its content; 'slim' too for what is none."""
+    """Returns the kind of a file, one of ``KINDS``, from its content; 'slim' also for unknown files and folders."""
     path = Path(path)
     kind = identify(path).weights if path.is_file() else None
     return kind or "slim"
@@ -58,16 +56,16 @@ def read_weights(path: str | Path, *, net: str | None = None, scope: str | None 
     """Reads the weights in a file of any of the kinds.
 
     Args:
-      path: a checkpoint, as for ``open_checkpoint``; an ``.npz`` or ``.safetensors`` file by slim's names; Keras'
-        ``.h5``, ``.weights.h5`` or ``.keras`` of one of its applications' six ResNets; a ``.pth`` or ``.safetensors``
-        file by torchvision's names.
-      net: name of the network, which of several in the file chooses; another than the file's is refused.
-      scope: likewise; what comes from another framework gets its network's name.
+      path: a checkpoint, as for ``checkpoints.open_checkpoint``; an ``.npz`` or ``.safetensors`` file with slim's
+        names; a ``.h5``, ``.weights.h5`` or ``.keras`` file of one of the six ResNets of ``keras.applications``; a
+        ``.pth`` or ``.safetensors`` file with torchvision's names.
+      net: name of the network, which chooses among several; a file without it is refused.
+      scope: scope of the network, which chooses among several in a file with slim's names.
       ema: take the moving averages of the variables in their place.
 
     Raises:
-      CheckpointError: if it cannot be read, is not safe to, or holds another network.
-      ImportError: without the package that reads it.
+      CheckpointError: if the file cannot be read, would run code, or holds another network.
+      ImportError: if the package that reads the file is missing.
       ValueError: for an unknown network or scope.
     """
     path = Path(path)
@@ -80,7 +78,7 @@ def read_weights(path: str | Path, *, net: str | None = None, scope: str | None 
     if weights.network is None:
         weights = _with_structure(weights, shapes, wanted, scope)
     elif scope is not None:
-        raise ValueError(f"scope={scope!r} is of slim's names, which {path} has not: leave it out.")
+        raise ValueError(f"scope={scope!r} chooses among networks with slim's names, unlike {path}: leave it out.")
     else:
         _check(weights, shapes)
     weights = _noted(weights, notes)
@@ -93,19 +91,19 @@ def read_weights(path: str | Path, *, net: str | None = None, scope: str | None 
 
 
 def _with_structure(weights: Weights, shapes: Shapes, wanted: Network | None, scope: str | None) -> Weights:
-    """With what values under slim's names make up."""
+    """Returns the weights with the network that their names and shapes make up, if it is a single one of the table."""
     structures = structures_in(shapes)
     chosen = [found for found in structures if scope is None or found.scope == scope.strip("/")]
     if wanted is not None and len(chosen) > 1:
         chosen = [found for found in chosen if found.network is wanted]
     if scope is not None and not chosen:
         there = ", ".join(repr(found.scope) for found in structures) or "none"
-        raise ValueError(f"{weights.path} has no network under scope={scope!r}: those there are have {there}.")
+        raise ValueError(f"{weights.path} has no network under scope={scope!r}: its networks are under {there}.")
     if len(chosen) != 1 or chosen[0].network is None or chosen[0].faults:
         return dataclasses.replace(weights, fault=_cause(chosen[0])) if len(chosen) == 1 else weights
     found = chosen[0]
     prefix = joined(found.scope, "")
-    # Some are there as averages alone, or under other names.
+    # Some variables exist only as averages, or under other names.
     if any(name.startswith(prefix) and name not in weights.values for name in model_shapes(shapes)):
         return weights
     if len(structures) > 1:
@@ -125,12 +123,12 @@ def _with_structure(weights: Weights, shapes: Shapes, wanted: Network | None, sc
 
 
 def _cause(structure: Structure) -> str:
-    """Why a structure is none of the table's, without the advice, which is for whoever restores it; '' if unknown."""
+    """Returns why a structure is not in the table, without the advice, which is for restoring; '' if unknown."""
     return structure.faults[0].rpartition(": ")[0] if structure.faults else ""
 
 
 def _noted(weights: Weights, notes: Notes | None) -> Weights:
-    """With what the notes beside the file say, if they are on the same network."""
+    """Returns the weights with the facts from the notes beside the file, if they are on the same network."""
     if notes is None or weights.network is None or notes.network != weights.network.name:
         return weights
     return dataclasses.replace(
@@ -142,7 +140,7 @@ def _noted(weights: Weights, notes: Notes | None) -> Weights:
 
 
 def _check(weights: Weights, shapes: Shapes) -> None:
-    """Raises CheckpointError if values from another framework do not make up the network that their names are of."""
+    """Raises CheckpointError if values from another framework do not have the shapes of their network."""
     found = structures_in(shapes)
     if len(found) != 1 or found[0].network is not weights.network or found[0].faults:
         reason = _cause(found[0]) or "its widths are others" if found else "nothing fits"
@@ -153,7 +151,7 @@ def _check(weights: Weights, shapes: Shapes) -> None:
 
 
 class _Read(NamedTuple):
-    """What a file holds, the shapes of its values, and the notes beside it."""
+    """The contents of a file: the weights, the shapes of its values, and the notes beside it."""
 
     weights: Weights
     shapes: Shapes
@@ -161,7 +159,7 @@ class _Read(NamedTuple):
 
 
 class _Stored(Mapping[str, np.ndarray]):
-    """The values of a checkpoint, read where they are asked for."""
+    """The values of a checkpoint, read on request."""
 
     def __init__(self, reader: CheckpointReader) -> None:
         self._reader = reader

@@ -1,4 +1,4 @@
-"""Files of arrays by name: NumPy's ``.npz``, safetensors, and PyTorch's state dicts."""
+"""Reads and writes files of arrays by name: NumPy's ``.npz``, safetensors, and PyTorch's state dicts."""
 
 import importlib
 import pickle
@@ -18,10 +18,10 @@ __all__ = ["read_npz", "read_safetensors", "read_torch", "write_npz", "write_saf
 
 Arrays = Mapping[str, np.ndarray]
 
-# Where others than torchvision put a state dict.
+# Keys under which training scripts store a state dict.
 _STATE_DICTS = ("state_dict", "model", "model_state_dict", "net")
 
-# What safetensors calls its own.
+# A name that safetensors reserves.
 _METADATA = "__metadata__"
 
 
@@ -45,7 +45,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
                 "unsafe",
             ) from error
         if strange := [name for name, value in values.items() if not isinstance(value, np.ndarray)]:
-            raise ValueError(f"{strange[0]!r} is no array")
+            raise ValueError(f"{strange[0]!r} is not an array")
         return values
 
 
@@ -53,9 +53,9 @@ def write_npz(path: Path, arrays: Arrays) -> None:
     """Writes NumPy's archive of arrays, uncompressed.
 
     Raises:
-      ValueError: for values that are none of NumPy's numbers.
+      ValueError: for values that are not numbers of NumPy's.
     """
-    # Not np.savez, which takes the names for keywords, among them its own, 'file'.
+    # np.savez takes the names as keywords, and cannot store an array called 'file'.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, array in arrays.items():
             _check_numbers(name, array, "biufc", "NumPy's archives")
@@ -87,7 +87,7 @@ def write_safetensors(path: Path, arrays: Arrays) -> None:
     whole = {}
     for name, array in arrays.items():
         if name == _METADATA:
-            raise ValueError(f"A variable called {name} is none to safetensors, which has its own of that name.")
+            raise ValueError(f"safetensors cannot hold a variable called {name}, which it reserves: leave it out.")
         _check_numbers(name, array, "biuf" if np.dtype(array.dtype).itemsize <= 8 else "", "safetensors")
         whole[name] = np.asarray(array, order="C")
     with writing(path):
@@ -95,9 +95,7 @@ def write_safetensors(path: Path, arrays: Arrays) -> None:
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a state dict of PyTorch's, as tensors only: nothing that the file might run is run.
-
-    Of what training scripts save the state dict is taken out.
+    """Reads a state dict of PyTorch, alone or inside what a training script saved; no code from the file runs.
 
     Raises:
       CheckpointError: if it is damaged, would run code, or holds no state dict.
@@ -106,18 +104,18 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     torch = _imported("torch")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's of TorchScript archives, which it then refuses
+            warnings.simplefilter("ignore")  # PyTorch warns of TorchScript archives, and then refuses them
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "weights_only" not in str(error):
             raise damaged(path, error) from error
-        # PyTorch's message advises to trust the file, which is not for us to advise.
+        # PyTorch's own message advises the user to trust the file, which would be unsafe.
         raise CheckpointError(
             f"{path} holds more than tensors, which could run anything when opened, and is not opened: save its state "
             "dict alone, torch.save(model.state_dict(), ...).",
             "unsafe",
         ) from error
-    except Exception as error:  # of whatever module of PyTorch's finds the damage
+    except Exception as error:  # depends on the module of PyTorch that finds the damage
         raise damaged(path, error) from error
     state = _state_dict(loaded)
     if not state:
@@ -126,21 +124,21 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
             "unknown network",
         )
     with _reading(path):
-        # NumPy has no bfloat16 of PyTorch's.
+        # NumPy has no bfloat16.
         return {
             name: (value.float() if value.dtype == torch.bfloat16 else value).numpy() for name, value in state.items()
         }
 
 
 def write_torch(path: Path, arrays: Arrays) -> None:
-    """Writes a state dict, as ``torch.load`` reads it with its defaults.
+    """Writes a state dict that ``torch.load`` reads with its defaults.
 
     Raises:
       ImportError: without the package torch.
       OSError: if it cannot be written.
     """
     torch = _imported("torch")
-    # PyTorch takes no half precision but NumPy's own.
+    # PyTorch does not take TensorFlow's bfloat16.
     plain = {name: array.astype(np.float32) if array.dtype.kind == "V" else array for name, array in arrays.items()}
     state = {name: torch.from_numpy(np.array(array)) for name, array in plain.items()}
     with writing(path):
@@ -149,7 +147,7 @@ def write_torch(path: Path, arrays: Arrays) -> None:
 
 @contextmanager
 def _reading(path: str | Path) -> Iterator[None]:
-    """Whatever a package raises of a file that it cannot read is the file's fault."""
+    """Raises CheckpointError for any error that a package raises while it reads a file."""
     try:
         yield
     except (CheckpointError, MemoryError):
@@ -160,7 +158,7 @@ def _reading(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raises OSError for what packages written in other languages raise of their own where the disk is full."""
+    """Raises OSError for errors that packages in other languages raise, for example if the disk is full."""
     try:
         yield
     except (MemoryError, OSError):

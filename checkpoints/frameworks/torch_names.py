@@ -1,7 +1,7 @@
-"""torchvision's ResNet-18 and 34, and ``resnet_basic``: the same function, whose weights differ by names and layout.
+"""Converts weights between ``resnet_basic`` and torchvision's ResNet-18 and 34, which compute the same function.
 
-The deeper ones of torchvision have a block's stride in the first unit's 3x3 convolution, and slim's have it in the last
-unit: another function, whatever the weights.
+The deeper networks cannot be converted: torchvision has a block's stride in the first unit's 3x3 convolution, and slim
+in the last unit.
 """
 
 import re
@@ -17,16 +17,16 @@ from nets.nets_factory import NETWORKS, Network
 
 __all__ = ["SHORTCUTS", "FromTorch", "from_torch", "is_projected", "is_torch", "layer_pairs", "tidied", "to_torch"]
 
-# The shortcuts that projections alone make: 'A' has none, and torchvision no layer for it.
+# The shortcuts made of projections. 'A' has none, and torchvision has no layer for it.
 SHORTCUTS = ("B", "C", "first_unit")
 
-# From their leaves to ours, of a normalization.
+# The variables of a normalization (PyTorch's name → ours).
 _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-# How many batches training saw: PyTorch's networks have it, and slim's have not.
+# The number of training batches, which PyTorch stores and slim does not.
 _COUNT = "num_batches_tracked"
 
-# Layers that each of the networks has. Where all three stand behind the same prefix, it is what parallel training
-# ('module.') or an enclosing module ('model.', 'backbone.') put before the names.
+# Names that all these networks have. A common prefix of the three comes from parallel training ('module.') or an
+# enclosing module ('model.', 'backbone.').
 _ALWAYS = ("conv1.weight", "bn1.weight", "layer1.0.conv1.weight")
 
 # Height and width of the kernels.
@@ -36,13 +36,13 @@ _UNIT = re.compile(r"layer(?P<block>\d+)\.(?P<unit>\d+)\.(?P<rest>.+)")
 
 
 class FromTorch(NamedTuple):
-    """Weights that were PyTorch's.
+    """Weights converted from PyTorch.
 
-    network: of the table.
-    num_classes: 0 without the classifying layer.
-    channels: of the images.
-    shortcut: of ``resnet_basic``.
-    values: by slim's names, relative to the network's scope.
+    network: network of the table.
+    num_classes: number of classes; 0 without the classifying layer.
+    channels: channels of the images.
+    shortcut: argument of ``resnet_basic``.
+    values: values by slim's names, relative to the network's scope.
     """
 
     network: Network
@@ -53,12 +53,12 @@ class FromTorch(NamedTuple):
 
 
 def is_torch(names: Mapping[str, object]) -> bool:
-    """Whether names of arrays are those of a state dict such as torchvision's."""
+    """Returns whether names of arrays are those of a state dict such as torchvision's."""
     return bool(_prefix(names)) or "conv1.weight" in names or any(_UNIT.match(name) for name in names)
 
 
 def layer_pairs(network: Network, shortcut: str, with_top: bool) -> Iterator[LayerPair]:
-    """The layers of a network, in the order of its graph."""
+    """Yields the layers of a network in the order of its graph."""
     yield LayerPair("conv1", "conv1", "bn1")
     for block, unit, scope in unit_names(network):
         name = f"layer{block}.{unit - 1}"
@@ -71,12 +71,12 @@ def layer_pairs(network: Network, shortcut: str, with_top: bool) -> Iterator[Lay
 
 
 def is_projected(shortcut: str, block: int, unit: int) -> bool:
-    """Whether a unit's shortcut is a projection; blocks and units are counted from 1."""
+    """Returns whether a unit's shortcut is a projection; blocks and units are counted from 1."""
     return shortcut == "C" or (unit == 1 and (block > 1 or shortcut == "first_unit"))
 
 
 def tidied(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns a state dict without the prefix of its names, and in float32 where NumPy has no such numbers."""
+    """Returns a state dict without the prefix of its names, and with float32 for types that NumPy lacks."""
     prefix = _prefix(state)
     return {
         name.removeprefix(prefix): value.astype(np.float32) if value.dtype.kind == "V" else value
@@ -85,16 +85,16 @@ def tidied(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _prefix(names: Collection[str]) -> str:
-    """What stands before torchvision's names; the shortest, where there are several; '' where there is nothing."""
+    """Returns the prefix before torchvision's names: the shortest of several, or '' if there is none."""
     candidates = sorted((name.removesuffix(_ALWAYS[0]) for name in names if name.endswith(_ALWAYS[0])), key=len)
     return next((prefix for prefix in candidates if all(prefix + name in names for name in _ALWAYS)), "")
 
 
 def from_torch(path: object, state: Mapping[str, np.ndarray]) -> FromTorch:
-    """Weights of a ResNet-18 or 34 of torchvision's names, as slim's.
+    """Converts the weights of torchvision's ResNet-18 or 34 to slim's.
 
     Raises:
-      CheckpointError: if it holds another network.
+      CheckpointError: if the state dict holds another network.
     """
     prefix = _prefix(state)
     if outside := sorted(name for name in state if not name.startswith(prefix)):
@@ -111,7 +111,7 @@ def from_torch(path: object, state: Mapping[str, np.ndarray]) -> FromTorch:
     if others := sorted(name for name in set(state) - expected if not name.endswith(_COUNT)):
         raise _another(path, f"is more than a ResNet-18 or 34: it has {others[0]!r} besides")
     channels = _channels(state["conv1.weight"].shape, 1)
-    num_classes = max(state["fc.bias"].size, 1) if with_top else 0  # none would be a layer of no outputs
+    num_classes = max(state["fc.bias"].size, 1) if with_top else 0  # 0 classes would mean no logits
     values = {}
     for pair in pairs:
         _check_shapes(path, state, pair, network, channels, num_classes)
@@ -127,17 +127,17 @@ def from_torch(path: object, state: Mapping[str, np.ndarray]) -> FromTorch:
 def to_torch(
     path: object, values: Callable[[str], np.ndarray], network: Network, shortcut: str, with_top: bool
 ) -> dict[str, np.ndarray]:
-    """Weights of slim's names as a state dict of torchvision's.
+    """Converts slim's weights to a state dict with torchvision's names.
 
     Args:
-      path: where the weights come from.
-      values: gives a value by its name, relative to the network's scope.
-      network: of ``resnet_basic``.
+      path: path of the weights, for errors.
+      values: returns a value by its name, relative to the network's scope.
+      network: a network of ``resnet_basic``.
       shortcut: one of ``SHORTCUTS``.
       with_top: whether there are logits.
 
     Raises:
-      CheckpointError: if they have other shapes than the network's.
+      CheckpointError: if the shapes are not the network's.
     """
     channels = _channels(values("conv1/weights").shape, 2)
     num_classes = values("logits/biases").size if with_top else 0
@@ -158,12 +158,12 @@ def to_torch(
 
 
 def _channels(kernel: tuple[int, ...], axis: int) -> int:
-    """Channels of the images, by the shape of the first kernel; 1 for a shape that cannot be right in any case."""
+    """Returns the number of image channels from the first kernel's shape; 1 if the shape is wrong anyway."""
     return max(kernel[axis], 1) if len(kernel) == 4 else 1
 
 
 def _dimensions(pair: LayerPair, network: Network, channels: int, num_classes: int) -> tuple[int, int, int]:
-    """(height and width, inputs, outputs) of a layer's kernel."""
+    """Returns (height and width, inputs, outputs) of a layer's kernel."""
     depths = network.variant.base_depths
     if pair.ours == "logits":
         return 1, depths[-1], num_classes
@@ -184,7 +184,7 @@ def _check_shapes(
     channels: int,
     num_classes: int,
 ) -> None:
-    """Raises CheckpointError where a layer's values in a state dict do not have the network's shapes."""
+    """Raises CheckpointError if a layer's values in a state dict do not have the network's shapes."""
     size, inputs, outputs = _dimensions(pair, network, channels, num_classes)
     kernel = (outputs, inputs) if pair.ours == "logits" else (outputs, inputs, size, size)
     for name in _their_names(pair):
@@ -226,9 +226,7 @@ def _network(path: object, state: Mapping[str, np.ndarray]) -> tuple[Network, st
         raise _another(path, f"holds none of torchvision's ResNets (its tensors are {examples}, ...)")
     found = SHORTCUT_OF_PROJECTIONS.get(tuple(unit in projected for unit in ((1, 0), (1, 1), (2, 0))))
     if found not in SHORTCUTS:
-        raise _another(
-            path, "has no projections (downsample) in its shortcuts, and does not say what it has in their place"
-        )
+        raise _another(path, "has no projections (downsample) in its shortcuts, and does not say what it has instead")
     return network, found
 
 

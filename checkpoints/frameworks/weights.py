@@ -1,4 +1,4 @@
-"""Values under slim's names, and what can be made of them: parts, other scopes, averages, other classes."""
+"""Weights under slim's names, and their changes: parts, other scopes, averages, other classes."""
 
 import dataclasses
 import fnmatch
@@ -22,20 +22,20 @@ __all__ = ["Weights"]
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Values under slim's names, and what is known of them.
+    """Values under slim's names, and the facts known about them.
 
-    path: of the file.
-    kind: of it, one of ``conversion.KINDS``.
-    values: by name; of a checkpoint, all that it holds, read where they are asked for.
-    network: of the table; None where the values make up none, or several.
-    scope: of the network's variables.
-    num_classes: of its logits, 0 where it has none.
-    options: further arguments of its builder.
-    pool1_padding, preprocessing, image_size: that go with the weights; None without a network.
-    folded: names of values that another of the file's went into.
-    sha256: of the file, or of the files one after the other.
-    channels: of the network's images.
-    fault: why the values make up no whole network, a clause; '' where nothing is known of that.
+    path: path of the file.
+    kind: kind of the file, one of ``frameworks.read.KINDS``.
+    values: values by name; those of a checkpoint are read on request.
+    network: network of the table; None if the values make up none, or several.
+    scope: scope of the network's variables.
+    num_classes: number of classes of the logits; 0 if there are none.
+    options: further arguments of the network's builder.
+    pool1_padding, preprocessing, image_size: what the weights expect; None without a network.
+    folded: names of the values into which another value of the file was folded.
+    sha256: hash of the file, or of the files one after the other.
+    channels: channels of the network's images.
+    fault: reason why the values make up no complete network, a clause; '' if it is unknown.
     """
 
     path: Path
@@ -54,32 +54,32 @@ class Weights:
     fault: str = ""
 
     def value(self, name: str) -> np.ndarray:
-        """A value of the network, by its name relative to the network's scope."""
+        """Returns a value of the network by its name, relative to the network's scope."""
         return self.values[joined(self.scope, name)]
 
     @property
     def notes(self) -> Notes:
-        """What of this no variable tells."""
+        """The facts that no variable tells, to be written beside the weights."""
         source = {"file": self.path.name, "kind": self.kind, "sha256": self.sha256}
         return Notes(self.network.name, self.pool1_padding, self.preprocessing, self.image_size, source)
 
     @property
     def tells_itself(self) -> bool:
-        """Whether the values alone tell what pooling and input they want."""
+        """True if the values alone tell the pooling and input that they expect."""
         if self.network is None:
             return True
         told = (default_pool1_padding(self.network), *expected_input(self.network, self.num_classes, self.channels))
         return told == (self.pool1_padding, self.preprocessing, self.image_size)
 
     def of_model(self) -> "Weights":
-        """Without what a training run leaves: slots, averages, a global step."""
+        """Returns the weights without what a training run adds: slots, averages, a global step."""
         return self.renamed({name: name for name in sort_names(self.values).variables})
 
     def averaged(self) -> "Weights":
-        """With the moving averages of the variables in their place.
+        """Returns the weights with the moving averages in place of the variables.
 
         Raises:
-          ValueError: where there are none.
+          ValueError: if there are none, or only some.
         """
         contents = sort_names(self.values)
         shadows = contents.shadows
@@ -87,28 +87,28 @@ class Weights:
             raise ValueError(f"{self.path} holds no moving averages: leave ema=True out.")
         if without := [name for name in contents.variables if name not in shadows and not name.endswith(STATISTICS)]:
             raise ValueError(
-                f"{self.path} holds moving averages of some variables alone, and none of {without[0]} and "
+                f"{self.path} holds moving averages of only some variables, and none of {without[0]} and "
                 f"{len(without) - 1} more: leave ema=True out."
             )
         others = {name: name for name in self.values if name not in shadows.values()}
         return self.renamed(others | shadows)
 
     def of_network(self) -> "Weights":
-        """Without what is outside of the network, and without what a training run leaves.
+        """Returns the network's variables alone.
 
         Raises:
-          CheckpointError: where there is not one network of the table.
+          CheckpointError: if there is not exactly one network of the table.
         """
         if self.fault:
             raise CheckpointError(
-                f"{self.path} holds no whole network of the table, as {self.fault}: take the original file.",
+                f"{self.path} holds no complete network of the table, as {self.fault}: take the original file.",
                 "incomplete",
             )
         if self.network is None:
             averages = ", or its averages, ema=True" if sort_names(self.values).shadows else ""
             raise CheckpointError(
-                f"{self.path} does not hold one network of the table, which another framework's file is made of: "
-                f"choose one by its scope or net{averages}; `slimnets inspect` says what there is.",
+                f"{self.path} does not hold exactly one network of the table, which another framework's file needs: "
+                f"choose one by its scope or net{averages}; `slimnets inspect` lists the networks.",
                 "unknown network",
             )
         prefix = joined(self.scope, "")
@@ -116,7 +116,7 @@ class Weights:
         return model.renamed({name: name for name in model.values if name.startswith(prefix)})
 
     def matching(self, only: Sequence[str], exclude: Sequence[str]) -> "Weights":
-        """The values whose names fit one of the patterns of ``only``, or all, and none of ``exclude``.
+        """Returns the values whose names fit a pattern of ``only`` (if there is one) and none of ``exclude``.
 
         Raises:
           ValueError: for a pattern that fits nothing, or if nothing is left.
@@ -131,7 +131,7 @@ class Weights:
             and not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
         ]
         if not kept:
-            raise ValueError(f"The patterns leave nothing of {self.path}.")
+            raise ValueError(f"The patterns leave nothing of {self.path}: exclude less.")
         part = self.renamed({name: name for name in kept})
         if self.network is None:
             return part
@@ -146,25 +146,25 @@ class Weights:
         )
 
     def under(self, scope: str) -> "Weights":
-        """The network, and what belongs to its variables, under another scope.
+        """Returns the weights with the network, and what belongs to its variables, under another scope.
 
         Raises:
-          ValueError: if that is another variable's name, or there is no network.
+          ValueError: if a name would occur twice, the scope is not valid, or there is no network.
         """
         if self.network is None:
-            raise ValueError(f"{self.path} does not hold one network whose scope could be another: choose it by scope.")
+            raise ValueError(f"{self.path} does not hold exactly one network to rename: choose one by its scope.")
         if scope and (not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", scope) or {"", ".."} & {*scope.split("/")}):
-            raise ValueError(f"The scope {scope!r} is none to TensorFlow: take letters, digits and underscores.")
+            raise ValueError(f"TensorFlow does not accept the scope {scope!r}: take letters, digits and underscores.")
         prefix, other = joined(self.scope, ""), joined(scope, "")
         contents = sort_names(self.values)
-        # Of no variable in particular.
+        # Names that belong to no variable in particular.
         apart = {name for label, found in contents.extras.items() if not label.startswith("slots") for name in found}
         names = {}
         for name in self.values:
             if prefix and f"/{prefix}" in name:
                 raise ValueError(
-                    f"{self.path} holds {name}, kept of a variable of the network under yet another scope: leave such "
-                    "out, model_only=True."
+                    f"{self.path} holds {name}, which belongs to a variable of the network and has a scope of its own: "
+                    "leave such out, model_only=True."
                 )
             renamed = other + name.removeprefix(prefix) if name.startswith(prefix) and name not in apart else name
             if renamed in names:
@@ -173,24 +173,25 @@ class Weights:
         return dataclasses.replace(self.renamed(names), scope=scope)
 
     def with_classes(self, num_classes: int) -> "Weights":
-        """Returns them with another number of classes: 1000 of 1001 drops the background, 1001 of 1000 adds one.
+        """Returns the weights with another number of classes.
 
-        0 leaves the logits out, with all that was kept of them.
-
-        Their moving averages are converted too; what an optimizer kept of them is left out.
+        1000 drops the background of 1001, 1001 adds one to 1000, and 0 drops the logits and all that belongs to them.
+        Moving averages of the logits are converted, too; their slots of an optimizer are dropped.
 
         Raises:
           ValueError: for other numbers.
         """
         if self.network is None:
-            raise ValueError(f"num_classes={num_classes} is of a network, and {self.path} does not hold one.")
+            raise ValueError(
+                f"num_classes={num_classes} applies to one network, which {self.path} does not hold: leave it out."
+            )
         if num_classes == self.num_classes:
             return self
         convert = class_conversion(self.num_classes, num_classes)
         if convert is None and num_classes != 0:
             raise ValueError(
-                f"num_classes={num_classes} cannot be had from {self.path}, which has {self.num_classes} classes: 1001 "
-                "can be made 1000, 1000 made 1001, and 0 leaves the logits out."
+                f"num_classes={num_classes} cannot be made from {self.path}, which has {self.num_classes} classes: "
+                "only 1001 can become 1000, and 1000 become 1001; 0 leaves the logits out."
             )
         prefix = joined(self.scope, "")
         contents = sort_names(self.values)
@@ -203,24 +204,24 @@ class Weights:
         return dataclasses.replace(self, values=values, num_classes=num_classes)
 
     def for_size(self, image_size: int) -> "Weights":
-        """For images of another size than is known of the weights.
+        """Returns the weights with another image size in their notes.
 
         Raises:
           ValueError: without a network.
         """
         if self.network is None:
             raise ValueError(
-                f"image_size={image_size} is of a network, and {self.path} does not hold one: leave it out."
+                f"image_size={image_size} applies to one network, which {self.path} does not hold: leave it out."
             )
         return dataclasses.replace(self, image_size=image_size)
 
     def renamed(self, names: Mapping[str, str]) -> "Weights":
-        """With other names, from which to those of now; what has none is left out."""
+        """Returns a copy renamed by ``names`` (new name → current name); values that it does not list are dropped."""
         return dataclasses.replace(self, values=_View(self.values, names, {}))
 
 
 class _View(Mapping[str, np.ndarray]):
-    """Values of another mapping under other names, some of them converted."""
+    """A view of another mapping under other names, with some values converted."""
 
     def __init__(
         self,

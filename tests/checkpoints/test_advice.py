@@ -679,7 +679,7 @@ def test_what_weights_offer_succeeds(tmp_path):
     with pytest.raises(ValueError, match=r"leave such out, model_only=True\.$"):
         read_weights(slots).under("other")
     assert "other/conv1/weights" in read_weights(slots).of_model().under("other").values
-    with pytest.raises(ValueError, match=r"of a network, and .* does not hold one: leave it out"):
+    with pytest.raises(ValueError, match=r" applies to one network, which .* does not hold: leave it out"):
         read_weights(both).for_size(64)
     for argument in ("only", "exclude"):
         with pytest.raises(ValueError, match=rf"^{argument}='logits' fits no variable of ") as caught:

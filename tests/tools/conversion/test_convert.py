@@ -581,7 +581,7 @@ def test_moving_averages(tmp_path, basic):
 
 
 def test_classes(tmp_path, tiny_checkpoint):
-    with pytest.raises(ValueError, match=r"num_classes=5 cannot be had .* which has 10 classes"):
+    with pytest.raises(ValueError, match=r"num_classes=5 cannot be made .* which has 10 classes"):
         convert(tiny_checkpoint, tmp_path / "five.ckpt", num_classes=5)
     assert not list(tmp_path.iterdir())
 
@@ -1128,7 +1128,7 @@ def test_one_of_several_networks(tmp_path, basic, tiny_checkpoint):
 def test_averages_of_some(tmp_path, basic):
     name = "resnet_basic_18/conv1/weights"
     np.savez(tmp_path / "some.npz", **basic[1], **{f"{name}/ExponentialMovingAverage": basic[1][name]})
-    with pytest.raises(ValueError, match="holds moving averages of some variables alone"):
+    with pytest.raises(ValueError, match="holds moving averages of only some variables"):
         convert(tmp_path / "some.npz", tmp_path / "a.npz", ema=True)
 
 
