@@ -453,7 +453,7 @@ REFUSED = [
     ),
     ([TINY, "--against", "caffe"], "Engine unknown: 'caffe'; the engines are slimnets, "),
     ([TINY, "resnet_v2_50", "--against", "slim"], "Engines are compared on one network, but 2 are named"),
-    ([TINY, "--against", "slim", "--mode", "train"], "leave --mode train out"),
+    ([TINY, "--against", "slim", "--mode", "train"], "omit --mode train"),
     ([TINY, "--against", "slim", "--xla"], "Engines are compared without --xla"),
     ([TINY, "--against", "slim", "--feed"], "Engines are compared without --feed"),
     ([TINY, "--against", "slim", "--device", "cpu"], "Engines are compared without --device cpu"),
