@@ -1,4 +1,4 @@
-"""Checkpoint files: opening and diagnosing them, downloading published ones, restoring them into a session."""
+"""Opens, diagnoses and downloads checkpoints, and restores them into a session."""
 
 from checkpoints.diagnosis import Diagnosis, diagnose
 from checkpoints.errors import CheckpointError, CheckpointMismatch, DownloadError

@@ -1,4 +1,4 @@
-"""What is known of a graph and a checkpoint that do not fit; ``explanation`` says it in sentences."""
+"""The facts on a graph and a checkpoint that do not fit; ``explanation`` puts them into sentences."""
 
 from typing import NamedTuple
 

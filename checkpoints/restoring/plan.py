@@ -1,4 +1,4 @@
-"""What a restore does: which stored value goes to which variable of the graph, and how it is converted."""
+"""Plans a restore: which stored value goes to which variable of the graph, and how it is converted."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

@@ -28,7 +28,7 @@ v1 = tf.compat.v1
 
 @dataclasses.dataclass(frozen=True)
 class RestoreReport:
-    """What became of each variable. Names are the graph's, and those of ``unused`` the file's.
+    """The result of a restore. Names are those of the graph, except for ``unused``, which are those of the file.
 
     path: path of the checkpoint.
     format: 'V1' or 'V2'.
