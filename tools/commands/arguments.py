@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 __all__ = [
     "add_checkpoint_dir",
@@ -11,7 +12,9 @@ __all__ = [
     "count",
     "names_in",
     "options_of",
+    "patterns_of",
     "positive",
+    "restoration_of",
 ]
 
 # Upper bound for counts and sizes. Larger values would overflow later.
@@ -19,7 +22,7 @@ _LARGEST = 100_000
 
 
 def _number(least: int, name: str, what: str) -> Callable[[str], int]:
-    """Returns the type of an option; error messages show its ``name`` and ``what`` is expected."""
+    """Returns an argparse type for whole numbers. Its error messages show ``name`` and ``what`` is expected."""
 
     def number(text: str) -> int:
         if not least <= int(text) <= _LARGEST:
@@ -35,7 +38,7 @@ count = _number(0, "number", f"a number from 0 to {_LARGEST:,}")
 
 
 def names_in(text: str) -> list[str]:
-    """Returns the names in a list that is separated by commas."""
+    """Returns the names in a comma-separated list."""
     return [name.strip() for name in text.split(",")]
 
 
@@ -61,7 +64,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("float32", "bfloat16", "float16"),
         default="float32",
-        help="bfloat16 requires AVX-512, float16 a GPU (default float32)",
+        help="precision of the network: bfloat16 requires AVX-512, float16 a GPU (default float32)",
     )
 
 
@@ -72,32 +75,65 @@ def add_patterns(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="take only images whose names match, with * and ?",
+        help="use only images whose name matches; * and ? are wildcards",
     )
     parser.add_argument(
-        "--exclude-inputs", action="append", default=[], metavar="PATTERN", help="leave out images whose names match"
+        "--exclude-inputs", action="append", default=[], metavar="PATTERN", help="skip images whose name matches"
     )
+
+
+def patterns_of(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """Returns what ``add_patterns`` added, as keyword arguments of ``open_inputs``."""
+    return {"include": arguments.include, "exclude": arguments.exclude_inputs}
+
+
+_RESTORATION = (
+    *("checkpoint", "net", "num_classes", "image_size", "preprocessing", "scope", "exclude", "ema"),
+    *("batch_size", "precision", "checkpoint_dir"),
+)
 
 
 def add_restoration(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a command that restores a network from a checkpoint."""
     parser.add_argument(
-        "--checkpoint", required=True, metavar="PATH", help="V1 file, V2 bundle, folder, or a key of `slimnets weights`"
+        "--checkpoint",
+        required=True,
+        metavar="PATH",
+        help="checkpoint: a V1 file, a V2 bundle, a folder, or a key that `slimnets weights` lists",
     )
-    parser.add_argument("--net", metavar="NAME", help="network (default: the one in the checkpoint)")
+    parser.add_argument("--net", metavar="NAME", help="network (default: detected from the checkpoint)")
     parser.add_argument(
         "--num-classes",
         type=int,
         metavar="N",
-        help="classes (default: as in the checkpoint; 1000 drops the background of 1001, 1001 adds one to 1000)",
+        help="number of classes (default: as in the checkpoint); 1000 drops the background class of 1001, "
+        "1001 adds one to 1000",
     )
-    parser.add_argument("--image-size", type=positive, metavar="N", help="height and width of the network's input")
-    parser.add_argument("--preprocessing", metavar="NAME", help="vgg, inception, torchvision, cifar, grayscale or none")
-    parser.add_argument("--scope", metavar="SCOPE", help="variable scope of the network in the file")
     parser.add_argument(
-        "--exclude", action="append", default=[], metavar="PATTERN", help="variables not to restore, with * and ?"
+        "--image-size",
+        type=positive,
+        metavar="N",
+        help="height and width of the network's input (default: what the weights were trained with)",
+    )
+    parser.add_argument(
+        "--preprocessing",
+        metavar="NAME",
+        help="vgg, inception, torchvision, cifar, grayscale or none (default: what the weights were trained with)",
+    )
+    parser.add_argument("--scope", metavar="SCOPE", help="variable scope of the network in the checkpoint")
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="do not restore variables whose name matches; * and ? are wildcards",
     )
     parser.add_argument("--ema", action="store_true", help="restore the moving averages of the variables")
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images in a batch (default 32)")
     add_precision(parser)
     add_checkpoint_dir(parser)
+
+
+def restoration_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns what ``add_restoration`` added, as keyword arguments of ``FeatureExtractor``."""
+    return {name: getattr(arguments, name) for name in _RESTORATION}

@@ -1,11 +1,11 @@
-"""``slimnets classify``: prints the most probable classes of images, by name."""
+"""``slimnets classify``: prints the names of the most probable classes of images."""
 
 import argparse
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tools.commands.arguments import add_patterns, add_restoration, options_of, positive
+from tools.commands.arguments import add_patterns, add_restoration, patterns_of, positive, restoration_of
 from tools.terminal.progress import progress
 from tools.terminal.skipped import say_skipped
 from tools.terminal.tables import print_table
@@ -18,11 +18,18 @@ __all__ = ["add"]
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("classify", help="the most probable classes of images, by name")
-    parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="an image, a folder, or @list.txt")
+    parser = commands.add_parser("classify", help="print the names of the most probable classes of images")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IMAGE",
+        help="image file, folder, TFRecord file, tar archive, or @list.txt with one path a line",
+    )
     add_patterns(parser)
-    parser.add_argument("--top", type=positive, default=5, metavar="N", help="classes of each image (default 5)")
-    parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line; otherwise ImageNet's")
+    parser.add_argument(
+        "--top", type=positive, default=5, metavar="N", help="number of classes to print for each image (default 5)"
+    )
+    parser.add_argument("--labels", metavar="FILE", help="file with one class name a line (default: ImageNet's names)")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     add_restoration(parser)
     parser.set_defaults(run=_run)
@@ -33,13 +40,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from tools.features.classification import class_names, classifier
     from tools.images import open_inputs
 
-    options = options_of(arguments)
-    as_json, names = options.pop("as_json"), options.pop("inputs")
-    inputs = open_inputs(names, include=options.pop("include"), exclude=options.pop("exclude_inputs"))
+    inputs = open_inputs(arguments.inputs, **patterns_of(arguments))
     say_skipped(inputs.skipped)
-    labels, top = options.pop("labels"), options.pop("top")
     results = []
-    with classifier(len(inputs), **options) as extractor:
+    with classifier(len(inputs), **restoration_of(arguments)) as extractor:
         print(
             f"{extractor.net} from {arguments.checkpoint}, {extractor.num_classes} classes, "
             f"preprocessing {extractor.preprocessing} at {extractor.image_size}",
@@ -47,10 +51,11 @@ def _run(arguments: argparse.Namespace) -> int:
         )
         with progress("classify", len(inputs), "images") as advance:
             advance(0)
-            for result in classify(inputs, extractor, class_names(labels, extractor.num_classes), top):
+            labels = class_names(arguments.labels, extractor.num_classes)
+            for result in classify(inputs, extractor, labels, arguments.top):
                 results.append(result)
                 advance(1)
-    if as_json:
+    if arguments.as_json:
         print(json.dumps([_record(result) for result in results], indent=2))
     else:
         print_table(("image", "probability", "class", "label"), [row for result in results for row in _rows(result)])

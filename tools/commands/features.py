@@ -1,4 +1,4 @@
-"""``slimnets features``: writes named features of images to a folder, by one process or many."""
+"""``slimnets features``: writes named features of images to a folder, with one process or many."""
 
 import argparse
 import functools
@@ -6,55 +6,85 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools.commands.arguments import add_patterns, add_restoration, count, names_in, options_of, positive
+from tools.commands.arguments import (
+    add_patterns,
+    add_restoration,
+    count,
+    names_in,
+    patterns_of,
+    positive,
+    restoration_of,
+)
 from tools.terminal.progress import progress
 from tools.terminal.skipped import say_skipped
 from tools.terminal.stopping import stoppable
 
 if TYPE_CHECKING:
-    from tools.features import Summary
+    from tools.features import FeatureExtractor, Summary
     from tools.features.extraction import MakeShards
     from tools.features.job import FeatureJob
+    from tools.images import Inputs
 
 __all__ = ["add"]
 
-# Reasons of failed images that are printed; run.json has them all.
+# Number of different reasons for failed images that are printed; run.json has all of them.
 _REASONS = 10
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("features", help="named features of images, from a checkpoint")
+    parser = commands.add_parser("features", help="compute named features of images and write them to a folder")
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="an image, a folder, a TFRecord file, a .tar, or @list.txt"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="image file, folder, TFRecord file, tar archive, or @list.txt with one path a line",
     )
     parser.add_argument(
-        "--end-points", required=True, metavar="NAME[,NAME...]", help="names or aliases, as `slimnets nets NAME` lists"
+        "--end-points",
+        required=True,
+        metavar="NAME[,NAME...]",
+        help="end points whose activations to write, by name or alias; `slimnets nets NAME` lists them",
     )
     parser.add_argument(
-        "--output", required=True, metavar="DIR", help="a new or empty folder, or what the same command left in one"
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="folder to write: a new or empty one, or one in which the same command was stopped, to resume it",
     )
-    parser.add_argument("--overwrite", action="store_true", help="give up what an earlier command left in it")
+    parser.add_argument("--overwrite", action="store_true", help="delete features that the folder already holds")
     parser.add_argument(
-        "--update", action="store_true", help="make again what changed or failed, add new images, and keep the rest"
+        "--update",
+        action="store_true",
+        help="compute changed, failed and new images, and keep the features of all others",
     )
     add_patterns(parser)
     parser.add_argument("--format", default="npy", metavar="NAME", help="npy, parquet or tfrecord (default npy)")
     parser.add_argument(
-        "--dtype", choices=("float32", "float16"), default="float32", help="of what is stored (default float32)"
+        "--dtype", choices=("float32", "float16"), default="float32", help="number type in the files (default float32)"
     )
     parser.add_argument(
-        "--shards", type=positive, metavar="N", help="cut the work into N folders (default one for 8,192 images)"
+        "--shards", type=positive, metavar="N", help="split the work into N folders (default: one for 8,192 images)"
     )
-    parser.add_argument("--shard-index", type=count, metavar="I", help="make this one alone, from 0 to N - 1")
+    parser.add_argument("--shard-index", type=count, metavar="I", help="make only this shard, from 0 to N - 1")
     parser.add_argument(
-        "--distributor", choices=("local", "ray"), default="local", help="who makes the shards (default local)"
+        "--distributor",
+        choices=("local", "ray"),
+        default="local",
+        help="run the workers as processes on this machine or as Ray actors (default local)",
     )
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes or Ray actors (default 1)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="of each; otherwise one a core for all")
-    parser.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster to join")
+    parser.add_argument("--workers", type=positive, metavar="N", help="number of workers (default 1)")
     parser.add_argument(
-        "--pool", choices=("none", "mean", "max"), default="none", help="reduce height and width (default none)"
+        "--threads", type=positive, metavar="N", help="threads of each worker (default: all workers share the cores)"
+    )
+    parser.add_argument(
+        "--ray-address", metavar="ADDRESS", help="Ray cluster to use (default: start Ray on this machine)"
+    )
+    parser.add_argument(
+        "--pool",
+        choices=("none", "mean", "max"),
+        default="none",
+        help="take the mean or the maximum over height and width (default none)",
     )
     add_restoration(parser)
     parser.set_defaults(run=_run)
@@ -62,43 +92,28 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from tools.features import FeatureExtractor
-    from tools.features.extraction import begin, make_here, make_shards
-    from tools.features.extractor import arithmetic, freeze_for
+    from tools.features.extraction import make_here, make_shards
     from tools.images import open_inputs
-    from tools.runtime.machine import cores
 
-    options = options_of(arguments) | {"end_points": names_in(arguments.end_points)}
-    names, patterns = (
-        options.pop("inputs"),
-        {"include": options.pop("include"), "exclude": options.pop("exclude_inputs")},
-    )
-    output, shard_index = options.pop("output"), options.pop("shard_index")
-    stored = {name: options.pop(name) for name in ("format", "dtype", "shards", "overwrite", "update")}
-    distributor, workers, ray_address = (options.pop(name) for name in ("distributor", "workers", "ray_address"))
     _check(arguments)
-    inputs = open_inputs(names, **patterns)
+    inputs = open_inputs(arguments.inputs, **patterns_of(arguments))
     say_skipped(inputs.skipped)
-    distributed = distributor == "ray" or (workers or 1) > 1
-    workers = workers or 1
-    if distributed:
-        _check_distributed(Path(output), stored["update"])
-        options["threads"] = options["threads"] or max(1, cores() // workers)
-    options["freeze"] = freeze_for(len(inputs))
-    with FeatureExtractor(**{**options, "freeze": False} if distributed else options) as extractor, stoppable():
-        # Of the workers: this extractor computes nothing where there are some.
-        made_by = arithmetic(len(inputs), extractor.batch_size, extractor.precision, options["freeze"])
-        with progress("compare", len(inputs), "images") as advance:
-            job = begin(inputs, output, extractor, **stored, at_least=workers, arithmetic=made_by, advance=advance)
+    options = _extractor_options(arguments, len(inputs))
+    distributed = _is_distributed(arguments)
+    # With workers, this extractor only describes the job: it computes nothing.
+    own_options = {**options, "freeze": False} if distributed else options
+    with FeatureExtractor(**own_options) as extractor, stoppable():
+        job = _begin(arguments, inputs, extractor, options["freeze"])
         print(extractor.report, file=sys.stderr)
         print(f"{extractor.net}, preprocessing {extractor.preprocessing} at {extractor.image_size}", file=sys.stderr)
         make = functools.partial(make_here, job, extractor)
         if distributed:
             extractor.close()
-            make = _made_by_workers(job, names, patterns, options, distributor, workers, ray_address)
-        images = sum(len(job.rows(shard)) for shard in job.missing(job.chosen(shard_index)))
+            make = _made_by_workers(arguments, job, options)
+        images = sum(len(job.rows(shard)) for shard in job.missing(job.chosen(arguments.shard_index)))
         try:
             with progress("features", images, "images") as advance:
-                summary = make_shards(job, shard_index, make, advance)
+                summary = make_shards(job, arguments.shard_index, make, advance)
         except KeyboardInterrupt:
             if job.shards == 1:
                 raise
@@ -108,54 +123,89 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuses options that contradict each other, and an output that cannot be written, before any long work."""
+    """Refuses options that contradict each other and an output that cannot be written, before any long work."""
     from tools.errors import InputError
-    from tools.features.folder import check_output
+    from tools.features.folder import check_output, read_record
     from tools.features.formats import get_format
 
     if arguments.ray_address is not None and arguments.distributor != "ray":
-        raise InputError("--ray-address goes with --distributor ray.")
+        raise InputError("--ray-address requires --distributor ray.")
     shards, shard_index = arguments.shards, arguments.shard_index
     if shard_index is not None:
         if shards is None:
-            raise InputError("--shard-index needs --shards, the same for all that make one: how many there are.")
+            raise InputError("--shard-index requires --shards, the number of all shards.")
         if shard_index >= shards:
-            raise InputError(f"There is no shard {shard_index}: there are {shards}, and the first one is 0.")
+            raise InputError(f"There is no shard {shard_index}: there are {shards}, numbered from 0.")
         if arguments.overwrite:
-            raise InputError("--overwrite would take away what others with another --shard-index make: leave it out.")
+            raise InputError("--overwrite would delete shards that other commands with --shard-index make: omit it.")
         if arguments.update:
-            raise InputError("--update finds out by itself which shards are to be made again: leave --shard-index out.")
+            raise InputError("--update itself finds the shards to make again: omit --shard-index.")
     get_format(arguments.format)
-    check_output(Path(arguments.output), overwrite=arguments.overwrite)
+    output = Path(arguments.output)
+    check_output(output, overwrite=arguments.overwrite)
+    if arguments.update and _is_distributed(arguments):
+        there = read_record(output)
+        if there is not None and there["shards"] == 1:
+            raise InputError(
+                f"{output} has a single shard, which only one process can update: omit --workers and --distributor."
+            )
 
 
-def _check_distributed(output: Path, update: bool) -> None:
-    from tools.errors import InputError
-    from tools.features.folder import read_record
-
-    there = read_record(output) if update else None
-    if there is not None and there["shards"] == 1:
-        raise InputError(f"{output} is in one piece, which one process updates: leave --workers and --distributor out.")
+def _is_distributed(arguments: argparse.Namespace) -> bool:
+    return arguments.distributor == "ray" or (arguments.workers or 1) > 1
 
 
-def _made_by_workers(
-    job: "FeatureJob",
-    names: list[str],
-    patterns: dict[str, Any],
-    options: dict[str, Any],
-    distributor: str,
-    workers: int,
-    ray_address: str | None,
-) -> "MakeShards":
-    """Returns a function that has the shards made by workers."""
+def _extractor_options(arguments: argparse.Namespace, num_images: int) -> dict[str, Any]:
+    """Returns the arguments of the ``FeatureExtractor`` that makes the shards, here or in each worker."""
+    from tools.features.extractor import freeze_for
+    from tools.runtime.machine import cores
+
+    threads = arguments.threads
+    if threads is None and _is_distributed(arguments):
+        threads = max(1, cores() // (arguments.workers or 1))
+    return {
+        **restoration_of(arguments),
+        "end_points": names_in(arguments.end_points),
+        "pool": arguments.pool,
+        "threads": threads,
+        "freeze": freeze_for(num_images),
+    }
+
+
+def _begin(
+    arguments: argparse.Namespace, inputs: "Inputs", extractor: "FeatureExtractor", freeze: bool | None
+) -> "FeatureJob":
+    from tools.features.extraction import begin
+    from tools.features.extractor import arithmetic
+    from tools.features.record import Storage
+
+    with progress("compare", len(inputs), "images") as advance:
+        return begin(
+            inputs,
+            arguments.output,
+            extractor,
+            Storage(arguments.format, arguments.dtype, arguments.shards),
+            overwrite=arguments.overwrite,
+            update=arguments.update,
+            at_least=arguments.workers or 1,
+            arithmetic=arithmetic(len(inputs), extractor.batch_size, extractor.precision, freeze),
+            advance=advance,
+        )
+
+
+def _made_by_workers(arguments: argparse.Namespace, job: "FeatureJob", options: dict[str, Any]) -> "MakeShards":
+    """Returns a function that lets workers make the shards."""
     from tools.workers import Work
 
+    workers = arguments.workers or 1
     stored = {name: job.record[name] for name in ("format", "dtype", "shards")}
-    work = Work(str(Path.cwd()), tuple(names), patterns, str(job.output), stored, options)
-    if distributor == "ray":
+    folder, output = str(Path.cwd()), str(job.output)
+    work = Work(folder, tuple(arguments.inputs), patterns_of(arguments), output, stored, options)
+    if arguments.distributor == "ray":
         from tools.workers.ray import make_with_ray
 
-        return lambda shards, advance: make_with_ray(work, shards, workers, options["threads"], ray_address, advance)
+        threads, address = options["threads"], arguments.ray_address
+        return lambda shards, advance: make_with_ray(work, shards, workers, threads, address, advance)
     from tools.workers.processes import make_with_processes
 
     return lambda shards, advance: make_with_processes(work, shards, workers, advance)
@@ -166,27 +216,27 @@ def _say_where(job: "FeatureJob") -> None:
     images, total = sum(len(job.rows(shard)) for shard in done), job.rows(job.shards - 1).stop
     print(
         f"slimnets: stopped; {len(done):,} of {job.shards:,} shards are done and kept, {images:,} of {total:,} images: "
-        "the same command goes on with the rest",
+        "run the same command again for the rest",
         file=sys.stderr,
     )
 
 
 def _report(summary: "Summary") -> int:
-    """Prints the summary, and returns the exit status."""
+    """Prints the summary and returns the exit status."""
     for reason, number in list(summary.reasons.items())[:_REASONS]:
         print(f"failed, {number:,}: {reason}", file=sys.stderr)
     if summary.resumed_from:
         print(f"resumed from {summary.resumed_from:,} images that were done before", file=sys.stderr)
     if summary.reused:
-        print(f"{summary.reused:,} images of the shards made again are the same: their rows were kept", file=sys.stderr)
+        print(f"{summary.reused:,} images in the updated shards are unchanged: their rows were kept", file=sys.stderr)
     if summary.made:
         rate = summary.made / summary.seconds
         print(f"{summary.made:,} images in {summary.seconds:.1f} s, {rate:.1f} images/s", file=sys.stderr)
     if summary.waiting:
         some = ", ".join(map(str, summary.waiting[:5])) + (", ..." if len(summary.waiting) > 5 else "")
         print(
-            f"slimnets: not complete: another process is at {len(summary.waiting)} of the shards ({some}); the same "
-            "command goes on with what it leaves",
+            f"slimnets: not complete: another process is working on {len(summary.waiting)} of the shards ({some}); run "
+            "the same command again if it does not finish them",
             file=sys.stderr,
         )
     print(f"{summary.done} images done, {summary.failed} failed: {summary.output}")

@@ -1,4 +1,4 @@
-"""Named features of images, from a checkpoint: extracted in Python, or written to a folder and read back."""
+"""Computes named features of images with a checkpoint, writes them to a folder, and reads them back."""
 
 from tools.features.classification import Classification, classify
 from tools.features.extraction import Summary, extract

@@ -1,4 +1,4 @@
-"""The most probable classes of images, by name."""
+"""Classifies images: their most probable classes, by name."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,13 +17,13 @@ _END_POINT = "predictions"
 
 
 class Classification(NamedTuple):
-    """The most probable classes of one image, the first the most probable; or the reason why there are none.
+    """The most probable classes of one image, the most probable first.
 
     path: of the image.
-    error: None where the image was classified.
+    error: the reason why it was not classified; None if it was.
     classes: numbers of the classes.
     labels: their names.
-    probabilities: likewise, in [0, 1].
+    probabilities: their probabilities, in [0, 1].
     """
 
     path: str
@@ -34,56 +34,56 @@ class Classification(NamedTuple):
 
 
 def classifier(num_images: int, checkpoint: str | Path, **options: Any) -> FeatureExtractor:
-    """Returns an extractor of the probabilities of a checkpoint's classes.
+    """Returns an extractor of class probabilities.
 
     Args:
-      num_images: about how many images it is for.
+      num_images: approximate number of images to classify.
       checkpoint, **options: as for ``FeatureExtractor``.
 
     Raises:
-      ValueError: if the network has no logits, or a single class whose softmax says nothing.
+      ValueError: if the network has no logits, or only one class, whose softmax is always 1.
     """
     try:
         extractor = FeatureExtractor(checkpoint, [_END_POINT], **options, freeze=freeze_for(num_images))
     except UnknownEndPointError:
-        sentence = f"{checkpoint} has no logits to classify by: give a checkpoint that has its classes."
+        sentence = f"{checkpoint} has no logits to classify with: give a checkpoint that has them."
         if options.get("num_classes") == 0:
-            sentence = "num_classes=0 leaves no logits to classify by: leave it out."
+            sentence = "num_classes=0 removes the logits that classification needs: omit it."
         raise ValueError(sentence) from None
     if extractor.num_classes == 1 and extractor.end_points[_END_POINT].tensor.op.type != "Sigmoid":
         extractor.close()
         raise ValueError(
-            f"{extractor.net} has one class, whose softmax is 1 for any image: take its logits with "
+            f"{extractor.net} has one class, whose softmax is 1 for every image: write its logits with "
             "`slimnets features --end-points logits`."
         )
     return extractor
 
 
 def class_names(labels: str | Path | None, num_classes: int) -> list[str]:
-    """Returns the names of the classes: those in a file of labels, or else ImageNet's."""
+    """Returns the names of the classes, from a file or else ImageNet's."""
     return read_labels(labels, num_classes) if labels else labels_for(num_classes)
 
 
 def classify(
-    pictures: Inputs | Sequence[str], extractor: FeatureExtractor, labels: Sequence[str], top: int = 5
+    images: Inputs | Sequence[str], extractor: FeatureExtractor, labels: Sequence[str], top: int = 5
 ) -> Iterator[Classification]:
-    """Yields the ``top`` most probable classes of each image file, in their order.
+    """Yields the most probable classes of each image, in the order of the images.
 
     Args:
-      pictures: inputs, or paths of image files.
-      extractor: of the end point 'predictions'.
-      labels: a name for each of its classes.
-      top: how many; at most as there are classes.
+      images: inputs, or paths of image files.
+      extractor: computes the end point 'predictions'; see ``classifier``.
+      labels: the names of its classes.
+      top: number of classes for each image.
     """
-    for batch in extractor.batches(pictures):
+    for batch in extractor.batches(images):
         for status, probabilities in zip(batch.statuses, batch.features[_END_POINT], strict=True):
             error = status.error
             if error is None and not np.isfinite(probabilities).all():
-                error = "its probabilities are no numbers: look at the checkpoint with `slimnets inspect --check`"
+                error = "its probabilities are not numbers: check the checkpoint with `slimnets inspect --check`"
             if error is not None:
                 yield Classification(status.path, error, [], [], [])
                 continue
-            # Stable, so that of equals the first wins, whatever the processor.
+            # A stable sort, so that the order of equal values does not depend on the processor.
             best = np.argsort(-probabilities, kind="stable")[:top].tolist()
             named = [labels[number] for number in best]
             yield Classification(status.path, None, best, named, [float(probabilities[number]) for number in best])

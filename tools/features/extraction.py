@@ -9,25 +9,27 @@ from typing import NamedTuple
 from tools.errors import InputError
 from tools.features.extractor import FeatureExtractor
 from tools.features.folder import check_output, put_back_interrupted, read_record, readable, writing
-from tools.features.job import FeatureJob, check_end_points, check_settings
-from tools.features.record import describe_run, shards_for
+from tools.features.job import FeatureJob
+from tools.features.record import Storage, check_end_points, check_settings, describe_run, shards_for
 from tools.features.updates import update_job
 from tools.images import Inputs, open_inputs
 
 __all__ = ["MakeShards", "Summary", "begin", "extract", "make_here", "make_shards"]
 
-# Makes shards by their numbers, and reports images as they are done.
+# Makes shards by their numbers, and is given a function to call with the number of images whenever some are done.
 MakeShards = Callable[[Sequence[int], Callable[[int], None]], object]
 
 
 class Summary(NamedTuple):
-    """What a run has done, of the shards that it was to make.
+    """The results of a run.
 
-    done, failed, reasons: images, those that were there before included; failed ones also by their reasons.
-    resumed_from: images that were there before.
-    made: images that this run has computed itself, and the seconds that it took.
-    reused: images of shards that were made again, whose rows were taken over.
-    waiting: shards that another process is at.
+    done, failed: number of images of the shards that the run was to make, those done before included.
+    output: the folder.
+    reasons: number of failed images by reason.
+    resumed_from: number of images done before the run.
+    made, seconds: number of images that the run computed, and how long that took.
+    waiting: shards that another process is working on.
+    reused: number of images whose rows were kept in shards that were made again.
     """
 
     done: int
@@ -54,30 +56,31 @@ def extract(
     update: bool = False,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Summary:
-    """Writes the features of pictures to a folder, all at once or shard by shard; goes on where it was stopped.
+    """Writes the features of images to a folder, all at once or shard by shard. A stopped call can be repeated.
 
-    One shard is a folder that appears once it is complete: ``<alias>.npy`` for each end point and ``index.csv``, or
-    what the format has, and ``run.json``. Several are a folder each, in one with ``manifest.json`` and ``run.json``.
+    A single shard is a folder that appears once it is complete: ``<alias>.npy`` for each end point and ``index.csv``,
+    or the files of another format, and ``run.json``. Several shards are folders in one with ``manifest.json``, and
+    ``run.json`` once all are complete.
 
     Args:
-      inputs: as ``open_inputs`` gives them, or takes them.
-      output: a folder that does not exist yet, is empty, or holds what an earlier call has done of the same.
+      inputs: images, as ``open_inputs`` returns or takes them.
+      output: a folder that does not exist, is empty, or holds what an earlier call with the same settings has done.
       extractor: computes the features.
       format: 'npy', 'parquet' or 'tfrecord'.
       dtype: 'float32', or 'float16' for half the space.
-      shards: how many; None for what was begun with, or else one for 8,192 images.
-      shard_index: of the only one to make; None for all.
-      overwrite: gives up what is there of an earlier call.
-      update: makes again what is there of images that were changed since, could not be decoded, or are gone, and adds
-        new ones at the end. Without, changed images are an error.
+      shards: number of shards; None for the number in the folder, or else one for 8,192 images.
+      shard_index: the only shard to make; None for all.
+      overwrite: delete features that the folder holds.
+      update: compute changed, failed and new images, drop those that are gone, and keep all others. New images come
+        last. Otherwise changed images are an error.
       advance: called with the number of images whenever some are done.
 
     Raises:
       InputError: if there are no images, the folder holds something else, or it cannot be written.
     """
     inputs = inputs if isinstance(inputs, Inputs) else open_inputs(inputs)
-    stored = {"format": format, "dtype": dtype, "shards": shards, "overwrite": overwrite, "update": update}
-    job = begin(inputs, output, extractor, **stored)
+    storage = Storage(format, dtype, shards)
+    job = begin(inputs, output, extractor, storage, overwrite=overwrite, update=update)
     return make_shards(job, shard_index, functools.partial(make_here, job, extractor), advance)
 
 
@@ -85,22 +88,21 @@ def begin(
     inputs: Inputs,
     output: str | Path,
     extractor: FeatureExtractor,
+    storage: Storage,
     *,
-    format: str,
-    dtype: str,
-    shards: int | None,
-    overwrite: bool,
+    overwrite: bool = False,
     update: bool = False,
     at_least: int = 1,
     arithmetic: tuple[int, int] | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> FeatureJob:
-    """Returns the job of ``extract``, of which nothing is made yet but what an earlier call made.
+    """Returns the job of ``extract``, which has made no shards yet except those of earlier calls.
 
     Args:
-      inputs, output, extractor, format, dtype, shards, overwrite, update: as for ``extract``.
-      at_least: number of shards, unless ``shards`` or the folder says how many.
-      arithmetic: of the extractors that make the shards, if it is not this one that makes them.
+      inputs, output, extractor, overwrite, update: as for ``extract``.
+      storage: format, dtype and number of shards.
+      at_least: least number of shards, if neither ``storage`` nor the folder has their number.
+      arithmetic: of the extractors that make the shards, if that is not this one.
       advance: called with the number of images whenever an update has compared some.
 
     Raises:
@@ -108,14 +110,15 @@ def begin(
     """
     output = Path(output)
     if overwrite and update:
-        raise InputError("overwrite=True gives up what update=True would keep: leave one of them out.")
+        raise InputError("overwrite=True deletes what update=True keeps: omit one of them.")
     put_back_interrupted(output)
     check_output(output, overwrite=overwrite)
     check_end_points(extractor)
     there = None if overwrite else read_record(output)
-    if shards is None:
+    if storage.shards is None:
         shards = shards_for(len(inputs), extractor.batch_size, at_least) if there is None else there["shards"]
-    record = describe_run(extractor, inputs, format=format, dtype=dtype, shards=shards)
+        storage = storage._replace(shards=shards)
+    record = describe_run(extractor, inputs, storage)
     if not update or there is None:
         return FeatureJob(output, inputs, record, overwrite=overwrite)
     check_settings(output, there, record, besides_inputs=True)
@@ -132,16 +135,16 @@ def make_shards(
     make: MakeShards,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Summary:
-    """Has those shards of a job made that are not done yet, and sums up.
+    """Has the missing shards of a job made, and sums up.
 
     Args:
       job: the job.
-      shard_index: of the only shard to make; None for all.
-      make: called with the numbers of the shards to make and ``advance``.
+      shard_index: the only shard to make; None for all.
+      make: called with the numbers of the shards to make and with ``advance``.
       advance: called with the number of images whenever some are done.
 
     Raises:
-      InputError: if there is no such shard, or images have changed since some features were made.
+      InputError: if there is no such shard, or images have changed since their features were computed.
     """
     chosen = job.chosen(shard_index)
     job.check_images(chosen)
@@ -160,18 +163,23 @@ def make_shards(
         make(missing, count)
     seconds = time.perf_counter() - start
     job.finish(before.images)
-    counts = job.counts(chosen)
-    reused = job.reused(missing)
-    waiting = tuple(job.missing(chosen))
-    computed = max(0, made - reused)
+    counts, reused = job.counts(chosen), job.reused(missing)
     return Summary(
-        counts.done, counts.failed, job.output, counts.reasons, before.images, computed, seconds, waiting, reused
+        done=counts.done,
+        failed=counts.failed,
+        output=job.output,
+        reasons=counts.reasons,
+        resumed_from=before.images,
+        made=max(0, made - reused),
+        seconds=seconds,
+        waiting=tuple(job.missing(chosen)),
+        reused=reused,
     )
 
 
 def make_here(
     job: FeatureJob, extractor: FeatureExtractor, shards: Sequence[int], advance: Callable[[int], None]
 ) -> None:
-    """Makes shards one after the other, in this process."""
+    """Makes shards one after the other in this process."""
     for shard in shards:
         job.make(shard, extractor, advance)

@@ -1,4 +1,4 @@
-"""Named features of images, from a checkpoint: the Python interface.
+"""Computes named features of images with a checkpoint.
 
 with FeatureExtractor("resnet_v2_50.ckpt", end_points=["block3", "global_pool"]) as extractor:
     features = extractor(images)          # uint8 [N, H, W, 3], or a list of paths
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 import numpy as np
 import tensorflow as tf
@@ -24,65 +24,90 @@ from nets.preprocessing import check_preprocessing, preprocess
 from tools.errors import ImageError
 from tools.features.network_choice import NetworkChoice, NetworkFn, choose_network
 from tools.images import Inputs
-from tools.images.given import arrays_or_inputs, as_inputs
+from tools.images.given import arrays_or_inputs, as_inputs, check_array
 from tools.images.pipeline import ImagePipeline, ImageStatus
 from tools.runtime.freezing import freeze as frozen_graph
 from tools.runtime.freezing import import_frozen, worth_splitting
 from tools.runtime.sessions import open_session, session_config
 
-__all__ = ["POOLS", "FeatureBatch", "FeatureExtractor", "arithmetic", "freeze_for"]
+__all__ = ["POOLS", "ExtractorOptions", "FeatureBatch", "FeatureExtractor", "arithmetic", "freeze_for"]
 
 v1 = tf.compat.v1
 
 # How the height and width of an end point are reduced.
 POOLS = {"none": None, "mean": tf.reduce_mean, "max": tf.reduce_max}
 
-# Images of a ResNet-50 for which it does not pay that TensorFlow optimizes the graph, a third of a second; and from
-# which on freezing does: some three seconds, for 5 ms less an image.
+# Optimizing the graph takes TensorFlow a third of a second, which pays off from _FEW images of a ResNet-50. Freezing
+# takes some three seconds and saves 5 ms an image, which pays off from _MANY.
 _FEW, _MANY = 200, 1000
 
 
 class FeatureBatch(NamedTuple):
-    """Features of a few images: one row an image, of NaN where it could not be decoded."""
+    """Features of some images, one row for each. The row of an image that could not be decoded is NaN."""
 
     statuses: list[ImageStatus]
     features: dict[str, np.ndarray]
 
 
+class ExtractorOptions(TypedDict, total=False):
+    """Further arguments of ``FeatureExtractor``, which documents them."""
+
+    scope: str | None
+    exclude: str | Sequence[str]
+    ema: bool
+    checkpoint_dir: str | Path | None
+    pool: str
+    freeze: bool | None
+    threads: int | None
+
+
+_DEFAULTS: ExtractorOptions = {
+    "scope": None,
+    "exclude": (),
+    "ema": False,
+    "checkpoint_dir": None,
+    "pool": "none",
+    "freeze": None,
+    "threads": None,
+}
+
+
 class FeatureExtractor:
     """A restored network that turns images into the activations of its end points.
 
-    What is None is read off the checkpoint, and can then be read here.
+    Arguments that are None are read from the checkpoint. Their values are attributes of the same names.
 
     Args:
       checkpoint: a path, as for ``checkpoints.open_checkpoint``, or a key of the catalog of published weights.
-      end_points: one or more names or aliases; the results carry them as they are given.
-      net: name of a network of the table, which of several in the file chooses; or a function
-        ``images -> (net, end_points)`` that builds one for inference, and needs ``image_size`` and ``preprocessing``.
-      num_classes: of the network's logits; of 1001 classes 1000 drops the background, of 1000 1001 adds one.
+      end_points: one or more names or aliases, which are also the keys of the results.
+      net: name of a network, which also selects one of several in the file; or a function
+        ``images -> (net, end_points)`` that builds one for inference, and requires ``image_size`` and
+        ``preprocessing``.
+      num_classes: of the network's logits. 1000 drops the background class of 1001, and 1001 adds one to 1000.
       image_size: height and width of the network's input.
-      preprocessing: 'vgg', 'inception', 'torchvision', 'cifar', 'grayscale', or 'none' for float input that is taken as
-        it is.
-      precision: 'float32'; 'bfloat16' for convolutions in bfloat16 where the processor has AVX-512; 'float16' on a GPU.
-        The results are float32 in any case.
-      batch_size: images computed at a time.
-      pool: 'mean' or 'max' reduces end points [N, height, width, channels] to [N, channels], before they leave
-        TensorFlow; 'none' leaves them as they are.
-      scope, exclude, ema: as for ``checkpoints.restore``; the scope also chooses one of several networks.
-      checkpoint_dir: folder of the downloaded checkpoints; see ``checkpoints.published.store.store_folder``.
-      freeze: whether the weights become constants and the graph is optimized for them: some three seconds, which a
-        ResNet-50 gives back in less than 1,000 images, and nine times the memory of its weights. None: once a call
-        brings so many images. False: never, nor is the graph optimized, for the soonest start; unless the precision
-        needs it.
-      threads: that decode, and that compute; None for one a core.
+      preprocessing: 'vgg', 'inception', 'torchvision', 'cifar', 'grayscale', or 'none' for float input that is not
+        changed.
+      precision: 'float32'; 'bfloat16' for convolutions in bfloat16 on a processor with AVX-512; 'float16' on a GPU.
+        Results are always float32.
+      batch_size: number of images computed at a time.
+      pool: 'mean' or 'max' reduces end points [N, height, width, channels] to [N, channels] inside TensorFlow; 'none'
+        does not.
+      scope, exclude, ema: as for ``checkpoints.restore``; the scope also selects one of several networks.
+      checkpoint_dir: folder of downloaded checkpoints; see ``checkpoints.published.store.store_folder``.
+      freeze: whether the weights become constants and the graph is optimized for them. That takes some three seconds,
+        which pays off from about 1,000 images of a ResNet-50, and nine times the memory of the weights. None: freeze
+        at the first call with that many images. False: neither freeze nor optimize, for the fastest start, unless the
+        precision requires it.
+      threads: number of threads that decode, and that compute; None for one for each core.
 
     Raises:
       CheckpointError: if the checkpoint cannot be read, or does not fit the network.
+      TypeError: for an unknown argument.
       UnknownEndPointError: for an end point that the network does not have.
       ValueError: for any other argument that cannot be honoured.
 
     Warns:
-      InferenceWarning: for what makes the features doubtful; ``warnings`` holds the sentences.
+      InferenceWarning: if the features are doubtful. The sentences are also in ``warnings``.
     """
 
     def __init__(
@@ -96,70 +121,57 @@ class FeatureExtractor:
         preprocessing: str | None = None,
         precision: str = "float32",
         batch_size: int = 32,
-        scope: str | None = None,
-        exclude: str | Sequence[str] = (),
-        ema: bool = False,
-        checkpoint_dir: str | Path | None = None,
-        pool: str = "none",
-        freeze: bool | None = None,
-        threads: int | None = None,
+        **options: Unpack[ExtractorOptions],
     ) -> None:
-        end_points = [end_points] if isinstance(end_points, str) else list(end_points)
-        if not end_points:
-            raise ValueError(f"end_points must be a list of at least one name, and is {end_points!r}.")
-        if repeated := [name for name, count in collections.Counter(end_points).items() if count > 1]:
-            raise ValueError(f"end_points names {repeated[0]!r} more than once.")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, and is {batch_size}.")
-        if pool not in POOLS:
-            raise ValueError(f"pool must be one of {', '.join(POOLS)}, and is {pool!r}.")
-        self.reader = open_checkpoint(checkpoint, checkpoint_dir=checkpoint_dir)
-        self.batch_size = batch_size
-        self.precision = precision
-        self.pool = pool
-        self.threads = threads
-        self.exclude = [exclude] if isinstance(exclude, str) else list(exclude)
-        self.ema = ema
-        choice = choose_network(self.reader, net, num_classes, image_size, preprocessing, scope)
+        for name in options:
+            if name not in _DEFAULTS:
+                raise TypeError(f"FeatureExtractor() got an unexpected keyword argument {name!r}")
+        options = {**_DEFAULTS, **options}
+        end_points = _checked(end_points, batch_size, options["pool"])
+        self.reader = open_checkpoint(checkpoint, checkpoint_dir=options["checkpoint_dir"])
+        self.batch_size, self.precision = batch_size, precision
+        self.pool, self.threads, self.ema = options["pool"], options["threads"], options["ema"]
+        self.exclude = [options["exclude"]] if isinstance(options["exclude"], str) else list(options["exclude"])
+        self._freeze_asked = options["freeze"]
+        self._freezes_for_many = options["freeze"] is None
+        choice = choose_network(self.reader, net, num_classes, image_size, preprocessing, options["scope"])
         check_preprocessing(choice.preprocessing, choice.image_size)
         self.net, self.num_classes, self.scope = choice.name, choice.num_classes, choice.scope
         self.image_size, self.preprocessing = choice.image_size, choice.preprocessing
         self.options = dict(choice.options)
-        # What decodes pictures makes colours of three channels; arrays without preprocessing are taken as they are.
+        # Decoded files have three channels. Arrays without preprocessing have those of the network.
         self._channels = choice.channels if self.preprocessing == "none" else 3
-        self._freezes_for_many = freeze is None
-        # The lower precisions are the optimizer's work.
-        self._freeze_asked = freeze
-        config = session_config(precision, optimize_graph=_is_optimized(precision, freeze), threads=threads)
-        graph = tf.Graph()
-        # The lock, since a function given as net may open arg scopes, which all threads share.
-        with graph.as_default(), building():
-            self._images = self._input()
-            self._build(choice, end_points)
-        own_warnings = [choice.doubt, guards.training_mode(self._images, list(self._features.values()))]
-        self.warnings = tuple(sentence for sentence in own_warnings if sentence)
+        # Before the graph is built, since it raises if TensorFlow does not compute the precision.
+        config = session_config(
+            precision, optimize_graph=_is_optimized(precision, options["freeze"]), threads=self.threads
+        )
+        graph = self._build(choice, end_points)
+        doubts = [choice.doubt, guards.training_mode(self._images, list(self._features.values()))]
+        self.warnings = tuple(sentence for sentence in doubts if sentence)
         for sentence in self.warnings:
             warnings.warn(sentence, guards.InferenceWarning, stacklevel=2)
         self._session = open_session(graph, config)
         try:
-            self.report = restore(
-                self._session,
-                self.reader,
-                scope=choice.scope,
-                exclude=self.exclude,
-                ema=ema,
-                num_classes=choice.convert_to,
-            )
-            self._check_excluded()
-            if freeze:
-                self._freeze()
+            self._restore(choice)
         except BaseException:
             self._session.close()
             raise
         self.warnings += self.report.warnings
 
+    def _build(self, choice: NetworkChoice, names: Sequence[str]) -> tf.Graph:
+        """Builds the network and its end points in a new graph."""
+        graph = tf.Graph()
+        # ``building`` holds a lock: a function given as net may open arg scopes, which all threads share.
+        with graph.as_default(), building():
+            self._images = self._input()
+            _, end_points = choice.build(self._images)
+            described = endpoint_info.describe(self._images, end_points, names)
+            self.end_points = dict(zip(names, described, strict=True))
+            self._features = {name: _reduced(point.tensor, self.pool) for name, point in self.end_points.items()}
+        return graph
+
     def _input(self) -> tf.Tensor:
-        """The network's input: the next batch of files, where it is not fed."""
+        """Returns the network's input: the next batch of files, unless it is fed."""
         if self._channels != 3:
             shape = [None, self.image_size, self.image_size, self._channels]
             return v1.placeholder(tf.float32, shape, name="images")
@@ -167,18 +179,25 @@ class FeatureExtractor:
         batch = self._pipeline.images
         return v1.placeholder_with_default(batch, batch.shape, name="images")
 
-    def _build(self, choice: NetworkChoice, names: Sequence[str]) -> None:
-        _, end_points = choice.build(self._images)
-        described = endpoint_info.describe(self._images, end_points, names)
-        self.end_points = dict(zip(names, described, strict=True))
-        self._features = {name: _reduced(point.tensor, self.pool) for name, point in self.end_points.items()}
+    def _restore(self, choice: NetworkChoice) -> None:
+        self.report = restore(
+            self._session,
+            self.reader,
+            scope=choice.scope,
+            exclude=self.exclude,
+            ema=self.ema,
+            num_classes=choice.convert_to,
+        )
+        self._check_excluded()
+        if self._freeze_asked:
+            self._freeze()
 
     def _freeze_for(self, num_images: int) -> None:
         if self._freezes_for_many and num_images >= _MANY:
             self._freeze()
 
     def _freeze(self) -> None:
-        """Puts the network with its weights as constants in the place of the one with variables."""
+        """Replaces the network by one whose weights are constants."""
         graph_def = frozen_graph(self._session, list(self._features.values()), [self._images])
         self._session.close()
         graph = tf.Graph()
@@ -193,7 +212,7 @@ class FeatureExtractor:
         self._freezes_for_many = False
 
     def _check_excluded(self) -> None:
-        """Raises ValueError if an end point needs a variable that was excluded, and so has no value."""
+        """Raises ValueError if an end point depends on an excluded variable, which has no value."""
         if not self.exclude:
             return
         needed = {op.name for op in guards.ancestors(self._features.values())}
@@ -207,7 +226,7 @@ class FeatureExtractor:
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """From the end points' names to the shapes of one image's features."""
+        """Returns the shapes of one image's features, by the names of the end points."""
         return {name: tuple(tensor.shape.as_list()[1:]) for name, tensor in self._features.items()}
 
     def __call__(self, images: Any) -> dict[str, np.ndarray]:
@@ -215,14 +234,14 @@ class FeatureExtractor:
 
         Args:
           images: uint8 [N, height, width, 3] (float with preprocessing 'none'), one image without the first axis, or a
-            list of images of any sizes; as arrays, tensors with values, or PIL images. Or as for ``batches``.
+            list of images of any sizes, as arrays, tensors with values, or PIL images; or files as for ``batches``.
 
         Returns:
-          From the end points' names, as they were asked for, to float32 [N, ...]; N is 1 for one image.
+          Features float32 [N, ...] by the names of the end points as they were given. N is 1 for one image.
 
         Raises:
           ImageError: if a file cannot be decoded.
-          ValueError: for an array of another shape or dtype, or what is no image.
+          ValueError: for an array of another shape or dtype, or for anything but images.
         """
         given = arrays_or_inputs(images)
         if not isinstance(given, Inputs):
@@ -242,81 +261,53 @@ class FeatureExtractor:
         }
 
     def _array_batches(self, images: np.ndarray | list[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        if isinstance(images, np.ndarray):
-            self._check_array(images)
-        else:
-            for image in images:
-                self._check_array(image[np.newaxis])
+        for array in [images] if isinstance(images, np.ndarray) else [image[np.newaxis] for image in images]:
+            check_array(array, self.preprocessing, self.image_size, self._channels)
         self._freeze_for(len(images))
         for start in range(0, len(images), self.batch_size):
             yield self._compute({self._images: self._preprocess(images[start : start + self.batch_size])})
-
-    def _check_array(self, images: np.ndarray) -> None:
-        """Raises ValueError if the network cannot be fed [N, height, width, channels] of this shape and dtype."""
-        expected = np.floating if self.preprocessing == "none" else np.uint8
-        shape = images.shape
-        if images.ndim != 4 or shape[-1] != self._channels or not np.issubdtype(images.dtype, expected):
-            wanted = "float" if expected is np.floating else "uint8"
-            hint = ""
-            if images.ndim == 4 and shape[1] == self._channels != shape[-1]:
-                hint = " Its channels come first: transpose it by (0, 2, 3, 1)."
-            elif expected is np.uint8 and np.issubdtype(images.dtype, np.floating):
-                hint = " Give the pixels from 0 to 255 with astype('uint8'), or preprocessing='none' for your own."
-            raise ValueError(
-                f"images must be {wanted} [N, height, width, {self._channels}] with preprocessing "
-                f"{self.preprocessing!r}, and is {images.dtype} {list(shape)}.{hint}"
-            )
-        if self.preprocessing == "none" and shape[1:3] != (self.image_size, self.image_size):
-            raise ValueError(
-                f"Without preprocessing images must be {self.image_size}x{self.image_size}, "
-                f"and are {shape[1]}x{shape[2]}: resize them, or set image_size."
-            )
 
     def _preprocess(self, images: np.ndarray | list[np.ndarray]) -> np.ndarray:
         if not isinstance(images, np.ndarray):  # of different sizes
             return np.concatenate([self._preprocess(image[np.newaxis]) for image in images])
         if self.preprocessing == "none":
             return images
-        session, pictures, preprocessed = self._preprocessing
-        return session.run(preprocessed, {pictures: images})
+        session, fed, preprocessed = self._preprocessing
+        return session.run(preprocessed, {fed: images})
 
     @functools.cached_property
     def _preprocessing(self) -> tuple[v1.Session, tf.Tensor, tf.Tensor]:
-        """For arrays, whose size differs from call to call: a session, what it is fed and what it gives."""
+        """Returns a session that preprocesses arrays of any size, its placeholder and its result."""
         with tf.Graph().as_default() as graph:
-            pictures = v1.placeholder(tf.uint8, [None, None, None, 3])
-            preprocessed = preprocess(pictures, self.preprocessing, self.image_size)
-        return v1.Session(graph=graph), pictures, preprocessed
+            images = v1.placeholder(tf.uint8, [None, None, None, 3])
+            preprocessed = preprocess(images, self.preprocessing, self.image_size)
+        return v1.Session(graph=graph), images, preprocessed
 
     def arithmetic(self, num_images: int) -> tuple[int, int]:
-        """Returns what the last bits of this extractor's rows depend on; see ``arithmetic``."""
+        """Returns what determines the last bits of this extractor's rows; see ``arithmetic``."""
         return arithmetic(num_images, self.batch_size, self.precision, self._freeze_asked)
 
     def batches(
-        self, pictures: Inputs | str | Path | Iterable[str | Path], rows: Sequence[int] | None = None
+        self, images: Inputs | str | Path | Iterable[str | Path], rows: Sequence[int] | None = None
     ) -> Iterator[FeatureBatch]:
-        """Computes the features of pictures, a batch at a time, in their order.
+        """Yields the features of images, a batch at a time, in their order.
 
-        All batches are computed at one size (``batch_size``, or the number of pictures where there are fewer, whichever
-        rows are asked for), the last one filled up with zeros, so that a row does not depend on what comes after it.
-        The pictures of the next batches are decoded while one is computed.
+        All batches have the same size: ``batch_size``, or the number of images if that is smaller, whatever the rows.
+        The last one is filled with zeros, so that a row does not depend on those after it. While a batch is computed,
+        the images of the next ones are decoded.
 
         Args:
-          pictures: inputs, as ``tools.images.opening.open_inputs`` gives them, paths of image files, or a folder.
-          rows: which of them; None for all.
+          images: inputs, as ``tools.images.open_inputs`` returns them, paths of image files, or a folder.
+          rows: numbers of the images to compute; None for all.
         """
         if self._channels != 3:
             raise ValueError(f"Files are decoded to 3 channels, and {self.net} takes {self._channels}: give arrays.")
-        inputs = as_inputs(pictures)
+        inputs = as_inputs(images)
         rows = range(len(inputs)) if rows is None else rows
         self._freeze_for(len(inputs))
         size = min(self.batch_size, len(inputs))
         with self._memory_suffices():
-            for statuses, fetched in self._pipeline.batches(self._session, self._features, inputs, rows, size):
-                failed = [row for row, status in enumerate(statuses) if status.error is not None]
-                features = {name: array[: len(statuses)] for name, array in fetched.items()}
-                for array in features.values():
-                    array[failed] = np.nan
+            for statuses, features in self._pipeline.batches(self._session, self._features, inputs, rows, size):
                 yield FeatureBatch(statuses, features)
 
     def _compute(self, feeds: dict[tf.Tensor, np.ndarray]) -> dict[str, np.ndarray]:
@@ -340,7 +331,7 @@ class FeatureExtractor:
         )
 
     def close(self) -> None:
-        """Gives the network's memory back."""
+        """Frees the network's memory."""
         self._session.close()
         if "_preprocessing" in vars(self):
             self._preprocessing[0].close()
@@ -354,36 +345,50 @@ class FeatureExtractor:
         self.close()
 
 
+def _checked(end_points: str | Sequence[str], batch_size: int, pool: str) -> list[str]:
+    """Returns the names of the end points. Raises ValueError for arguments that cannot be honoured."""
+    names = [end_points] if isinstance(end_points, str) else list(end_points)
+    if not names:
+        raise ValueError(f"end_points must be a list of at least one name, and is {names!r}.")
+    if repeated := [name for name, count in collections.Counter(names).items() if count > 1]:
+        raise ValueError(f"end_points names {repeated[0]!r} more than once.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, and is {batch_size}.")
+    if pool not in POOLS:
+        raise ValueError(f"pool must be one of {', '.join(POOLS)}, and is {pool!r}.")
+    return names
+
+
 def _is_optimized(precision: str, freeze: bool | None) -> bool:
     return freeze is not False or precision != "float32"
 
 
 def arithmetic(num_images: int, batch_size: int, precision: str, freeze: bool | None) -> tuple[int, int]:
-    """Returns what the last bits of a row depend on besides the image: rows of another arithmetic differ in them.
+    """Returns what determines the last bits of a row besides the image.
 
     Args:
       num_images: of the job.
-      batch_size, precision, freeze: of the extractor that makes the rows.
+      batch_size, precision, freeze: of the extractor that computes the rows.
 
     Returns:
-      The size of the batches; and what TensorFlow makes of the graph, a number.
+      The size of the batches; and 0 for a graph as it was built, 1 for an optimized one, 2 for a frozen one.
     """
     frozen = freeze or (freeze is None and num_images >= _MANY)
     return min(batch_size, num_images), 2 if frozen else int(_is_optimized(precision, freeze))
 
 
 def freeze_for(num_images: int) -> bool | None:
-    """What ``freeze`` of the extractor is best for so many images in all."""
+    """Returns the best ``freeze`` of an extractor for a number of images."""
     if num_images < _FEW:
         return False
     return True if num_images >= _MANY else None
 
 
 def _reduced(tensor: tf.Tensor, pool: str) -> tf.Tensor:
-    """float32; [N, height, width, channels] pooled, and [N, 1, 1, channels] to [N, channels]."""
+    """Returns an end point as float32, pooled, and without axes of size 1x1."""
     if tensor.shape.rank == 4:
         if POOLS[pool] is not None:
-            # In float32, whatever precision the optimizer gives the network.
+            # Pooled in float32, whatever the precision of the network.
             tensor = POOLS[pool](tf.cast(tensor, tf.float32), axis=[1, 2])
         elif tensor.shape.as_list()[1:3] == [1, 1]:
             tensor = tf.squeeze(tensor, [1, 2])

@@ -1,8 +1,8 @@
-"""A folder with features as it is on the disk: its JSON files, its shards, and who is working on them.
+"""A feature folder on disk: its JSON files, its shards, and the locks of processes that work on them.
 
-A job of one shard is a folder that appears once it is complete. A job of several is a folder with ``manifest.json``,
-written once, and a folder for each shard, which appears once it is complete and has a ``shard.json``. ``run.json`` is
-there when all shards are done.
+A job with a single shard is one folder, which appears once it is complete. A job with several shards is a folder with
+a ``manifest.json``, and in it a folder for each shard, which appears with a ``shard.json`` once it is complete.
+``run.json`` is written when all shards are done.
 """
 
 import glob
@@ -15,9 +15,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from checkpoints.files.atomic import REPLACED, put_back, write_once, write_whole
 from tools.errors import InputError
-from tools.features.record import shard_generations
+from tools.features.record import shard_bounds, shard_generations
 from tools.runtime.locks import lock
 
 __all__ = [
@@ -29,14 +31,15 @@ __all__ = [
     "empty",
     "is_complete",
     "is_done",
-    "is_ours",
-    "is_temporary",
     "put_back_interrupted",
     "read_counts",
+    "read_order",
     "read_record",
     "read_reused",
     "readable",
+    "remove_leftovers",
     "replace_manifest",
+    "shard_folders",
     "shards_done",
     "write_manifest",
     "write_run",
@@ -46,9 +49,10 @@ __all__ = [
 
 RUN, MANIFEST = "run.json", "manifest.json"
 
-
 _SHARD = "shard.json"
 
+# Entries of every record. Other programs have files of these names too.
+_NEEDED = {"inputs", "checkpoint", "end_points", "batch_size", "format", "dtype", "shards"}
 
 _OURS = re.compile(
     r"run\.json|manifest\.json|index\.csv|images\.npz|.*\.npy|features\.(parquet|tfrecord)"
@@ -57,7 +61,12 @@ _OURS = re.compile(
 
 
 class Counts(NamedTuple):
-    """Images done and failed, these also by their reasons, and the seconds that they took."""
+    """The results of a shard or of several.
+
+    done, failed: number of images.
+    reasons: number of failed images by reason.
+    seconds: duration of the work.
+    """
 
     done: int
     failed: int
@@ -69,20 +78,35 @@ class Counts(NamedTuple):
         return self.done + self.failed
 
 
+# Shards.
+
+
+def shard_folders(output: Path, record: dict[str, Any]) -> list[Path]:
+    """Returns the folder of each shard of a job. A single shard is the output folder itself."""
+    shards = record["shards"]
+    if shards == 1:
+        return [output]
+    added = len(shard_bounds(record)) - 1 - shards
+    return [
+        *(output / f"shard-{shard:05d}-of-{shards:05d}" for shard in range(shards)),
+        *(output / f"shard-{shard:05d}-added" for shard in range(shards, shards + added)),
+    ]
+
+
 def is_complete(output: Path) -> bool:
-    """Whether all shards of the job in a folder are done, and it was said."""
+    """Returns whether ``run.json`` says that all shards of the job are done."""
     return (output / RUN).exists()
 
 
 def is_done(folder: Path, generation: int = 0) -> bool:
-    """Whether a folder holds a shard that is complete, and has been made again as often as updates asked for."""
+    """Returns whether a folder holds a complete shard, made again as many times as updates asked for."""
     if generation == 0:
         return (folder / _SHARD).exists() or (folder / RUN).exists()
     return (folder / _SHARD).exists() and _read_shard(folder).get("generation", 0) == generation
 
 
 def shards_done(folders: Sequence[Path], record: dict[str, Any]) -> list[bool]:
-    """Whether each shard of a job is done."""
+    """Returns for each shard of a job whether it is done."""
     return [is_done(folder, number) for folder, number in zip(folders, shard_generations(record), strict=True)]
 
 
@@ -92,12 +116,12 @@ def _read_shard(folder: Path) -> dict[str, Any]:
 
 
 def read_reused(folder: Path) -> int:
-    """How many rows of a shard that is done were taken over from what it was before."""
+    """Returns how many rows of a finished shard were kept from before an update."""
     return _read_shard(folder).get("reused", 0)
 
 
 def read_counts(folders: Iterable[Path]) -> Counts:
-    """The sum of the counts of shards that are done."""
+    """Returns the sum of the counts of finished shards."""
     done, failed, reasons, seconds = 0, 0, Counter(), 0.0
     for folder in folders:
         record = _read_shard(folder)
@@ -108,31 +132,50 @@ def read_counts(folders: Iterable[Path]) -> Counts:
 
 
 def write_shard(folder: Path, counts: Counts, generation: int, reused: int) -> None:
-    """Writes what says that a shard's folder, one of several, is complete."""
+    """Writes ``shard.json``, which marks the folder of one of several shards as complete."""
     again = {"generation": generation, "reused": reused} if generation else {}
     write_whole(folder / _SHARD, _json(_counts_json(counts) | again))
 
 
+# The job.
+
+
 def write_manifest(folder: Path, record: dict[str, Any]) -> None:
-    """Writes what several shards are of, unless it is there."""
+    """Writes the record of a job with several shards, unless the folder has one."""
     write_once(folder / MANIFEST, _json(record))
 
 
-def replace_manifest(folder: Path, record: dict[str, Any]) -> None:
-    """Writes what several shards are of after an update; from now on the folder is not complete."""
+def replace_manifest(folder: Path, record: dict[str, Any], order: np.ndarray) -> None:
+    """Writes the record of an updated job, which is not complete any more.
+
+    Args:
+      folder: of the job.
+      record: the new record.
+      order: the number of each row's image in the inputs.
+    """
+    name = record["update"]["order"]
+    np.save(folder / name, order)
     (folder / RUN).unlink(missing_ok=True)
     write_whole(folder / MANIFEST, _json(record))
+    for other in folder.glob("order-*.npy"):
+        if other.name != name:
+            other.unlink(missing_ok=True)
+
+
+def read_order(folder: Path, record: dict[str, Any]) -> np.ndarray:
+    """Returns the number of each row's image in the inputs of an updated job."""
+    return np.load(folder / record["update"]["order"], mmap_mode="r")
 
 
 def write_run(folder: Path, record: dict[str, Any], counts: Counts, resumed_from: int, reused: int = 0) -> None:
-    """Writes ``run.json``, which says that all is done."""
+    """Writes ``run.json``, which marks the job as complete."""
     rate = {"images_per_second": counts.images / counts.seconds, "resumed_from": resumed_from}
     again = {"reused": reused} if reused else {}
     write_whole(folder / RUN, _json({**record, **_counts_json(counts), **rate, **again}))
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """What makes a folder's features what they are; None if it holds none."""
+    """Returns the record of the features in a folder; None if it has no features."""
     for name in (RUN, MANIFEST):
         try:
             record = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -142,24 +185,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
             raise InputError(
                 f"{folder / name} cannot be read ({error}): name another folder, or overwrite=True."
             ) from None
-        # Others have files of these names, too.
         if isinstance(record, dict) and record.keys() >= _NEEDED:
             return record
     return None
-
-
-def is_ours(name: str) -> bool:
-    """Whether a file or folder of that name is one that features have."""
-    return bool(_OURS.fullmatch(name))
-
-
-def is_temporary(path: Path) -> bool:
-    """Whether a file or folder is one that a process is still at, or was killed at."""
-    return path.name.startswith(".") and path.suffix in (".incomplete", ".lock", REPLACED)
-
-
-# What every record has.
-_NEEDED = {"inputs", "checkpoint", "end_points", "batch_size", "format", "dtype", "shards"}
 
 
 def _json(record: dict[str, Any]) -> str:
@@ -171,12 +199,15 @@ def _counts_json(counts: Counts) -> dict[str, Any]:
     return {"counts": numbers, "seconds": counts.seconds}
 
 
+# Locks, and what killed processes leave.
+
+
 @contextmanager
 def claimed(target: Path) -> Iterator[bool]:
-    """Whether a folder is this process' to make, as long as the block lasts; takes away what others left at it.
+    """Locks a folder to be made and removes what killed processes left of it. Yields whether the lock was obtained.
 
     Raises:
-      InputError: if there is no place to make it in.
+      InputError: if the lock file cannot be written.
     """
     place = target.resolve()
     with ExitStack() as stack:
@@ -185,21 +216,33 @@ def claimed(target: Path) -> Iterator[bool]:
             ours = stack.enter_context(lock(place.parent / f".{place.name}.lock"))
             if ours:
                 put_back(place)
-                # Of processes that were killed: one that lives would hold the lock.
+                # These processes were killed: a living one would hold the lock.
                 for left in (*place.parent.glob(f".{glob.escape(place.name)}.????????.incomplete"), *place.glob(".*")):
-                    if is_temporary(left):
+                    if _is_temporary(left):
                         _remove(left)
         yield ours
 
 
-def empty(output: Path) -> None:
-    """Takes features out of a folder; what says that they are there first."""
-    for name in (RUN, MANIFEST):
-        (output / name).unlink(missing_ok=True)
-    if output.exists():
-        for path in output.iterdir():
-            if is_ours(path.name) or is_temporary(path):
-                _remove(path)
+def put_back_interrupted(output: Path) -> None:
+    """Restores a folder if the process that was replacing it was killed."""
+    place = output.resolve()
+    if not place.exists() and any(place.parent.glob(f".{glob.escape(place.name)}.????????{REPLACED}")):
+        with claimed(output):  # restores it, unless another process is working on it
+            pass
+
+
+def remove_leftovers(output: Path) -> None:
+    """Removes what killed processes left of shards that others finished. Nobody locks these shards again."""
+    for left in output.glob(".shard-*"):
+        if left.suffix == ".lock":
+            with lock(left):
+                pass
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.suffix in (".incomplete", ".lock", REPLACED)
 
 
 def _remove(path: Path) -> None:
@@ -209,36 +252,17 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def put_back_interrupted(output: Path) -> None:
-    """Puts a folder back that a process was replacing when it was killed."""
-    place = output.resolve()
-    if not place.exists() and any(place.parent.glob(f".{glob.escape(place.name)}.????????{REPLACED}")):
-        with claimed(output):  # which does it, unless another process is at it
-            pass
+# The output.
 
 
-@contextmanager
-def readable(folder: Path) -> Iterator[None]:
-    """Says of which folder it is that a file is missing or damaged."""
-    try:
-        yield
-    except (EOFError, OSError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{folder} is damaged ({said}): remove it, and give the command again that made it.") from None
-
-
-@contextmanager
-def writing(output: Path) -> Iterator[None]:
-    """Says of what the system refuses what to do about it."""
-    try:
-        yield
-    except BrokenPipeError:  # of who reads what is reported
-        raise
-    except OSError as error:
-        raise InputError(
-            f"{output} cannot be written ({error.strerror or error}): make room, or name another folder; where shards "
-            "are done, the same command goes on with the rest."
-        ) from None
+def empty(output: Path) -> None:
+    """Deletes the features in a folder, beginning with the files that mark it as complete."""
+    for name in (RUN, MANIFEST):
+        (output / name).unlink(missing_ok=True)
+    if output.exists():
+        for path in output.iterdir():
+            if _OURS.fullmatch(path.name) or _is_temporary(path):
+                _remove(path)
 
 
 def check_output(output: Path, *, overwrite: bool = False) -> None:
@@ -247,9 +271,35 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
         raise InputError("The output folder is the current one, which cannot be replaced: name another.")
     if output.exists() and not output.is_dir():
         raise InputError(f"The output {output} is a file: name a folder.")
-    there = sorted(path.name for path in output.iterdir() if not is_temporary(path)) if output.is_dir() else []
+    there = sorted(path.name for path in output.iterdir() if not _is_temporary(path)) if output.is_dir() else []
     if overwrite:
-        if others := [name for name in there if not is_ours(name)]:
-            raise InputError(f"The output folder {output} holds {others[0]}, which is no feature: name another folder.")
+        if others := [name for name in there if not _OURS.fullmatch(name)]:
+            raise InputError(
+                f"The output folder {output} holds {others[0]}, which is not a feature file: name another folder."
+            )
     elif there and read_record(output) is None:
         raise InputError(f"The output folder {output} is not empty: name a new one, or empty it.")
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turns errors about missing or damaged files into an InputError that names the folder."""
+    try:
+        yield
+    except (EOFError, OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"{folder} is damaged ({said}): remove it, and run the command that made it again.") from None
+
+
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """Turns errors of the system into an InputError that names the folder."""
+    try:
+        yield
+    except BrokenPipeError:  # of the terminal that shows the progress
+        raise
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be written ({error.strerror or error}): make room, or name another folder. Finished "
+            "shards are kept; run the same command again for the rest."
+        ) from None

@@ -1,14 +1,12 @@
-"""What features are to be made of which pictures, cut in shards, and what of it is done.
+"""The work on a feature folder: begins a job, makes its shards, and finishes it.
 
-A job of one shard is a folder that appears once it is complete. A job of several is a folder with ``manifest.json``,
-written once, and a folder for each shard, which appears once it is complete; any number of processes may work on it.
-``run.json`` is there when all is done. Shards begin and end where batches do: no row depends on how a job was cut.
+Any number of processes may make the shards of a job. Shards begin and end where batches do, so no row depends on the
+number of shards. See ``tools.features.folder`` for the files.
 
-Each shard says what its images were (``feature_images``). Another image under an old name is noticed, and ``update``
-(``feature_updates``) makes again what is affected; rows of the same images are taken over then.
+Each shard records its images (``tools.features.shard_images``), so a changed image under an old name is noticed. An
+update (``tools.features.updates``) makes the shards of changed images again and keeps the rows of all others.
 """
 
-import shutil
 import time
 import warnings
 from collections import Counter
@@ -30,38 +28,40 @@ from tools.features.folder import (
     is_complete,
     is_done,
     read_counts,
+    read_order,
     read_record,
     read_reused,
     readable,
+    remove_leftovers,
+    shard_folders,
     write_manifest,
     write_run,
     write_shard,
     writing,
 )
 from tools.features.formats import IndexRow, get_format
-from tools.features.record import differences, layout_of, shard_bounds, shard_folders, shard_generations
+from tools.features.record import check_settings, layout_of, shard_bounds, shard_generations
 from tools.features.shard_images import ShardImages, changed_images, places_of, read_images, write_images
 from tools.features.updates import Before
 from tools.images import Inputs
 from tools.images.inputs import Reordered
 from tools.images.pipeline import ImageStatus
-from tools.runtime.locks import lock
 
-__all__ = ["FeatureJob", "check_end_points", "check_settings"]
+__all__ = ["FeatureJob"]
 
 
 class FeatureJob:
-    """A job in a folder.
+    """A job whose shards are made in a folder.
 
     Args:
       output: the folder.
       inputs: the images.
-      record: what makes the features what they are, as ``run.json`` has it.
-      overwrite: gives up what the folder holds of another job, or of this one.
-      remake: a single shard that is done is made again, and replaced once that is through.
+      record: the settings that determine the features, as ``describe_run`` returns them.
+      overwrite: delete features that the folder holds.
+      remake: make a finished single shard again, and replace it at the end.
 
     Raises:
-      InputError: if the folder holds another job; if there are more shards than batches.
+      InputError: if the folder holds another job, or there are more shards than batches.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class FeatureJob:
         self.record = record
         self._remake = remake
         self._format = get_format(record["format"])
-        shard_bounds(record)  # which raises if there are too many
+        shard_bounds(record)  # raises if there are too many shards
         with writing(output):
             if overwrite:
                 empty(output)
@@ -87,7 +87,7 @@ class FeatureJob:
         there = self._check()
         if there is not None and "update" in there and record["shards"] > 1:
             self.record = record | {"update": there["update"]}
-            inputs = Reordered(inputs, np.load(output / there["update"]["order"], mmap_mode="r"))
+            inputs = Reordered(inputs, read_order(output, there))
         self._inputs = inputs
         self._bounds = shard_bounds(self.record)
         self._folders = shard_folders(output, self.record)
@@ -95,24 +95,26 @@ class FeatureJob:
         self.shards = len(self._folders)
 
     def _check(self) -> dict[str, Any] | None:
-        """Returns the record in the folder; raises InputError if it is another job's."""
+        """Returns the record in the folder. Raises InputError if it belongs to another job."""
         there = read_record(self.output)
         if there is not None and not self._remake:
             check_settings(self.output, there, self.record)
         if there is None and self.record["shards"] > 1:
-            raise InputError(f"{self.output} has lost its {MANIFEST} meanwhile: give the same command again.")
+            raise InputError(f"{self.output} has lost its {MANIFEST}: run the same command again.")
         return there
 
     def rows(self, shard: int) -> range:
+        """Returns the rows of a shard."""
         return range(self._bounds[shard], self._bounds[shard + 1])
 
     def is_done(self, shard: int) -> bool:
+        """Returns whether a shard is complete."""
         if self._remake:
             return False
         return is_done(self._folders[shard], shard_generations(self.record)[shard])
 
     def chosen(self, shard_index: int | None) -> Sequence[int]:
-        """Returns the shards that a run is about: the one given, or all.
+        """Returns the shards of a run: the given one, or all.
 
         Raises:
           InputError: if there is no such shard.
@@ -120,7 +122,7 @@ class FeatureJob:
         if shard_index is None:
             return range(self.shards)
         if not 0 <= shard_index < self.shards:
-            raise InputError(f"There is no shard {shard_index}: there are {self.shards}, and the first one is 0.")
+            raise InputError(f"There is no shard {shard_index}: there are {self.shards}, numbered from 0.")
         return [shard_index]
 
     def missing(self, shards: Iterable[int]) -> list[int]:
@@ -128,21 +130,21 @@ class FeatureJob:
         return [shard for shard in shards if not self.is_done(shard)]
 
     def counts(self, shards: Iterable[int]) -> Counts:
-        """Of those of the shards that are done."""
+        """Returns the results of those of the shards that are done."""
         return read_counts(self._folders[shard] for shard in shards if self.is_done(shard))
 
     def reused(self, shards: Iterable[int]) -> int:
-        """Returns how many rows of these shards, now done, were taken over from what they were before."""
+        """Returns how many rows of those of the shards that are done were kept from before an update."""
         return sum(read_reused(self._folders[shard]) for shard in shards if self.is_done(shard))
 
     def check_images(self, shards: Iterable[int]) -> None:
-        """Looks whether the shards' images, of those that are done, are still those that the features were made of.
+        """Checks that the images of finished shards have not changed since.
 
         Raises:
-          InputError: if some are not.
+          InputError: if some have changed.
 
         Warns:
-          UserWarning: if shards do not say what their images were, as older versions left them.
+          UserWarning: for shards of older versions, which do not record their images.
         """
         changed: list[str] = []
         unknown = 0
@@ -159,20 +161,20 @@ class FeatureJob:
             count = "1 image has" if len(changed) == 1 else f"{len(changed):,} images have"
             raise InputError(
                 f"{count} changed since the features in {self.output} were made ({shortened(changed, 3)}): give "
-                "update=True to make these again and keep the rest, or name another folder."
+                "update=True to compute these again and keep the rest, or name another folder."
             )
         if unknown:
             warnings.warn(
-                f"{self.output} was made by an earlier version, which did not note what {unknown:,} of its images "
-                "were: whether they have changed cannot be told; update=True makes them again.",
+                f"{self.output} was made by an earlier version, which did not record {unknown:,} of its images. "
+                "Changes of these cannot be detected; update=True computes them again.",
                 stacklevel=2,
             )
 
     def make(self, shard: int, extractor: FeatureExtractor, advance: Callable[[int], None]) -> None:
-        """Makes a shard, unless it is done, or another process is at it.
+        """Makes a shard, unless it is done or another process is working on it.
 
         Raises:
-          InputError: if it cannot be written, or the folder has become another job's.
+          InputError: if it cannot be written, or the folder now belongs to another job.
         """
         target = self._folders[shard]
         with claimed(target) as ours:
@@ -180,7 +182,7 @@ class FeatureJob:
                 return
             there = self._check()
             if there is not None and there.get("update") != self.record.get("update"):
-                raise InputError(f"{self.output} was updated by another command meanwhile: give this one again.")
+                raise InputError(f"Another command has updated {self.output}: run this one again.")
             before = Before.read(target, self._format, self._layout)
             replace = self._remake or self.record["shards"] > 1
             with writing(self.output), new_folder(target, replace=replace) as folder:
@@ -192,18 +194,12 @@ class FeatureJob:
             self._remake = False
 
     def finish(self, resumed_from: int) -> None:
-        """Writes ``run.json`` if all of several shards are done."""
+        """Writes ``run.json`` if the job has several shards and all are done."""
         if self.record["shards"] > 1 and all(map(self.is_done, range(self.shards))):
             with writing(self.output):
                 if not is_complete(self.output):
                     write_run(self.output, self.record, self.counts(range(self.shards)), resumed_from)
-                # Of processes that were killed: nobody looks after a shard again that is done.
-                for left in self.output.glob(".shard-*"):
-                    if left.suffix == ".lock":
-                        with lock(left):
-                            pass
-                    else:
-                        shutil.rmtree(left, ignore_errors=True)
+                remove_leftovers(self.output)
 
     def _write(
         self,
@@ -213,14 +209,14 @@ class FeatureJob:
         extractor: FeatureExtractor,
         advance: Callable[[int], None],
     ) -> tuple[Counts, int]:
-        """Writes the rows of a shard; returns its counts, and how many rows were taken over."""
+        """Writes the rows of a shard. Returns its counts, and how many rows were kept from before an update."""
         start = time.perf_counter()
         images = ShardImages.empty(len(rows), extractor.arithmetic(len(self._inputs)))
         same = before.same_rows(self._inputs, rows, images.arithmetic) if before else {}
         reasons: Counter[str] = Counter()
         with self._format.Writer(folder, self._layout, len(rows)) as writer:
             for index, features in self._batches(rows, before, same, images, extractor):
-                # What is in brackets is about the one image.
+                # The text in brackets is specific to one image.
                 reasons.update(row.error.partition(" (")[0] for row in index if row.error)
                 writer.append(index, features)
                 advance(len(index))
@@ -237,17 +233,17 @@ class FeatureJob:
         images: ShardImages,
         extractor: FeatureExtractor,
     ) -> Iterator[tuple[list[IndexRow], dict[str, np.ndarray]]]:
-        """Yields the index and the features of a few rows at a time, and puts their images into ``images``."""
-        made = self._made(extractor, [row for row in rows if row not in same] if same else rows)
+        """Yields the index and the features of some rows at a time, and records their images in ``images``."""
+        computed = self._computed(extractor, [row for row in rows if row not in same] if same else rows)
         if not same:
             row = rows.start  # of the next image
-            for statuses, features in made:
+            for statuses, features in computed:
                 yield [self._noted(row + i, status, images) for i, status in enumerate(statuses)], features
                 row += len(statuses)
             return
         one_by_one = (
             (status, {alias: array[i : i + 1] for alias, array in features.items()})
-            for statuses, features in made
+            for statuses, features in computed
             for i, status in enumerate(statuses)
         )
         for row in rows:
@@ -258,10 +254,10 @@ class FeatureJob:
                 status, features = next(one_by_one)
                 yield [self._noted(row, status, images)], features
 
-    def _made(
+    def _computed(
         self, extractor: FeatureExtractor, rows: Sequence[int]
     ) -> Iterator[tuple[list[ImageStatus], dict[str, np.ndarray]]]:
-        """Yields what became of a batch of images, and their features as they are stored."""
+        """Yields the statuses of a batch of images, and their features by alias in the dtype of the files."""
         for batch in extractor.batches(self._inputs, rows):
             features = {
                 point.alias: _as_stored(batch.features[name], self._layout.dtype, point.alias)
@@ -270,51 +266,19 @@ class FeatureJob:
             yield batch.statuses, features
 
     def _noted(self, row: int, status: ImageStatus, images: ShardImages) -> IndexRow:
+        """Records an image in ``images`` and returns its row of the index."""
         images.put(self._inputs.name(row), status.stamp, status.sha256, status.error is not None)
-        return _index_row(row, status)
+        path, width, height, error, label = status[:5]
+        return IndexRow(row, path, "failed" if error else "ok", error or "", width, height, label)
 
 
 def _as_stored(values: np.ndarray, dtype: str, alias: str) -> np.ndarray:
-    """The values in the dtype that they are stored in; InputError where that does not reach so far."""
+    """Returns the values in the dtype of the files. Raises InputError if they are too large for it."""
     if dtype == values.dtype:
         return values
     with np.errstate(over="ignore"):
         stored = values.astype(dtype)
     if np.isinf(stored).sum() > np.isinf(values).sum():
         largest = np.abs(values[np.isfinite(values)]).max()
-        raise InputError(f"{dtype} does not reach to {largest:.6g}, which {alias} has: store it as float32.")
+        raise InputError(f"{alias} has the value {largest:.6g}, which is too large for {dtype}: store it as float32.")
     return stored
-
-
-def _index_row(row: int, picture: ImageStatus) -> IndexRow:
-    path, width, height, error, label = picture[:5]
-    return IndexRow(row, path, "failed" if error else "ok", error or "", width, height, label)
-
-
-def check_end_points(extractor: FeatureExtractor) -> None:
-    """Raises InputError for end points that would be stored under one name."""
-    stored: dict[str, str] = {}
-    for name, point in extractor.end_points.items():
-        other = stored.setdefault(point.alias.replace("/", "."), name)
-        if other != name:
-            raise InputError(f"The end points {other} and {name} are the same: name it once.")
-
-
-def check_settings(
-    output: Path, there: dict[str, Any], record: dict[str, Any], *, besides_inputs: bool = False
-) -> None:
-    """Raises InputError if what a folder holds was made of other inputs, or otherwise.
-
-    Args:
-      output: the folder.
-      there: its record.
-      record: what is to be made.
-      besides_inputs: leave the inputs out.
-    """
-    if others := differences(there, record, besides_inputs=besides_inputs):
-        images = [name for name in others if "images" in name] and not besides_inputs
-        update = "; update=True takes in new, changed and removed images" if images else ""
-        raise InputError(
-            f"{output} holds features of another run: {'; '.join(others)}. Give what was given then, another folder, "
-            f"or overwrite=True{update}."
-        )

@@ -1,4 +1,4 @@
-"""Reads features back from a folder, in any format, as arrays that are read where they are asked for."""
+"""Reads features from a folder, in any format, as arrays that read only the rows that are accessed."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tools.errors import InputError
-from tools.features.folder import RUN, is_complete, read_record, readable, shards_done
+from tools.features.folder import RUN, is_complete, read_record, readable, shard_folders, shards_done
 from tools.features.formats import IndexRow, Rows, get_format, utf8
 from tools.features.formats.lazy_arrays import LazyArray, LazyIndex
-from tools.features.record import layout_of, shard_bounds, shard_folders
+from tools.features.record import layout_of, shard_bounds
 from tools.features.shard_images import read_images
 
 __all__ = ["Features", "load", "open_shards"]
@@ -20,9 +20,9 @@ __all__ = ["Features", "load", "open_shards"]
 class Features(NamedTuple):
     """The features in a folder.
 
-    arrays: from the end points' aliases to [N, ...], not read yet: mapped from a file, or a ``LazyArray``.
-    index: one row an input.
-    run: what made them: inputs, checkpoint, network, end points, preprocessing, versions, counts.
+    arrays: arrays [N, ...] by the alias of their end point, not read yet: memory-mapped, or a ``LazyArray``.
+    index: a row for each image.
+    run: the settings and results: inputs, checkpoint, network, end points, preprocessing, versions, counts.
     """
 
     arrays: dict[str, np.ndarray | LazyArray]
@@ -31,12 +31,12 @@ class Features(NamedTuple):
 
 
 def load(folder: str | Path) -> Features:
-    """Reads back what ``extract`` wrote, in any format, in the order of the inputs.
+    """Returns the features that ``extract`` wrote, in any format, in the order of the inputs.
 
-    ``arrays[alias][rows]`` reads rows, ``np.asarray(arrays[alias])`` all.
+    ``arrays[alias][rows]`` reads rows; ``np.asarray(arrays[alias])`` reads all.
 
     Raises:
-      InputError: if the folder holds no features, or not all of them yet.
+      InputError: if the folder holds no features, or is not complete.
     """
     folder = Path(folder)
     record = read_record(folder)
@@ -49,18 +49,18 @@ def load(folder: str | Path) -> Features:
     return Features(*open_shards(folders, record), record)
 
 
-# Shards whose files stay open.
+# Number of shards whose files stay open.
 _OPEN = 8
 
 
 def open_shards(
     folders: Sequence[Path], record: dict[str, Any]
 ) -> tuple[dict[str, np.ndarray | LazyArray], Sequence[IndexRow]]:
-    """The arrays and the index of shards, in their order."""
+    """Returns the arrays and the index of all shards, in order."""
     layout, bounds = layout_of(record), shard_bounds(record)
     kind = get_format(record["format"])
 
-    # All arrays of a shard: each may be many, and the files that a process has open are not.
+    # A process can open only so many files, and a shard may have many.
     @functools.lru_cache(_OPEN)
     def open_arrays(shard: int) -> Mapping[str, Rows]:
         with readable(folders[shard]):
@@ -69,10 +69,10 @@ def open_shards(
     def read_index(shard: int) -> Iterator[IndexRow]:
         images = None
         with readable(folders[shard]):
-            # Counted anew: an update may have taken images out of the shards before this one.
+            # Rows are numbered again, because an update may have removed images from earlier shards.
             for i, row in enumerate(kind.read_index(folders[shard])):
                 path = row.path
-                if "\\x" in path:  # as most formats show a name that is not UTF-8
+                if "\\x" in path:  # most formats write a name that is not UTF-8 so
                     images = images or read_images(folders[shard])
                     path = images.names[i] if images and utf8(images.names[i]) == path else path
                 yield row._replace(row=bounds[shard] + i, path=path)

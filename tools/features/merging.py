@@ -14,28 +14,29 @@ from tools.features.folder import (
     read_counts,
     read_record,
     readable,
+    shard_folders,
     shards_done,
     write_run,
     writing,
 )
 from tools.features.formats import get_format
 from tools.features.loading import open_shards
-from tools.features.record import differences, layout_of, shard_folders
+from tools.features.record import differences, layout_of
 from tools.features.shard_images import ShardImages, joined, read_images, write_images
 
 __all__ = ["images_of_job", "merge"]
 
-# What is in memory at a time.
+# Limits of what is in memory at a time.
 _CHUNK_ROWS, _CHUNK_BYTES = 8192, 32 << 20
 
 
 def merge(
     folders: Sequence[str | Path], output: str | Path, *, advance: Callable[[int], None] = lambda count: None
 ) -> int:
-    """Writes the shards of a job, which may lie in several folders, as a folder of one shard in the same format.
+    """Writes the shards of a job, which may be in several folders, as one folder with a single shard.
 
     Args:
-      folders: each with shards of the same job, together with all of them.
+      folders: hold all shards of one job together; a shard may be in more than one.
       output: a folder that does not exist yet, or is empty.
       advance: called with the number of images whenever some are written.
 
@@ -43,12 +44,12 @@ def merge(
       The number of rows.
 
     Raises:
-      InputError: if the folders are of other jobs, a shard is nowhere, or the output cannot be written.
+      InputError: if the folders hold different jobs, a shard is missing, or the output cannot be written.
     """
     folders, output = [Path(folder) for folder in folders], Path(output)
     check_output(output)
     if read_record(output) is not None:
-        raise InputError(f"The output folder {output} holds features already: name another.")
+        raise InputError(f"The output folder {output} already holds features: name another.")
     record = _record_of(folders)
     images = record["inputs"]["images"]
     places = _places(folders, record)
@@ -60,7 +61,7 @@ def merge(
     advance(0)
     with claimed(output) as ours:
         if not ours:
-            raise InputError(f"Another process is making {output}: name another folder.")
+            raise InputError(f"Another process is writing {output}: name another folder.")
         with writing(output), new_folder(output) as folder:
             with get_format(record["format"]).Writer(folder, layout_of(whole), images) as writer:
                 for start in range(0, images, chunk):
@@ -84,7 +85,7 @@ def images_of_job(folders: Sequence[str | Path]) -> int:
 
 
 def _record_of(folders: Sequence[Path]) -> dict:
-    """What the folders share."""
+    """Returns the record that the folders share."""
     records = []
     for folder in folders:
         record = read_record(folder)
@@ -104,7 +105,7 @@ def _images_of(folder: Path) -> ShardImages | None:
 
 
 def _places(folders: Sequence[Path], record: dict) -> list[Path]:
-    """Where each shard lies: in the first folder that has it."""
+    """Returns the folder of each shard, from the first of the folders that has it."""
     there: list[Path | None] = []
     for folder in folders:
         shards = shard_folders(folder, record)

@@ -1,4 +1,4 @@
-"""Which network a checkpoint is restored into, and what it is fed: as asked for, and else as the file says."""
+"""Chooses the network that a checkpoint is restored into, and its input: as requested, or else by the checkpoint."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -16,18 +16,18 @@ NetworkFn = Callable[[tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
 
 class NetworkChoice(NamedTuple):
-    """A network, its input, and how it is to be restored.
+    """A network, its input, and how to restore it.
 
     name: of the network, or of the function that builds it.
-    num_classes: of its logits; None where a function builds it.
+    num_classes: of its logits; None if a function builds it.
     image_size: height and width of its input.
     preprocessing: of its input.
     build: builds it for inference.
     scope: variable scope in the file.
-    expected_input: (preprocessing, image size) that go with the weights; None where they are not known.
-    convert_to: the number of classes that the file's are to be converted to.
+    expected_input: (preprocessing, image size) that the weights were trained with; None if unknown.
+    convert_to: number of classes to convert the logits to; None to keep them.
     channels: of the images that the weights are for.
-    options: further arguments of the network's builder that the file calls for.
+    options: further arguments of the network's builder that the weights require.
     """
 
     name: str
@@ -43,8 +43,8 @@ class NetworkChoice(NamedTuple):
 
     @property
     def doubt(self) -> str | None:
-        """A sentence, where the input is not the one that goes with the weights."""
-        # What was prepared elsewhere is its user's affair.
+        """Returns a warning if the input is not the one that the weights were trained with, and None otherwise."""
+        # With preprocessing 'none' the user prepares the input.
         if self.expected_input in (None, (self.preprocessing, self.image_size)) or self.preprocessing == "none":
             return None
         preprocessing, size = self.expected_input
@@ -62,10 +62,10 @@ def choose_network(
     preprocessing: str | None,
     scope: str | None,
 ) -> NetworkChoice:
-    """Settles what is None by what the checkpoint is; the arguments are those of ``FeatureExtractor``.
+    """Returns the choice by the arguments of ``FeatureExtractor``. The checkpoint decides those that are None.
 
     Raises:
-      CheckpointError: if the checkpoint does not say which network it is, or of which of several.
+      CheckpointError: if the network in the checkpoint is unknown or ambiguous.
       ValueError: for arguments that exclude each other, or an unknown network.
     """
     if callable(net):

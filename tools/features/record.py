@@ -1,8 +1,4 @@
-"""What stands in the JSON files of a folder with features: what makes them what they are, and what is done.
-
-``run.json`` is the record of a folder that is complete; ``manifest.json`` that of one in which shards are made, each
-of which has its ``shard.json``.
-"""
+"""The settings that determine features: the record in ``run.json`` and ``manifest.json``, and how records differ."""
 
 import importlib.metadata
 import json
@@ -10,7 +6,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tools.errors import InputError
 from tools.features.extractor import FeatureExtractor
@@ -19,31 +15,42 @@ from tools.images import Inputs
 from tools.images.inputs import digest
 
 __all__ = [
+    "Storage",
+    "check_end_points",
+    "check_settings",
     "describe_run",
     "differences",
     "layout_of",
     "shard_bounds",
-    "shard_folders",
     "shard_generations",
     "shards_for",
 ]
 
-
-# Images of a shard, unless it is said how many shards there are to be: a run that is stopped loses at most the work on
-# so many, and ten million are a thousand folders.
+# Images of a shard, if the number of shards is not given. A stopped run loses at most the work on one shard, and ten
+# million images take about a thousand folders.
 _IMAGES = 8192
 
-
-# What is in a record and makes no difference to the features.
+# Entries of a record that do not determine the features.
 _OTHER = {"counts", "seconds", "resumed_from", "warnings", "images_per_second", "reused", "update"}
 
 
-def describe_run(
-    extractor: FeatureExtractor, inputs: Inputs, *, format: str, dtype: str, shards: int
-) -> dict[str, Any]:
-    """What makes features what they are, as JSON has it."""
+class Storage(NamedTuple):
+    """The form in which features are stored.
+
+    format: 'npy', 'parquet' or 'tfrecord'.
+    dtype: 'float32' or 'float16'.
+    shards: number of folders that the images are split into; None if the job decides.
+    """
+
+    format: str = "npy"
+    dtype: str = "float32"
+    shards: int | None = None
+
+
+def describe_run(extractor: FeatureExtractor, inputs: Inputs, storage: Storage) -> dict[str, Any]:
+    """Returns the record of a job: all settings that determine its features, as values of JSON."""
     versions = {name: importlib.metadata.version(name) for name in ("numpy", "pillow", "slimnets", "tf-slim")}
-    # Under which of its names TensorFlow was installed, pip knows; the module knows its version.
+    # TensorFlow is installed under several names, so its version comes from the module.
     versions |= {"python": platform.python_version(), "tensorflow": sys.modules["tensorflow"].__version__}
     return {
         "inputs": {
@@ -61,7 +68,7 @@ def describe_run(
         },
         "net": extractor.net,
         "num_classes": extractor.num_classes,
-        # As JSON gives it back: without tuples.
+        # Through JSON, so that tuples equal the lists of a record that was read back.
         "options": json.loads(json.dumps(extractor.options)),
         "end_points": {
             point.alias: {"name": point.name, "shape": list(extractor.shapes[name])}
@@ -72,23 +79,21 @@ def describe_run(
         "pool": extractor.pool,
         "precision": extractor.precision,
         "batch_size": extractor.batch_size,
-        "format": format,
-        "dtype": dtype,
-        "shards": shards,
+        **storage._asdict(),
         "warnings": list(extractor.warnings),
         "versions": versions,
     }
 
 
 def shards_for(num_images: int, batch_size: int, at_least: int = 1) -> int:
-    """How many shards images are cut into, if it is not said; ``at_least`` so many, where there are the batches."""
+    """Returns the default number of shards: ``at_least`` so many, but no more than there are batches."""
     return min(max(at_least, -(-num_images // _IMAGES)), -(-num_images // batch_size))
 
 
 def shard_bounds(record: dict[str, Any]) -> list[int]:
-    """The rows that shards begin with, and in the end the number of rows: whole batches, as equal as can be.
+    """Returns the first row of each shard, followed by the number of rows.
 
-    After an update they are what that left of them.
+    Shards consist of whole batches and are as equal as possible. After an update, the bounds are those in the record.
 
     Raises:
       InputError: if there are more shards than batches.
@@ -103,34 +108,52 @@ def shard_bounds(record: dict[str, Any]) -> list[int]:
     return [min(shard * batches // shards * batch_size, images) for shard in range(shards + 1)]
 
 
+def shard_generations(record: dict[str, Any]) -> list[int]:
+    """Returns for each shard how many times updates have asked to make it again."""
+    return record["update"]["generations"] if "update" in record else [0] * record["shards"]
+
+
 def layout_of(record: dict[str, Any]) -> Layout:
+    """Returns the shapes and the dtype of a row's features."""
     shapes = {alias: tuple(point["shape"]) for alias, point in record["end_points"].items()}
     return Layout(shapes, record["dtype"])
 
 
-def shard_folders(output: Path, record: dict[str, Any]) -> list[Path]:
-    """Where the shards of a job lie; a single one takes the whole folder."""
-    shards = record["shards"]
-    if shards == 1:
-        return [output]
-    added = len(shard_bounds(record)) - 1 - shards
-    return [
-        *(output / f"shard-{shard:05d}-of-{shards:05d}" for shard in range(shards)),
-        *(output / f"shard-{shard:05d}-added" for shard in range(shards, shards + added)),
-    ]
+def check_end_points(extractor: FeatureExtractor) -> None:
+    """Raises InputError for end points that would be stored under the same name."""
+    stored: dict[str, str] = {}
+    for name, point in extractor.end_points.items():
+        other = stored.setdefault(point.alias.replace("/", "."), name)
+        if other != name:
+            raise InputError(f"The end points {other} and {name} are the same: name it once.")
 
 
-def shard_generations(record: dict[str, Any]) -> list[int]:
-    """How often each shard of a job was to be made again, by updates."""
-    return record["update"]["generations"] if "update" in record else [0] * record["shards"]
+def check_settings(
+    output: Path, there: dict[str, Any], record: dict[str, Any], *, besides_inputs: bool = False
+) -> None:
+    """Raises InputError if a folder holds features of other inputs or settings.
+
+    Args:
+      output: the folder.
+      there: its record.
+      record: the record of the job to make.
+      besides_inputs: do not compare the inputs.
+    """
+    if others := differences(there, record, besides_inputs=besides_inputs):
+        images = [name for name in others if "images" in name] and not besides_inputs
+        update = "; update=True takes in new, changed and removed images" if images else ""
+        raise InputError(
+            f"{output} holds features of another run: {'; '.join(others)}. Give the same settings, another folder, "
+            f"or overwrite=True{update}."
+        )
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], *, besides_inputs: bool = False) -> list[str]:
-    """What makes features differ, and is another thing in two records: ``batch_size is 8 and was 32``.
+    """Returns the settings in which two records differ, such as ``batch_size is 8 and was 32``.
 
     Args:
-      one, other: the older and the newer one.
-      besides_inputs: leave the inputs out.
+      one, other: the older and the newer record.
+      besides_inputs: do not compare the inputs.
     """
     if besides_inputs:
         one = {**one, "inputs": other["inputs"]}
@@ -145,7 +168,7 @@ def differences(one: dict[str, Any], other: dict[str, Any], *, besides_inputs: b
 def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in record.items():
         if name == "checkpoint":
-            # Where it lies makes no difference.
+            # The path of the file does not matter.
             yield "the checkpoint, by its SHA-256,", " ".join(value["sha256"].values())
             yield from ((key, value[key]) for key in ("scope", "exclude", "ema"))
         elif name == "versions":

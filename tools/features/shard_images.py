@@ -1,8 +1,8 @@
-"""What the images of a shard were when its features were made: ``images.npz``, by which changed ones are told.
+"""The images that a shard was made of, recorded in its ``images.npz`` so that changed images are noticed.
 
-``name`` are the images' names in the inputs, one after the other, each ended by a zero byte; ``size`` and ``version``
-their stamps (-1 where an image could not be read); ``sha256`` what their rows depend on; ``failed`` which could not be
-decoded; ``arithmetic`` what else the last bits of a row depend on, see ``FeatureExtractor.arithmetic``.
+The file holds the arrays ``name`` (the images' names in the inputs, each ended by a zero byte), ``size`` and
+``version`` (their stamps; -1 for an image that could not be read), ``sha256`` (of all that a row depends on),
+``failed`` (which could not be decoded) and ``arithmetic`` (see ``FeatureExtractor.arithmetic``).
 """
 
 import io
@@ -33,14 +33,15 @@ __all__ = [
 
 IMAGES = "images.npz"
 
-# Threads that ask for the stamps of images, of so many at a time, and that read images again: remote ones take long.
+# Number of threads that ask for stamps and read images again, and of images a thread takes at a time. Remote files are
+# slow.
 _THREADS, _CHUNK = 16, 256
 
 
 class ShardImages(NamedTuple):
-    """The images of a shard, row by row; see above.
+    """The images of a shard, row by row.
 
-    names: in the inputs.
+    names: their names in the inputs.
     sizes, versions: int64 [N].
     sha256: uint8 [N, 32].
     failed: bool [N].
@@ -56,12 +57,12 @@ class ShardImages(NamedTuple):
 
     @classmethod
     def empty(cls, count: int, arithmetic: Sequence[int]) -> "ShardImages":
-        """Returns records of ``count`` images, which are to be put in."""
+        """Returns a record for ``count`` images, which ``put`` and ``copy`` fill."""
         numbers = [np.full(count, -1, np.int64) for _ in range(2)]
         return cls([], *numbers, np.zeros([count, 32], np.uint8), np.ones(count, bool), tuple(arithmetic))
 
     def put(self, name: str, stamp: Stamp | None, sha256: bytes, failed: bool) -> None:
-        """Puts in the next image."""
+        """Records the next image."""
         row = len(self.names)
         self.names.append(name)
         if stamp is not None:
@@ -70,14 +71,15 @@ class ShardImages(NamedTuple):
         self.failed[row] = failed
 
     def stamp(self, row: int) -> Stamp:
+        """Returns the stamp of a row's image."""
         return Stamp(int(self.sizes[row]), int(self.versions[row]))
 
     def taken_from(self, numbers: dict[str, deque[int]]) -> list[int | None]:
-        """Takes a number for each image out of ``numbers_by_name``; None where its name has none left."""
+        """Takes a number for each image out of ``numbers_by_name``, or None if its name has none left."""
         return [numbers[name].popleft() if numbers.get(name) else None for name in self.names]
 
     def copy(self, other: "ShardImages", place: int) -> None:
-        """Puts in the next image, which is that of row ``place`` of other records."""
+        """Records the next image, which is that of row ``place`` in another record."""
         row = len(self.names)
         self.names.append(other.names[place])
         for mine, theirs in zip(self[1:5], other[1:5], strict=True):
@@ -85,14 +87,14 @@ class ShardImages(NamedTuple):
 
 
 def joined(parts: Sequence[ShardImages]) -> ShardImages:
-    """Returns the records of several shards, one after the other."""
+    """Returns the record of several shards, one after the other."""
     names = [name for part in parts for name in part.names]
     arrays = (np.concatenate(arrays) for arrays in zip(*(part[1:5] for part in parts), strict=True))
     return ShardImages(names, *arrays, parts[0].arithmetic)
 
 
 def write_images(folder: Path, images: ShardImages, *, replace: bool = False) -> None:
-    """Writes the file in a shard's new folder; or, at once, in the place of the one in a folder that is done."""
+    """Writes ``images.npz`` to a shard's new folder. ``replace=True`` replaces the one of a finished shard."""
     names = b"".join(name.encode("utf-8", "surrogateescape") + b"\0" for name in images.names)
     stream = io.BytesIO()
     np.savez(
@@ -106,12 +108,12 @@ def write_images(folder: Path, images: ShardImages, *, replace: bool = False) ->
     )
     if replace:
         write_whole(folder / IMAGES, stream.getvalue())
-    else:  # who makes the folder has it on the disk before it is done
+    else:  # the caller flushes all files of a new folder to the disk
         (folder / IMAGES).write_bytes(stream.getvalue())
 
 
 def read_images(folder: Path) -> ShardImages | None:
-    """Reads the file in a shard's folder; None where there is none, as in folders made before there were such files.
+    """Reads ``images.npz`` in a shard's folder. Returns None if there is none, as in folders of older versions.
 
     Raises:
       ValueError: if it is damaged.
@@ -129,12 +131,12 @@ def read_images(folder: Path) -> ShardImages | None:
 
 
 def places_of(images: ShardImages, inputs: Inputs, start: int) -> list[int | None]:
-    """Returns where the images of a shard, by their names, are in the inputs; None for those that are not.
+    """Returns the number of each image of a shard in the inputs, by name; None for images that are gone.
 
     Args:
       images: of the shard.
-      inputs: to look in.
-      start: where the first one is, if nothing has changed.
+      inputs: the current images.
+      start: number of the first one, if nothing has changed.
     """
     count = len(images.names)
     if start + count <= len(inputs) and all(inputs.name(start + i) == name for i, name in enumerate(images.names)):
@@ -143,7 +145,7 @@ def places_of(images: ShardImages, inputs: Inputs, start: int) -> list[int | Non
 
 
 def numbers_by_name(names: Iterable[str]) -> dict[str, deque[int]]:
-    """Returns from each name to its numbers, in their order: a list may name an image more than once."""
+    """Returns the numbers of each name, in order. A list may name an image more than once."""
     numbers = defaultdict(deque)
     for i, name in enumerate(names):
         numbers[name].append(i)
@@ -153,19 +155,18 @@ def numbers_by_name(names: Iterable[str]) -> dict[str, deque[int]]:
 def changed_images(
     images: ShardImages, inputs: Inputs, places: Sequence[int | None], advance: Callable[[int], None]
 ) -> tuple[list[int], ShardImages]:
-    """Tells which images are others than those that the features were made of.
+    """Finds the images that have changed since the features were made.
 
-    An image whose stamp is the old one is the same. Any other one is read again: a new time with the same bytes is no
-    change.
+    An image with the old stamp is the same. Any other is read again: a new time with the same bytes is not a change.
 
     Args:
       images: of a shard.
-      inputs: the images as they are now.
-      places: of each row's image in the inputs; None for one that is gone, which is not counted here.
-      advance: called with the number of images whenever some were looked at.
+      inputs: the current images.
+      places: number of each row's image in the inputs. Rows with None, whose image is gone, are ignored.
+      advance: called with the number of images whenever some have been compared.
 
     Returns:
-      The rows, and the records with the stamps of now for the images that are the same.
+      The changed rows, and the record with the current stamps of the unchanged images.
     """
     rows = [row for row, place in enumerate(places) if place is not None]
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
@@ -176,13 +177,13 @@ def changed_images(
         return [row for row in chunk if not _is_same(images.stamp(row), inputs.stamp(places[row]))]
 
     def read_again(row: int) -> Stamp | None:
-        """Returns the stamp that the same image has now; None for another one."""
+        """Returns the current stamp of an unchanged image; None for a changed one."""
         try:
-            picture = inputs.read(places[row])
+            image = inputs.read(places[row])
         except ImageError:
             return None
-        same = sha256_of(inputs.name(places[row]), picture) == images.sha256[row].tobytes()
-        return picture.stamp if same else None
+        same = sha256_of(inputs.name(places[row]), image) == images.sha256[row].tobytes()
+        return image.stamp if same else None
 
     with ThreadPoolExecutor(_THREADS) as pool:
         doubtful: list[int] = []
@@ -198,7 +199,7 @@ def changed_images(
 
 
 def _is_same(then: Stamp, now: Stamp | None) -> bool:
-    if now is None or then.size < 0:  # what could not be read then, or cannot be now
+    if now is None or then.size < 0:  # could not be read then, or cannot be read now
         return now is None and then.size < 0
-    # Of some addresses only the size is known, or not even that.
+    # Some servers do not tell a version, or not even the size.
     return now.size in (-1, then.size) and (0 in (then.version, now.version) or now.version == then.version)

@@ -1,6 +1,6 @@
-"""What becomes of features whose images have changed: which shards are made again, and which of their rows stay.
+"""Updates features whose images have changed: finds the shards to make again and the rows to keep.
 
-The images of a job that was updated stay in the shards that they were in. New ones come into shards after these.
+Images stay in the shard that they were in. New images go into shards after these.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tools.features.folder import replace_manifest, shards_done
+from tools.features.folder import replace_manifest, shard_folders, shards_done
 from tools.features.formats import Format, IndexRow, Layout, Rows
-from tools.features.record import shard_bounds, shard_folders, shard_generations
+from tools.features.record import shard_bounds, shard_generations
 from tools.features.shard_images import ShardImages, changed_images, numbers_by_name, read_images, write_images
 from tools.images import Inputs
 
@@ -22,11 +22,11 @@ __all__ = ["Before", "update_job"]
 
 
 class Before(NamedTuple):
-    """A shard as it was before it is made again.
+    """A shard before it is made again.
 
-    images: what its images were.
-    index: their rows.
-    arrays: their features, by alias.
+    images: its images.
+    index: its rows of the index.
+    arrays: its features, by alias.
     """
 
     images: ShardImages
@@ -35,27 +35,27 @@ class Before(NamedTuple):
 
     @classmethod
     def read(cls, folder: Path, form: Format | ModuleType, layout: Layout) -> "Before | None":
-        """Reads it from a folder; None where there is none, or none that says what its images were."""
+        """Reads it from a folder. Returns None if there is none, or it does not record its images."""
         try:
             images = read_images(folder)
             if images is None:
                 return None
             index = list(form.read_index(folder))
             return cls(images, index, form.open_arrays(folder, layout, len(index)))
-        except (EOFError, OSError, ValueError):  # damaged: all is made again
+        except (EOFError, OSError, ValueError):  # damaged, so all is computed again
             return None
 
     def features(self, row: int) -> dict[str, np.ndarray]:
-        """Returns the features of a row, by alias, [1, ...]."""
+        """Returns the features [1, ...] of a row, by alias."""
         return {alias: array[row : row + 1] for alias, array in self.arrays.items()}
 
     def same_rows(self, inputs: Inputs, rows: range, arithmetic: Sequence[int]) -> dict[int, int]:
-        """Returns from rows that need not be computed to the rows here that have the same image.
+        """Returns the rows that need not be computed again: new row → old row of the same image.
 
         Args:
-          inputs: the images of now.
-          rows: those of the shard.
-          arithmetic: of the extractor; another one than before would compute other last bits.
+          inputs: the current images.
+          rows: the new rows of the shard.
+          arithmetic: of the extractor. If it differs, all last bits of the features may differ.
         """
         if self.images.arithmetic != tuple(arithmetic):
             return {}
@@ -77,18 +77,18 @@ def update_job(
     arithmetic: Sequence[int],
     advance: Callable[[int], None],
 ) -> bool:
-    """Finds out what has changed since a job was made, and has the folder say what is to be made again.
+    """Compares a job with the current images, and writes to its manifest which shards must be made again.
 
     Args:
       output: the job's folder.
-      inputs: the images of now.
+      inputs: the current images.
       there: the record in the folder.
-      record: that of now; but for the inputs it is the same.
+      record: the current record, which differs only in the inputs.
       arithmetic: of the extractor.
-      advance: called with the number of images whenever some were looked at.
+      advance: called with the number of images whenever some have been compared.
 
     Returns:
-      Whether a job of one shard, whose folder says nothing of that, has to be made again.
+      Whether a job with a single shard must be made again. Such a job has no manifest.
 
     Raises:
       OSError: if the folder cannot be written.
@@ -121,11 +121,7 @@ def update_job(
         "generations": generations + [0] * len(added),
         "order": f"order-{hashlib.sha256(order.tobytes()).hexdigest()[:16]}.npy",
     }
-    np.save(output / update["order"], order)
-    replace_manifest(output, record | {"update": update})
-    for other in output.glob("order-*.npy"):
-        if other.name != update["order"]:
-            other.unlink(missing_ok=True)
+    replace_manifest(output, record | {"update": update}, order)
     return False
 
 
@@ -136,7 +132,7 @@ def _members(
     arithmetic: Sequence[int],
     advance: Callable[[int], None],
 ) -> tuple[list[np.ndarray | None], list[bool]]:
-    """Returns where the images of each shard are in the inputs, None for one not made yet; which shards are stale."""
+    """Returns for each shard the numbers of its images in the inputs (None if not made), and whether it is stale."""
     folders = shard_folders(output, there)
     numbers = numbers_by_name(map(inputs.name, range(len(inputs))))
     members: list[np.ndarray | None] = []
@@ -145,7 +141,7 @@ def _members(
         images = read_images(folder)
         if images is None:
             members.append(None)
-            stale.append(done)  # as older versions left it
+            stale.append(done)  # made by an older version
             continue
         here = images.taken_from(numbers)
         rows, renewed = changed_images(images, inputs, here, advance) if done else ([], images)
@@ -153,5 +149,5 @@ def _members(
         same = not rows and None not in here and not images.failed.any() and images.arithmetic == tuple(arithmetic)
         stale.append(done and not same)
         if not stale[-1] and (renewed.versions != images.versions).any():
-            write_images(folder, renewed, replace=True)  # so that these are not read again each time
+            write_images(folder, renewed, replace=True)  # so that the next update does not read these images again
     return members, stale

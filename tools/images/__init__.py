@@ -1,4 +1,4 @@
-"""From what a user names to images, and from images to batches of a network's input."""
+"""Finds the images that a user names, decodes them, and makes batches of a network's input."""
 
 from tools.images.decoding import decode
 from tools.images.inputs import EncodedImage, Inputs

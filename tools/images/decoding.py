@@ -1,4 +1,4 @@
-"""From image files to pixels, as a viewer would show them."""
+"""Decodes image files to pixels, as a viewer would show them."""
 
 import io
 from pathlib import Path
@@ -12,15 +12,15 @@ from tools.images.pixel_meanings import PixelMeaning, pixel_meaning
 
 __all__ = ["HEAD_BYTES", "IMAGE_SUFFIXES", "ImageError", "decode", "image_format", "pixels_of"]
 
-# Bytes: a file that ends after the mark of its format is no image of it.
+# Bytes of the smallest image. A file that only has the mark of its format is not an image.
 _SMALLEST_IMAGE = 16
 
 
 def decode(file: str | Path | bytes) -> np.ndarray:
-    """Decodes an image: turned as its EXIF data says, the first frame of several, transparency over white.
+    """Decodes an image: rotated by its EXIF data, only the first frame, transparency over white.
 
-    Grey of more than 8 bits is scaled to 8 and rounded: round(value / 257) of 16 bits. Of 16-bit colours Pillow keeps
-    the upper 8 bits, which is within 1 of that. Profiles and gamma (iCCP, gAMA, sRGB) are not applied.
+    Grey values of more than 8 bits are scaled to 8 and rounded: round(value / 257) for 16 bits. Of 16-bit colours
+    Pillow keeps the upper 8 bits, which is within 1 of that. Profiles and gamma (iCCP, gAMA, sRGB) are not applied.
 
     Args:
       file: path of a file in a raster format that Pillow reads (``tools.images.formats``), or its bytes. Grey, palette
@@ -30,15 +30,15 @@ def decode(file: str | Path | bytes) -> np.ndarray:
       uint8 [height, width, 3], RGB.
 
     Raises:
-      ImageError: if the file is missing, empty, no image, cut short or too large to be one, or if its format does
-        not say what colours its pixels are.
+      ImageError: if the file is missing, empty, cut short, too large or not an image, or if its format does not
+        define the colours of its pixels.
     """
     try:
         if not (len(file) if isinstance(file, bytes) else Path(file).stat().st_size):
             raise ImageError("the file is empty")
         with open_image(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             meaning = pixel_meaning(image)
-            # In place, and below without converting what is RGB: a copy of each image less.
+            # In place, which saves a copy of each image.
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image, meaning)
     except ImageError:
@@ -49,21 +49,21 @@ def decode(file: str | Path | bytes) -> np.ndarray:
         raise ImageError(_why_unidentified(file)) from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is too large ({error})") from None
-    # On a broken file there is no telling what a decoder raises: the AVIF one, for example, RuntimeError.
+    # Decoders raise all kinds of errors on a broken file: the AVIF decoder, for example, RuntimeError.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"the image cannot be decoded ({reason})") from None
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:
-    """Returns the pixels of an image that is open already, as ``decode`` would; the image stays as it is.
+    """Returns the pixels of an open image, as ``decode`` does, without changing the image.
 
     Raises:
-      ImageError: if its pixels do not tell their colours, or it cannot be decoded.
+      ImageError: if the format does not define the colours of its pixels, or it cannot be decoded.
     """
     meaning = pixel_meaning(image)
     try:
-        # A copy: a fresh one has forgotten what its file said.
+        # The meaning was read before, because this copy has lost what the file said.
         return _to_rgb(ImageOps.exif_transpose(image), meaning)
     except (EOFError, OSError, SyntaxError) as error:
         raise ImageError(f"the image cannot be decoded ({' '.join(str(error).split())})") from None
@@ -75,7 +75,7 @@ def _head(file: str | Path | bytes) -> bytes:
     try:
         with Path(file).open("rb") as stream:
             return stream.read(HEAD_BYTES)
-    except OSError:  # it was there a moment ago
+    except OSError:  # another process has just removed it
         return b""
 
 
@@ -97,7 +97,7 @@ def _to_rgb(image: Image.Image, meaning: PixelMeaning) -> np.ndarray:
     if meaning.inverted:
         image = ImageChops.invert(image)
     if _has_opacity(image) and not meaning.opaque:
-        # La goes to LA alone.
+        # Pillow converts La only to LA.
         image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
@@ -116,7 +116,7 @@ def _has_opacity(image: Image.Image) -> bool:
 
 
 def _wide_to_rgb(values: np.ndarray, meaning: PixelMeaning, transparent: int | None) -> np.ndarray:
-    """Grey of 9 to 16 bits to 8, where Pillow itself would clip; ``transparent`` is the value that is no colour."""
+    """Converts grey of 9 to 16 bits to 8, which Pillow would clip. ``transparent`` is the transparent value."""
     if values.min() < 0 or values.max() > meaning.white:
         raise ImageError(f"the image has values that are not between 0 and {meaning.white}: convert it to 8-bit RGB")
     grey = np.round(values * (255 / meaning.white)).astype(np.uint8)

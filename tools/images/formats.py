@@ -1,6 +1,6 @@
-"""The raster formats that are decoded, and how the first bytes of a file tell its format.
+"""Lists the raster formats that are decoded, and tells the format of a file by its first bytes.
 
-Some of Pillow's formats are left out on purpose:
+Some of Pillow's formats are omitted on purpose:
 
 - EPS, PS, PDF and WMF are programs that draw. Pillow runs Ghostscript or Windows on them.
 - BUFR, FITS, GRIB, HDF5, MCIDAS and SPIDER hold measurements, not colours.
@@ -18,12 +18,12 @@ from PIL import Image, UnidentifiedImageError
 
 __all__ = ["HEAD_BYTES", "IMAGE_SUFFIXES", "allowed_formats", "image_format", "is_postscript", "open_image"]
 
-# So many bytes of a file tell its format. Most formats need 32, and only PCD more than a few hundred.
+# Number of bytes that tell the format of a file. Most formats require 32, and only PCD more than a few hundred.
 HEAD_BYTES = 4096
 
-# Pillow's name of each format: the suffixes of its files, and what they begin with. Suffixes that other programs use
-# for something else are left out (.bw, .gbr, .icb, .msp, .rgb, .vda, .vst): their files are known by content alone.
-# Formats with a long mark come first. Each expression is stricter than what Pillow's plugin would try to open.
+# Pillow's name of each format → the suffixes of its files, and a pattern of their first bytes. Suffixes that other
+# programs use for something else are omitted (.bw, .gbr, .icb, .msp, .rgb, .vda, .vst): such files are recognized by
+# content only. Formats with a long mark come first. Each pattern is stricter than Pillow's own test.
 _FORMATS: dict[str, tuple[str, bytes]] = {
     "JPEG": (".jfif .jpe .jpeg .jpg .mpo", rb"\xff\xd8\xff"),
     "PNG": (".apng .png", rb"\x89PNG\r\n\x1a\n"),
@@ -54,7 +54,7 @@ _FORMATS: dict[str, tuple[str, bytes]] = {
         ".dib",
         rb"(?:[\x28\x34\x38\x40\x6c\x7c]\0\0\0.{8}|\x0c\0\0\0.{4})\x01\0[\x01\x04\x08\x10\x18\x20]\0",
     ),
-    # There is no mark: the kind and the depth must fit, and without a palette its fields must be zero.
+    # TGA has no mark: the kind and the depth must match, and without a palette its fields must be zero.
     "TGA": (
         ".tga",
         rb".(?:\x01[\x01\x09].{2}(?!\0\0)..[\x0f\x10\x18\x20].{4}(?!\0\0)..(?!\0\0)..\x08"
@@ -66,7 +66,7 @@ _FORMATS: dict[str, tuple[str, bytes]] = {
 
 IMAGE_SUFFIXES = frozenset(suffix for suffixes, _ in _FORMATS.values() for suffix in suffixes.split())
 
-# What Pillow loads first. Loading its other formats takes longer than to decode an image.
+# Formats that Pillow loads first. Loading all others takes longer than decoding an image.
 _USUAL = ("JPEG", "PNG", "GIF", "BMP", "PPM")
 
 _HEAD = re.compile(b"|".join(b"(?P<%s>%s)" % (name.encode(), mark) for name, (_, mark) in _FORMATS.items()), re.DOTALL)
@@ -74,39 +74,39 @@ _POSTSCRIPT = re.compile(rb"\s*%!|\xc5\xd0\xd3\xc6|\x04%!")
 
 
 def image_format(head: bytes) -> str | None:
-    """Returns the format of an image file by its first bytes, without opening it.
+    """Returns the format of an image file by its first bytes, without decoding it.
 
-    A file of a format that is recognized can still be damaged, or of a kind that ``decode`` refuses.
+    A recognized file can still be damaged, or of a kind that ``decode`` refuses.
 
     Args:
       head: the file's first ``HEAD_BYTES`` bytes, or the whole of a shorter file.
 
     Returns:
-      Pillow's name of the format, such as "JPEG"; None for a file that is no image, and for PostScript, PDF and the
-      other formats that are never opened.
+      Pillow's name of the format, such as "JPEG"; None if the file is not an image, or has a format that is never
+      opened, such as PostScript or PDF.
     """
     found = _HEAD.match(head)
     return found.lastgroup if found else None
 
 
 def is_postscript(head: bytes) -> bool:
-    """Returns whether a file that begins so is PostScript or EPS, which is a program that draws."""
+    """Returns whether a file with these first bytes is PostScript or EPS, which are programs that draw."""
     return _POSTSCRIPT.match(head) is not None
 
 
 @functools.cache
 def allowed_formats() -> tuple[str, ...]:
-    """Returns the formats to open files with, of those that this Pillow was built with, in the order to try them."""
+    """Returns the formats to open files with that this build of Pillow has, in the order to try them."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def open_image(source: str | Path | BinaryIO) -> Image.Image:
-    """Returns an image that is opened and not decoded, of an allowed format whatever the suffix.
+    """Opens an image of an allowed format, whatever its suffix, without decoding it.
 
     Raises:
-      UnidentifiedImageError: if it is of none of them.
-      Exception: whatever Pillow raises on a file that is damaged or missing.
+      UnidentifiedImageError: if its format is not allowed.
+      Exception: any error that Pillow raises for a damaged or missing file.
     """
     Image.preinit()
     try:

@@ -1,6 +1,6 @@
-"""The images that features are made of, in a fixed order: in files, TFRecord files and tar archives.
+"""Images in a fixed order, from files, TFRecord files and tar archives.
 
-Each is found by its number, so that the work can be cut, and continued, anywhere.
+Each image has a number, so the work can be split and resumed anywhere.
 """
 
 import hashlib
@@ -11,10 +11,10 @@ __all__ = ["EncodedImage", "Inputs", "Reordered", "Stamp", "digest", "sha256_of"
 
 
 class Stamp(NamedTuple):
-    """What tells, without reading an image, that it may have changed: equal stamps mean the same image.
+    """Size and version of an image, known without reading it. Equal stamps mean the same image.
 
     size: in bytes.
-    version: stands for the time of the last change, an ETag or a checksum; 0 where only the size is known.
+    version: a hash of the time of the last change, an ETag or a checksum; 0 if only the size is known.
     """
 
     size: int
@@ -24,10 +24,10 @@ class Stamp(NamedTuple):
 class EncodedImage(NamedTuple):
     """One image, not decoded yet.
 
-    name: path, address, or what its container calls it.
-    label: its class, as the container has it; '' where there is none.
+    name: path, address, or name in its container.
+    label: its class in the container; '' if there is none.
     data: the encoded bytes.
-    stamp: as ``Inputs.stamp`` gave it when the bytes were read.
+    stamp: the stamp when the bytes were read.
     """
 
     name: str
@@ -38,9 +38,9 @@ class EncodedImage(NamedTuple):
 
 @runtime_checkable
 class Inputs(Protocol):
-    """Images by their numbers; every method may be called from several threads.
+    """Images by their numbers. All methods are safe to call from several threads.
 
-    skipped: from the kinds of files that were found beside the images, and left out, to their numbers.
+    skipped: number of files that were skipped, by kind.
     """
 
     skipped: Mapping[str, int]
@@ -48,13 +48,13 @@ class Inputs(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, i: int) -> str:
-        """Returns what image ``i`` is called, without reading it; the same in every run."""
+        """Returns the name of image ``i`` without reading it. It is the same in every run."""
 
     def read(self, i: int) -> EncodedImage:
-        """Reads image ``i``; raises ImageError where it cannot be read."""
+        """Reads image ``i``. Raises ImageError if it cannot be read."""
 
     def stamp(self, i: int) -> Stamp | None:
-        """Returns the stamp that image ``i`` has now; None where it cannot be read."""
+        """Returns the current stamp of image ``i``; None if it cannot be read."""
 
 
 class Reordered:
@@ -82,29 +82,29 @@ class Reordered:
 
 
 def digest(inputs: Inputs) -> str:
-    """Returns the SHA-256 of the images' names, in hexadecimal: equal where the same names come in the same order."""
+    """Returns the SHA-256 of the images' names in their order, in hexadecimal."""
     hashed = hashlib.sha256()
     for i in range(len(inputs)):
         hashed.update(inputs.name(i).encode("utf-8", "surrogateescape") + b"\0")
     return hashed.hexdigest()
 
 
-def sha256_of(name: str, picture: EncodedImage) -> bytes:
+def sha256_of(name: str, image: EncodedImage) -> bytes:
     """Returns the SHA-256 of all that an image's row depends on.
 
-    That is the SHA-256 of a plain file. Where a container says more than the bytes, its words follow them.
+    For a plain file it is the SHA-256 of the file. For a container, label and name follow the bytes.
 
     Args:
-      name: as ``Inputs.name`` has it.
-      picture: what was read.
+      name: as ``Inputs.name`` returns it.
+      image: the image as it was read.
     """
-    hashed = hashlib.sha256(picture.data)
-    if picture.label or picture.name != name:
-        hashed.update(f"\0{picture.label}\0{picture.name}".encode("utf-8", "surrogateescape"))
+    hashed = hashlib.sha256(image.data)
+    if image.label or image.name != name:
+        hashed.update(f"\0{image.label}\0{image.name}".encode("utf-8", "surrogateescape"))
     return hashed.digest()
 
 
 def version_of(*parts: object) -> int:
-    """Returns a version for a ``Stamp``, 63 bits of a hash, of whatever changes when an image does."""
+    """Returns the version of a ``Stamp``: 63 bits of a hash of values that change when the image does."""
     text = "\0".join(map(str, parts)).encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1 or 1

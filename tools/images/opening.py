@@ -1,4 +1,4 @@
-"""From what a user names to images in a fixed order."""
+"""Opens the inputs that a user names as images in a fixed order."""
 
 import itertools
 import re
@@ -17,13 +17,13 @@ from tools.images.sources.selection import Selection, is_image
 
 __all__ = ["open_inputs"]
 
-_PICTURE, _TAR, _TFRECORD, _COMPRESSED = "picture", "tar", "tfrecord", "compressed"
+_IMAGE, _TAR, _TFRECORD, _COMPRESSED = "image", "tar", "tfrecord", "compressed"
 
-# slim's data sets are called train-00000-of-01024, with no suffix.
+# slim names the files of its data sets train-00000-of-01024, without a suffix.
 _TFRECORD_NAME = re.compile(r"\.tfrecords?$|-\d{5}-of-\d{5}$")
 _COMPRESSED_NAME = re.compile(r"\.(tar|tfrecords?)\.(gz|bz2|xz)$|\.(tgz|tbz2?|txz)$")
 
-# Other containers, by their first bytes.
+# First bytes of other containers, which are refused.
 _OTHERS = (
     (b"PK\x03\x04", "a zip archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
@@ -34,14 +34,14 @@ _OTHERS = (
 
 
 def open_inputs(inputs: Iterable[str | Path], *, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Inputs:
-    """Opens the images that inputs stand for, in the order of the inputs; those of a folder sorted by path.
+    """Opens the images of all inputs, in the order of the inputs. Images of a folder are sorted by path.
 
     Args:
-      inputs: image files; folders, searched recursively for images, links followed; TFRecord files with slim's
-        features; tar archives in webdataset's convention, both also compressed as a whole; and ``@list.txt``, a text
-        file with one of the files a line. Each may also be an address of a file system that fsspec knows, such as
+      inputs: image files; folders, which are searched recursively, following links; TFRecord files with slim's
+        features; tar archives in webdataset's convention; and ``@list.txt``, a text file with one file a line.
+        TFRecord files and archives may be compressed as a whole. Inputs may be addresses that fsspec knows, such as
         ``s3://bucket/folder``.
-      include, exclude: patterns of the images' names, as ``Selection`` takes them.
+      include, exclude: patterns of the images' names, as for ``Selection``.
 
     Raises:
       InputError: if an input does not exist or cannot be read, a pattern matches nothing, or there are no images.
@@ -67,7 +67,7 @@ def _parts(given: Iterable[str], selection: Selection) -> list[Inputs]:
     found = itertools.chain.from_iterable(_files(one, selection, listed) for one in given)
     for kind, files in itertools.groupby(found, key=lambda file: file[1]):
         addresses = [address for address, _ in files]
-        if kind == _PICTURE:
+        if kind == _IMAGE:
             parts.append(ImageFiles(addresses, listed, selection.skipped))
         else:
             parts.extend(_container(address, kind, selection) for address in addresses)
@@ -85,32 +85,34 @@ def _container(address: str, kind: str, selection: Selection) -> Inputs:
     if kind == _TAR:
         return TarArchive(address, selection, plain)
     if selection.has_patterns:
-        raise InputError(f"{address} is a TFRecord file, whose images no pattern can choose: leave the patterns out.")
+        raise InputError(
+            f"{address} is a TFRecord file, whose images have no names for patterns to match: omit the patterns."
+        )
     return TFRecordFile(address, plain)
 
 
 def _files(given: str, selection: Selection, listed: dict[str, Stamp]) -> Iterator[tuple[str, str]]:
-    """Yields the files that an input stands for, each with what it holds; puts known stamps into ``listed``."""
+    """Yields the files of an input with the kind of each. Adds the stamps of remote listings to ``listed``."""
     if given.startswith("@"):
         found = _of_list(Path(given[1:]))
     elif storage.is_folder(given):
         if storage.is_remote(given):
             listed |= (stamps := find_remote(given, selection))
-            yield from ((address, _PICTURE) for address in stamps)
+            yield from ((address, _IMAGE) for address in stamps)
         else:
-            yield from ((path, _PICTURE) for path in find_local(given, selection))
+            yield from ((path, _IMAGE) for path in find_local(given, selection))
         return
     elif storage.exists(given):
         found = iter([(given, _kind(given))])
     else:
         raise InputError(f"There is no file or folder {given}: give image files, folders, or @list.txt.")
     for address, kind in found:
-        if kind != _PICTURE or selection.matches(address, address):
+        if kind != _IMAGE or selection.matches(address, address):
             yield address, kind
 
 
 def _of_list(file: Path) -> Iterator[tuple[str, str]]:
-    # Only what has no image's suffix is looked into, and nothing remote: a list may be of millions.
+    # Only local files without the suffix of an image are opened, because a list may have millions.
     schemes = set()
     for address in _listed(file):
         remote = storage.is_remote(address)
@@ -122,19 +124,19 @@ def _of_list(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _kind(address: str) -> str:
-    """Returns what a file holds, by its first bytes, and by its name where they do not tell.
+    """Returns the kind of a file, by its first bytes, or by its name if these do not tell.
 
     Raises:
-      InputError: if it is a container of another kind.
+      InputError: if it is a container that cannot be opened.
     """
     from tools.images.sources.tfrecord import is_record_header
 
     try:
         head = storage.read_bytes(address, 0, HEAD_BYTES)
-    except OSError:  # a file that cannot be read is an image that failed
+    except OSError:  # an unreadable file counts as an image that failed
         return _kind_by_name(address)
     if is_image(head):
-        return _PICTURE
+        return _IMAGE
     if is_compressed(head):
         return _COMPRESSED
     if head[257:262] == b"ustar":
@@ -153,19 +155,19 @@ def _kind_by_name(address: str) -> str:
         return _COMPRESSED
     if _TFRECORD_NAME.search(address):
         return _TFRECORD
-    return _TAR if storage.suffix(address) == ".tar" else _PICTURE
+    return _TAR if storage.suffix(address) == ".tar" else _IMAGE
 
 
 def _listed(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors put a byte order mark first
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # editors on Windows write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The list {file} cannot be read ({error}): give a text file with one path a line.") from None
     return [line.strip() for line in lines if line.strip()]
 
 
 class _Chain:
-    """Inputs one after the other."""
+    """Several inputs as one, in order."""
 
     def __init__(self, parts: Sequence[Inputs], skipped: Mapping[str, int]) -> None:
         self._parts = parts

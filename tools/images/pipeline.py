@@ -1,13 +1,13 @@
-"""Batches of a network's input, made in the graph while the network computes the batch before.
+"""Makes batches of a network's input in the graph, while the network computes the batch before.
 
 A ``tf.data`` pipeline decodes as many images at a time as there are cores, and is at most two batches ahead of the
 network. So the network waits for files only if they are the slower part, and memory does not grow with their number.
-``tools.images.decode`` decodes, since it reads more kinds of images than TensorFlow does and says what is wrong with
-one; ``nets.preprocessing`` preprocesses.
+``tools.images.decode`` decodes, because it reads more formats than TensorFlow and says what is wrong with an image.
+``nets.preprocessing`` preprocesses.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -23,14 +23,18 @@ __all__ = ["ImagePipeline", "ImageStatus"]
 
 v1 = tf.compat.v1
 
-# Batches that wait for the network.
+# Number of batches that wait for the network.
 _AHEAD = 2
 
 
 class ImageStatus(NamedTuple):
-    """What became of one picture; width and height as decoded, None and an error where it was not.
+    """The result of reading and decoding one image.
 
-    stamp, sha256: that tell it from others, see ``tools.images.inputs``; None where it could not be read.
+    path: its name.
+    width, height: as decoded; None if it was not.
+    error: why it failed; None if it did not.
+    label: its class; '' if it has none.
+    stamp, sha256: identify its content, see ``tools.images.inputs``; None and b"" if it could not be read.
     """
 
     path: str
@@ -43,15 +47,15 @@ class ImageStatus(NamedTuple):
 
 
 class ImagePipeline:
-    """Ops of the current graph that turn pictures into batches, and what feeds them.
+    """Ops in the current graph that turn images into batches, and the code that feeds them.
 
     Args:
-      preprocessing: its name; with 'none' the pictures must have the size.
-      size: height and width of the images.
-      threads: that decode; None for one a core.
+      preprocessing: name of the preprocessing. With 'none' the images must have the network's size.
+      size: height and width of the network's input.
+      threads: number of threads that decode; None for one for each core.
 
     Attributes:
-      images: float32 [batch, size, size, channels]: each time it is computed, the next batch of ``batches``.
+      images: float32 [batch, size, size, channels], the next batch each time it is computed.
     """
 
     def __init__(self, preprocessing: str, size: int, threads: int | None = None) -> None:
@@ -66,15 +70,15 @@ class ImagePipeline:
             self._count = v1.placeholder(tf.int64, [], name="count")
             self._batch_size = v1.placeholder(tf.int64, [], name="batch_size")
             dataset = tf.data.Dataset.range(self._count)
-            # Rewriting Python as a graph would take a tenth of a second, and there is nothing to rewrite.
+            # AutoGraph would take a tenth of a second, and there is nothing to rewrite.
             image = tf.autograph.experimental.do_not_convert(self._image)
             dataset = dataset.map(image, num_parallel_calls=threads or cores(), deterministic=True)
             dataset = dataset.batch(self._batch_size, drop_remainder=True).prefetch(_AHEAD)
             options = tf.data.Options()
-            # Threads of its own, so that decoding does not stand in the line of the network's ops.
+            # Separate threads, so that decoding does not queue behind the network's ops.
             options.threading.private_threadpool_size = threads or cores()
             options.threading.max_intra_op_parallelism = 1
-            # Nothing is left to optimize, and trying to takes time at each start.
+            # There is nothing to optimize, and trying takes time at each start.
             options.experimental_optimization.apply_default_optimizations = False
             options.autotune.enabled = False
             iterator = v1.data.make_initializable_iterator(dataset.with_options(options))
@@ -82,45 +86,45 @@ class ImagePipeline:
             self.images = iterator.get_next()
 
     def _image(self, index: tf.Tensor) -> tf.Tensor:
-        picture = tf.numpy_function(self._decode, [index], tf.uint8)
-        picture.set_shape([None, None, 3])
-        return preprocess(picture[tf.newaxis], self._preprocessing, self._size)[0]
+        pixels = tf.numpy_function(self._decode, [index], tf.uint8)
+        pixels.set_shape([None, None, 3])
+        return preprocess(pixels[tf.newaxis], self._preprocessing, self._size)[0]
 
     def _decode(self, index: np.int64) -> np.ndarray:
-        """uint8 [height, width, 3] of a picture; black where it has failed, and after the last one."""
+        """Returns the pixels of an image; black if it has failed, and after the last image."""
         inputs, rows = self._inputs, self._rows
         if inputs is not None and index < len(rows) and self._trouble is None:
             try:
-                status, picture = self._read(inputs, rows[index])
-            except InputError as error:  # which no TensorFlow op could raise
+                status, pixels = self._read(inputs, rows[index])
+            except InputError as error:  # which a TensorFlow op cannot raise
                 self._trouble = error
             else:
                 self._statuses[int(index)] = status
                 if status.error is None:
-                    return picture
+                    return pixels
         return np.zeros([self._size, self._size, 3], np.uint8)
 
     def _read(self, inputs: Inputs, row: int) -> tuple[ImageStatus, np.ndarray | None]:
         name = inputs.name(row)
         try:
-            found = inputs.read(row)
+            image = inputs.read(row)
         except ImageError as error:
             return ImageStatus(name, None, None, str(error)), None
-        told_by = (found.label, found.stamp, sha256_of(name, found))
+        identity = (image.label, image.stamp, sha256_of(name, image))
         try:
-            picture = decode(found.data)
+            pixels = decode(image.data)
         except ImageError as error:
-            return ImageStatus(found.name, None, None, str(error), *told_by), None
-        height, width = picture.shape[:2]
-        cannot = self._cannot_be_preprocessed(height, width)
-        return ImageStatus(found.name, width, height, cannot, *told_by), picture
+            return ImageStatus(image.name, None, None, str(error), *identity), None
+        height, width = pixels.shape[:2]
+        refusal = self._why_not_preprocessed(height, width)
+        return ImageStatus(image.name, width, height, refusal, *identity), pixels
 
-    def _cannot_be_preprocessed(self, height: int, width: int) -> str | None:
-        """The reason why a picture of that size cannot be; None where it can."""
+    def _why_not_preprocessed(self, height: int, width: int) -> str | None:
+        """Returns the reason why an image of this size cannot be preprocessed; None if it can."""
         if self._preprocessing == "none" and (height, width) != (self._size, self._size):
             return f"the image is {width}x{height}, and without preprocessing must be {self._size} on each side"
         scaled_height, scaled_width = scaled_size(self._preprocessing, self._size, height, width)
-        # A picture of one row and millions of columns, say, of which vgg scales the shorter side up.
+        # For example one row with millions of columns, because vgg enlarges the shorter side.
         if scaled_height * scaled_width > Image.MAX_IMAGE_PIXELS:
             return (
                 f"the image of {width}x{height} cannot be preprocessed: {self._preprocessing} at {self._size} would "
@@ -129,22 +133,28 @@ class ImagePipeline:
         return None
 
     def batches(
-        self, session: v1.Session, fetches: Any, inputs: Inputs, rows: range, batch_size: int
-    ) -> Iterator[tuple[list[ImageStatus], Any]]:
-        """Runs ``fetches``, which depend on ``images``, for each batch of pictures; the last one is filled up.
+        self,
+        session: v1.Session,
+        fetches: Mapping[str, tf.Tensor],
+        inputs: Inputs,
+        rows: Sequence[int],
+        batch_size: int,
+    ) -> Iterator[tuple[list[ImageStatus], dict[str, np.ndarray]]]:
+        """Computes tensors that depend on ``images`` for one batch of images after the other.
 
         Args:
           session: of the graph.
-          fetches: as for ``session.run``.
-          inputs, rows: the pictures, and which of them.
-          batch_size: of every batch.
+          fetches: float tensors [batch, ...] by name.
+          inputs: the images.
+          rows: numbers of the images to take.
+          batch_size: of every batch. The last one is filled with black images.
 
         Yields:
-          The statuses of a batch's pictures, fewer than ``batch_size`` in the last one; and what was fetched.
+          The statuses of a batch's images, and an array by name with a row for each. Rows of failed images are NaN.
 
         Raises:
-          InputError: if not one picture but where they lie is the trouble.
-          RuntimeError: if it is gone on with after another call has begun.
+          InputError: if the storage fails rather than a single image.
+          RuntimeError: if another call has begun meanwhile.
         """
         if not rows:
             return
@@ -156,13 +166,18 @@ class ImagePipeline:
         try:
             for start in range(0, len(rows), batch_size):
                 if run != self._run:
-                    raise RuntimeError("These batches ended when others were begun: go through them one after another.")
+                    raise RuntimeError("These batches ended when others were begun: use them one after another.")
                 fetched = session.run(fetches)
                 if self._trouble is not None:
                     raise self._trouble
                 numbers = range(start, min(start + batch_size, len(rows)))
-                yield [self._statuses.pop(number) for number in numbers], fetched
+                statuses = [self._statuses.pop(number) for number in numbers]
+                features = {name: array[: len(statuses)] for name, array in fetched.items()}
+                failed = [row for row, status in enumerate(statuses) if status.error is not None]
+                for array in features.values():
+                    array[failed] = np.nan
+                yield statuses, features
         finally:
             if run == self._run:
-                # Whatever is still under way, after an interrupt, is not decoded any more.
+                # After an interrupt, images that are still queued are not decoded.
                 self._inputs = None

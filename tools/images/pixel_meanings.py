@@ -1,6 +1,6 @@
-"""What the numbers of a decoded image mean, asked of the file's format: Pillow's mode alone does not tell.
+"""Tells what the numbers of a decoded image mean, by the format of its file. Pillow's mode is not enough.
 
-What is refused here, Pillow decodes to other colours than the format's specification says.
+Refuses images that Pillow decodes to other colours than the format's specification defines.
 """
 
 import struct
@@ -13,13 +13,13 @@ from tools.errors import ImageError
 
 __all__ = ["PixelMeaning", "pixel_meaning"]
 
-# Modes whose colours are known whatever the format; those of more than 8 bits are asked for below.
+# Modes whose colours do not depend on the format. Modes of more than 8 bits are handled below.
 _KNOWN_MODES = frozenset(("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"))
 
-# These formats say that the largest number of 16 bits is white; Pillow scales PPM's and JPEG 2000's up to it.
+# Formats in which the largest 16-bit number is white. Pillow scales PPM and JPEG 2000 up to it.
 _WHITE_AT_16_BITS = frozenset(("JPEG2000", "PNG", "PPM"))
 
-# TIFF 6.0, and the supplements of Adobe.
+# Tags and values of TIFF 6.0 and Adobe's supplements.
 _SUBFILE, _BITS, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANAR = 254, 258, 262, 266, 277, 284
 _COLOUR_MAP, _INK_SET, _INKS, _DOT_RANGE, _EXTRA, _SAMPLE_FORMAT = 320, 332, 334, 336, 338, 339
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
@@ -27,13 +27,13 @@ _FAX = frozenset(("tiff_ccitt", "group3", "group4"))
 
 
 class PixelMeaning(NamedTuple):
-    """How the numbers of an image stand for colours.
+    """The meaning of an image's numbers.
 
     Attributes:
       white: the largest number of a pixel of more than 8 bits.
-      inverted: whether zero is white (grey), or full ink (CMYK), against Pillow's use.
-      opaque: whether what Pillow takes for opacity is something else.
-      covered: the part of the canvas that the first frame covers, left, top, right, bottom; None for all of it.
+      inverted: whether zero is white (grey) or full ink (CMYK), unlike in Pillow.
+      opaque: whether Pillow's opacity channel is something else.
+      covered: the part of the canvas that the first frame covers (left, top, right, bottom); None for all of it.
     """
 
     white: int = 0xFFFF
@@ -43,15 +43,13 @@ class PixelMeaning(NamedTuple):
 
 
 def pixel_meaning(image: Image.Image) -> PixelMeaning:
-    """Returns what the pixels of an image mean by its file, which is open and not decoded yet.
-
-    Where Pillow gives a wrong transparent value, ``image.info`` is corrected.
+    """Returns the meaning of an image's pixels. Corrects ``image.info`` if Pillow's transparent value is wrong.
 
     Args:
-      image: as ``Image.open`` returns it.
+      image: as ``Image.open`` returns it, not decoded yet.
 
     Raises:
-      ImageError: if the format does not say what the pixels mean, or Pillow is known to decode them wrong.
+      ImageError: if the format does not define the meaning, or Pillow is known to decode the pixels wrong.
     """
     ask = _FORMATS.get(image.format or "")
     meaning = ask(image) if ask else _PLAIN
@@ -82,16 +80,16 @@ def _first_bytes(image: Image.Image, count: int) -> bytes:
 
 
 def _jpeg(image: Image.Image) -> PixelMeaning:
-    # Adobe stores ink inverted, and says by its marker that it is Adobe; Pillow takes every file for Adobe's.
+    # Adobe stores ink inverted and marks its files. Pillow treats every file as Adobe's.
     return PixelMeaning(inverted=image.mode == "CMYK" and "adobe" not in image.info)
 
 
-# From a value of 2 or 4 bits to one of 8.
+# Factors from a value of 2 or 4 bits to one of 8 bits.
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
 
 
 def _png(image: Image.Image) -> PixelMeaning:
-    """The transparent value stands in the file's own bits, and Pillow scales the pixels alone."""
+    """Scales the transparent value to 8 bits, as Pillow does only with the pixels."""
     if "transparency" in image.info and image.tile:
         kind = image.tile[0][3]
         if kind == "RGB;16B":
@@ -102,28 +100,28 @@ def _png(image: Image.Image) -> PixelMeaning:
 
 
 def _gif(image: Image.Image) -> PixelMeaning:
-    # Pillow gives what the first frame leaves free the first colour of the palette; viewers leave it empty.
+    # Pillow fills the canvas outside of the first frame with the palette's first colour. Viewers leave it empty.
     box = tuple(image.tile[0][1]) if image.tile else (0, 0, *image.size)
     partly = box != (0, 0, *image.size) and "transparency" not in image.info
     return PixelMeaning(covered=box if partly else None)
 
 
 def _jpeg2000(image: Image.Image) -> PixelMeaning:
-    """Pillow shifts fewer than 8 bits up, which leaves white below 255."""
+    """Refuses fewer than 8 bits, which Pillow shifts up so that white is below 255."""
     head = _first_bytes(image, 4096)
     if head.startswith(b"\xff\x4f"):
         depths = head[42 : 42 + 3 * int.from_bytes(head[40:42])][::3]
     else:
         place = head.find(b"ihdr")
         depths = head[place + 14 : place + 15] if place >= 0 else b""
-    # The highest bit says that the numbers are signed, 255 that the channels differ.
+    # The highest bit means signed numbers, and 255 means that the channels differ.
     if not depths or min(depths) < 7 or max(depths) > 0x7F:
         raise _unknown("channels of fewer than 8 bits, or of several kinds")
     return _PLAIN
 
 
 def _tga(image: Image.Image) -> PixelMeaning:
-    """The header says how many bits of a pixel are opacity."""
+    """Reads from the header how many bits of a pixel are opacity."""
     head = _first_bytes(image, 18)
     bits = head[17] & 15
     if bits and 16 in (head[16], head[7]) and head[2] not in (3, 11):
@@ -147,7 +145,7 @@ def _pcx(image: Image.Image) -> PixelMeaning:
     head = _first_bytes(image, 4096)
     start = int.from_bytes(head[4:8], "little") if image.format == "DCX" else 0
     version = _at(image, start + 1)
-    # They have the palette of the graphics card.
+    # These versions use the palette of the graphics card.
     if image.mode == "P" and version in (0, 3):
         raise _unknown("a palette that is not in the file")
     return _PLAIN
@@ -159,7 +157,7 @@ def _at(image: Image.Image, place: int) -> int:
 
 
 def _psd(image: Image.Image) -> PixelMeaning:
-    """The merged image is over white already; a channel more is its opacity, or a selection that somebody stored."""
+    """Ignores an extra channel. The merged image is over white, so it is opacity already applied, or a selection."""
     colours = struct.unpack(">H", _first_bytes(image, 26)[24:])[0]
     if colours in (0, 7):
         raise _unknown("bits or channels" if colours else "bits")
@@ -167,7 +165,7 @@ def _psd(image: Image.Image) -> PixelMeaning:
 
 
 def _xbm(_: Image.Image) -> PixelMeaning:
-    # A set bit is the foreground: ink on paper.
+    # A set bit is ink.
     return PixelMeaning(inverted=True)
 
 
@@ -195,20 +193,20 @@ def _tiff(image: Image.Image) -> PixelMeaning:
     if photometric == _CMYK:
         _check_inks(tags)
     if photometric == _YCBCR and raw:
-        # Pillow takes them for one triple a pixel, whatever is shared, and some versions for RGB.
+        # Pillow reads one triple for each pixel even if pixels share values, and some versions read RGB.
         raise _unknown("YCbCr pixels that are not compressed")
-    # libtiff takes such a palette for one of 8 bits, the specification for one that is nearly black.
+    # libtiff reads such a palette as 8 bits. By the specification it is nearly black.
     if photometric == _PALETTE and 0 < max(tags.get(_COLOUR_MAP, (0,))) < 256:
         raise _unknown("a palette of 8 bits")
     return PixelMeaning(
         white=2 ** bits[0] - 1 if image.mode.startswith("I;16") else 0xFFFF,
-        # Of fewer bits, Pillow has inverted it.
+        # Pillow itself inverts images of fewer bits.
         inverted=image.mode.startswith("I;16") and photometric == _WHITE_IS_ZERO,
     )
 
 
 def _check_planes(tags: dict[int, object], raw: bool, bits: tuple[int, ...]) -> None:
-    """Refuses what Pillow reads wrong of channels that are stored one after the other."""
+    """Refuses images with separately stored channels that Pillow reads wrong."""
     photometric, extra = tags.get(_PHOTOMETRIC), tags.get(_EXTRA, ())
     opacity = any(extra)
     unnamed = tags.get(_SAMPLES, 1) - len(extra) - {_RGB: 3, _CMYK: 4, _YCBCR: 3}.get(photometric, 1)

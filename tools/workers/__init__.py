@@ -1,4 +1,4 @@
-"""A job of features made by several processes, of this machine or of many: each holds one restored network."""
+"""Makes the shards of a feature job with several processes, each of which restores its own network."""
 
 import os
 import platform
@@ -15,14 +15,14 @@ DISTRIBUTORS = ("local", "ray")
 
 
 class Work(NamedTuple):
-    """All that a process needs to make shards of a job, and that can be sent to it.
+    """All that a process requires to make shards of a job, in values that can be sent to it.
 
-    folder: that relative paths are relative to.
-    inputs: as the user named them.
+    folder: folder that relative paths start from.
+    inputs: names of the inputs as the user gave them.
     patterns: ``include`` and ``exclude`` of ``open_inputs``.
-    output: the job's folder, which every process sees.
+    output: the job's folder, which all processes share.
     stored: the job's format, dtype and number of shards.
-    options: of ``FeatureExtractor``.
+    options: arguments of ``FeatureExtractor``.
     """
 
     folder: str
@@ -34,13 +34,13 @@ class Work(NamedTuple):
 
 
 class ShardMaker:
-    """Makes shards of a job, in a process that knows nothing yet; a context manager.
+    """A context manager that makes shards of a job in a worker process.
 
-    It finds out for itself what the job is made of, so that it is held against the manifest: another checkpoint under
-    that name, or another TensorFlow, is no worker of this job.
+    It describes the job anew and compares that with the manifest, so a worker with another checkpoint of that name, or
+    another TensorFlow, is refused.
 
     Raises:
-      CheckpointError, InputError, ValueError: if the job cannot be made from here, or would be another one.
+      CheckpointError, InputError, ValueError: if this process cannot make the job, or would make a different one.
     """
 
     def __init__(self, work: Work) -> None:
@@ -49,20 +49,23 @@ class ShardMaker:
         from tools.features import FeatureExtractor
         from tools.features.folder import read_record
         from tools.features.job import FeatureJob
-        from tools.features.record import describe_run
+        from tools.features.record import Storage, describe_run
         from tools.images import open_inputs
 
         if not Path(work.folder).is_dir():
-            raise InputError(f"{platform.node()} has no folder {work.folder}: give paths that all machines share.")
+            raise InputError(
+                f"{platform.node()} has no folder {work.folder}: run the command in a folder that all machines share."
+            )
         os.chdir(work.folder)
         if work.stored["shards"] > 1 and read_record(Path(work.output)) is None:
-            raise InputError(f"{platform.node()} does not find the job in {work.output}: share that folder.")
+            raise InputError(f"{platform.node()} does not find the job in {work.output}: share that folder with it.")
         inputs = open_inputs(work.inputs, **work.patterns)
         self._extractor = FeatureExtractor(**work.options)
-        self._job = FeatureJob(Path(work.output), inputs, describe_run(self._extractor, inputs, **work.stored))
+        record = describe_run(self._extractor, inputs, Storage(**work.stored))
+        self._job = FeatureJob(Path(work.output), inputs, record)
 
     def make(self, shard: int, advance: Callable[[int], None]) -> None:
-        """Makes a shard, unless it is done or another process is at it."""
+        """Makes a shard, unless it is done or another process is working on it."""
         self._job.make(shard, self._extractor, advance)
 
     def __enter__(self) -> Self:

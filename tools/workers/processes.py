@@ -1,4 +1,4 @@
-"""Processes of this machine that share the shards of a job by the job's own locks."""
+"""Makes shards with processes of this machine, which share the work by the job's locks."""
 
 import multiprocessing
 import signal
@@ -15,10 +15,10 @@ __all__ = ["make_with_processes"]
 
 
 def make_with_processes(work: Work, shards: Sequence[int], workers: int, advance: Callable[[int], None]) -> None:
-    """Makes shards with so many processes, each of which takes those that no other one is at.
+    """Makes shards with several processes, each of which takes shards that no other one is working on.
 
     Raises:
-      InputError: if a process cannot make one, or is killed; the others are ended then, and what is done stays.
+      InputError: if a process fails or is killed. The others are then stopped, and finished shards are kept.
     """
     context = multiprocessing.get_context("spawn")
     workers = min(workers, len(shards))
@@ -26,7 +26,7 @@ def make_with_processes(work: Work, shards: Sequence[int], workers: int, advance
         processes = {}
         for number in range(workers):
             ours, theirs = context.Pipe(duplex=False)
-            # Not all at the same one at once.
+            # Each starts with a different shard.
             first = number * len(shards) // workers
             process = context.Process(
                 target=_work, args=(work, [*shards[first:], *shards[:first]], theirs), daemon=True
@@ -49,16 +49,16 @@ def make_with_processes(work: Work, shards: Sequence[int], workers: int, advance
 
 
 def _check_end(process: BaseProcess) -> None:
-    """Raises InputError if a process has not ended as it should."""
+    """Raises InputError if a process has failed or was killed."""
     process.join()
     if process.exitcode:
         how = f"was killed by signal {-process.exitcode}" if process.exitcode < 0 else f"failed ({process.exitcode})"
-        raise InputError(f"A worker {how}: what is done is kept, and the same command goes on with the rest.")
+        raise InputError(f"A worker {how}: finished shards are kept; run the same command again for the rest.")
 
 
 def _work(work: Work, shards: Sequence[int], connection: Connection) -> None:
-    """A process: sends the number of images whenever some are done, or the sentence why it cannot."""
-    # Ctrl-C at the terminal is for the process that started this one, which ends it by SIGTERM.
+    """Runs in a process. Sends the number of images whenever some are done, or an error message."""
+    # On Ctrl-C the parent stops this process with SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -67,14 +67,14 @@ def _work(work: Work, shards: Sequence[int], connection: Connection) -> None:
                 for shard in shards:
                     maker.make(shard, connection.send)
         except MemoryError as error:
-            connection.send(f"Memory does not suffice ({error}): take smaller images or batches, or fewer workers.")
+            connection.send(f"Out of memory ({error}): use smaller images or batches, or fewer workers.")
         except (ImportError, OSError, ValueError) as error:
             connection.send(str(error))
-    except BrokenPipeError:  # who started this one is gone
+    except BrokenPipeError:  # the parent has gone
         sys.exit(1)
 
 
 def _stop(*_: object) -> None:
-    """Ends the process; it cleans up undisturbed by a second signal, such as the parent's after the terminal's."""
+    """Ends the process. A second signal, such as the parent's after the terminal's, does not disturb the clean-up."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(1)

@@ -1,6 +1,6 @@
-"""Ray Data: actors of this machine or of a cluster, each with a network, to which Ray gives the shards of a job.
+"""Makes shards with Ray Data: actors on this machine or a cluster, each with its own network.
 
-What a lost actor or node was at, Ray has another one do again.
+Ray assigns the shards to the actors, and reassigns those of lost actors and nodes.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from tools.workers import ShardMaker, Work
 
 __all__ = ["make_with_ray"]
 
-# Seconds for a cluster to answer.
+# Seconds to wait for a cluster to answer.
 _TIMEOUT = 10
 
 
@@ -26,50 +26,55 @@ def make_with_ray(
     """Makes shards with actors.
 
     Args:
-      work, shards: what to make.
-      workers: the number of actors.
-      threads: the cores of each.
-      address: of a cluster's head; None for Ray on this machine, until all is made.
+      work: the job.
+      shards: numbers of the shards to make.
+      workers: number of actors.
+      threads: number of cores of each.
+      address: of a cluster's head; None to start Ray on this machine for this call.
       advance: called with the number of images whenever a shard is done.
 
     Raises:
-      InputError: if Ray is not installed, there is no cluster, or an actor cannot make a shard.
+      InputError: if Ray is not installed, there is no cluster, or an actor fails.
     """
     try:
         import ray
         import ray.data
     except ImportError as error:
-        raise InputError(f"Ray needs {error.name}: pip install 'slimnets[ray]'.") from None
+        raise InputError(f"Ray requires {error.name}: pip install 'slimnets[ray]'.") from None
     if address is not None:
         _check_address(address)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # of each execution it tells the plan
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it logs the plan of each execution
     stop = signal.getsignal(signal.SIGTERM)
     try:
-        # Not None, by which Ray would join whatever cluster it has heard of last, and wait for minutes if that is gone.
+        # With None, Ray would join the last cluster that it knows, and wait for minutes if that is gone.
         ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())
         raise InputError(f"There is no Ray cluster at {address} ({said}): start one with `ray start`.") from None
-    # What Ray says of lost workers is no result; a thread of its own says it, until it is shut down.
+    # Until it is shut down, a thread of Ray prints messages about lost workers. They do not belong on stdout.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            signal.signal(signal.SIGTERM, stop)  # Ray has put its own in its place
+            signal.signal(signal.SIGTERM, stop)  # Ray has replaced the handler
             _make(work, shards, workers, threads, advance)
         except ray.exceptions.RayError as error:
             said = " ".join(str(error).split())
-            raise InputError(f"Ray has given up ({said[-300:]}): the same command goes on with what is done.") from None
+            raise InputError(
+                f"Ray has given up ({said[-300:]}): finished shards are kept; run the same command again for the rest."
+            ) from None
         finally:
             ray.shutdown()
 
 
 def _make(work: Work, shards: Sequence[int], workers: int, threads: int, advance: Callable[[int], None]) -> None:
-    """The same, once there is a cluster."""
+    """Makes the shards on the cluster that Ray has joined."""
     import ray
     import ray.data
 
     cores = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if threads > cores:
-        raise InputError(f"No machine of the cluster has {threads} cores, the most is {cores:g}: give fewer threads.")
+        raise InputError(
+            f"No machine of the cluster has {threads} cores, the largest has {cores:g}: give fewer threads."
+        )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     # A shard may take an hour.
@@ -89,7 +94,7 @@ def _make(work: Work, shards: Sequence[int], workers: int, threads: int, advance
 
 
 def _check_address(address: str) -> None:
-    """Raises InputError if nobody answers there, which takes Ray minutes to find out; not so for 'auto' and others."""
+    """Raises InputError if no cluster answers at a host and port. Ray itself would take minutes to find out."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
         try:
@@ -99,11 +104,11 @@ def _check_address(address: str) -> None:
 
 
 class _Actor:
-    """What runs in an actor. What it cannot do it says in its result: Ray would wrap an exception in its own."""
+    """Runs in an actor. Returns error messages in its results, because Ray would wrap exceptions in its own."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        # Made at the first shard: an actor that dies in its constructor is not started again.
+        # Created at the first shard, because Ray does not restart an actor that dies in its constructor.
         self._maker: ShardMaker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list]:

@@ -526,7 +526,7 @@ def test_checkpoint_of_something_else(refusal, tmp_path):
         ({"net": "vgg_16"}, ["'vgg_16'", "there is resnet_v1_50"]),
         ({"net": "resnet_v2_50"}, ["the file holds a resnet_v2_tiny with 10 classes, and the graph resnet_v2_50"]),
         ({"num_classes": 11}, ["the graph has 11 classes and the file 10", "--num-classes 10"]),
-        ({"num_classes": -1}, ["num_classes", "-1"]),
+        ({"num_classes": -1}, ["--num-classes must be", "-1"]),
         ({"end_points": "blok3"}, ["Unknown end point 'blok3'", "did you mean", "block3"]),
         ({"end_points": "global_pool,xyzzy"}, ["Unknown end point 'xyzzy'", "block1", "predictions"]),
         ({"end_points": ""}, ["Unknown end point ''"]),

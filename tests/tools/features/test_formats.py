@@ -127,7 +127,7 @@ def test_unknown_format():
 def test_format_without_its_package(monkeypatch):
     monkeypatch.delitem(sys.modules, "tools.features.formats.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InputError, match=r"The format parquet needs pyarrow: pip install 'slimnets\[parquet\]'"):
+    with pytest.raises(InputError, match=r"The format parquet requires pyarrow: pip install 'slimnets\[parquet\]'"):
         get_format("parquet")
 
 

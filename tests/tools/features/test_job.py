@@ -213,7 +213,7 @@ def test_another_run_is_refused(features, tmp_path, three, options, what, finish
     said = stderr.splitlines()[-1]
     assert said.startswith(f"slimnets: error: {three} holds features of another run: ")
     assert what in said
-    assert said.endswith(". Give what was given then, another folder, or --overwrite.")
+    assert said.endswith(". Give the same settings, another folder, or --overwrite.")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -248,7 +248,7 @@ def test_a_manifest_of_somebody_else(features, tmp_path, content):
     for options in ((), ("--overwrite",)):
         status, stdout, stderr = features(output, *options)
         assert (status, stdout, stderr.count("\n")) == (1, "", 1)
-    assert "holds index.html, which is no feature: name another folder" in stderr
+    assert "holds index.html, which is not a feature file: name another folder" in stderr
     assert names(output) == ["index.html", "manifest.json"]
 
 
@@ -291,7 +291,7 @@ def test_through_a_link(features, tmp_path, whole):
     (tmp_path / "real").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "real")
     with lock(tmp_path / ".real.lock"):
-        assert "another process is at 1 of the shards" in features(tmp_path / "out")[2]
+        assert "another process is working on 1 of the shards" in features(tmp_path / "out")[2]
     features(tmp_path / "out")
     assert_same(tmp_path / "real", whole)
     features(tmp_path / "out", "--overwrite", "--shards", 2)
@@ -307,7 +307,9 @@ def test_no_more_shards_than_batches_unless_asked_for(features, tmp_path):
 
 def test_a_damaged_shard_is_named(three):
     (three / shard(1, 3) / "block2.npy").write_bytes(b"")
-    with pytest.raises(InputError, match=rf"{shard(1, 3)} is damaged \(.*\): remove it, and give the command again"):
+    with pytest.raises(
+        InputError, match=rf"{shard(1, 3)} is damaged \(.*\): remove it, and run the command that made it again"
+    ):
         np.asarray(load(three).arrays["block2"])
 
 
@@ -316,7 +318,7 @@ def test_overwrite_keeps_what_is_not_ours(features, tmp_path):
     (tmp_path / "out" / "thesis.txt").write_text("kept")
     status, _, stderr = features(tmp_path / "out", "--overwrite")
     assert (status, stderr.count("\n")) == (1, 1)
-    assert "holds thesis.txt, which is no feature: name another folder" in stderr
+    assert "holds thesis.txt, which is not a feature file: name another folder" in stderr
     assert (tmp_path / "out" / "thesis.txt").read_text() == "kept"
 
 
@@ -348,11 +350,11 @@ def test_shards_of_several_machines(features, tmp_path, whole, capfd):
     ("options", "sentence"),
     [
         (["--shards", 24], "24 shards of 23 batches of 4 images cannot be: give 1 to 23."),
-        (["--shards", 3, "--shard-index", 3], "There is no shard 3: there are 3, and the first one is 0."),
-        (["--shard-index", 0], "--shard-index needs --shards"),
-        (["--shards", 3, "--shard-index", 0, "--overwrite"], "--overwrite would take away what others"),
+        (["--shards", 3, "--shard-index", 3], "There is no shard 3: there are 3, numbered from 0."),
+        (["--shard-index", 0], "--shard-index requires --shards"),
+        (["--shards", 3, "--shard-index", 0, "--overwrite"], "--overwrite would delete shards that other commands"),
         (["--format", "hdf5"], "There is no format 'hdf5': choose one of npy, parquet, tfrecord."),
-        (["--ray-address", "localhost:1"], "--ray-address goes with --distributor ray."),
+        (["--ray-address", "localhost:1"], "--ray-address requires --distributor ray."),
     ],
 )
 def test_mistakes(features, tmp_path, options, sentence):
@@ -365,7 +367,9 @@ def test_mistakes(features, tmp_path, options, sentence):
 
 def test_float16_does_not_reach_everywhere():
     values = np.array([1.0, np.inf, 7e4, np.nan], np.float32)
-    with pytest.raises(InputError, match="float16 does not reach to 70000, which logits has: store it as float32"):
+    with pytest.raises(
+        InputError, match="logits has the value 70000, which is too large for float16: store it as float32"
+    ):
         feature_jobs._as_stored(values, "float16", "logits")
     assert feature_jobs._as_stored(values[:2], "float16", "logits").tolist() == [1.0, np.inf]
 
@@ -446,8 +450,8 @@ def test_stopped(command, features, tmp_path, whole, number, capfd):
     done = len(list(output.glob("shard-*")))
     assert (process.returncode, stdout) == (1, "")
     assert stderr.splitlines()[-1] == (
-        f"slimnets: stopped; {done} of 23 shards are done and kept, {4 * done} of 90 images: the same command goes on "
-        "with the rest"
+        f"slimnets: stopped; {done} of 23 shards are done and kept, {4 * done} of 90 images: run the same command "
+        "again for the rest"
     )
     assert names(output) == ["manifest.json", *(shard(i, 23) for i in range(done))]
     features(output)
@@ -474,7 +478,10 @@ def test_a_shard_that_another_process_is_at(features, tmp_path):
         assert held
         status, _, stderr = features(output, "--shards", 3)
     assert status == 1
-    assert "slimnets: not complete: another process is at 1 of the shards (1); the same command goes on" in stderr
+    assert (
+        "slimnets: not complete: another process is working on 1 of the shards (1); run the same command again"
+        in stderr
+    )
     assert not (output / "run.json").exists()
     assert names(output) == ["manifest.json", shard(0, 3), shard(2, 3)]
 
@@ -483,7 +490,7 @@ def test_one_folder_that_another_process_is_at(features, tmp_path):
     with lock(tmp_path / ".out.lock"):
         status, _, stderr = features(tmp_path / "out")
     assert status == 1
-    assert "slimnets: not complete: another process is at 1 of the shards (0)" in stderr
+    assert "slimnets: not complete: another process is working on 1 of the shards (0)" in stderr
     assert names(tmp_path) == []
 
 
@@ -496,8 +503,8 @@ def test_a_disk_that_is_full(command, features, tmp_path, whole, capfd):
     ended = subprocess.run(run, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.splitlines()[-1] == (
-        f"slimnets: error: {output} cannot be written (File too large): make room, or name another folder; where "
-        "shards are done, the same command goes on with the rest."
+        f"slimnets: error: {output} cannot be written (File too large): make room, or name another folder. "
+        "Finished shards are kept; run the same command again for the rest."
     )
     assert names(output) == ["manifest.json"]
     features(output)
@@ -610,8 +617,8 @@ def test_a_worker_is_killed(command, features, tmp_path, whole, capfd):
     stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (1, "")
     assert stderr.splitlines()[-1] == (
-        "slimnets: error: A worker was killed by signal 9: what is done is kept, and the same command goes on with the "
-        "rest."
+        "slimnets: error: A worker was killed by signal 9: finished shards are kept; run the same command again for "
+        "the rest."
     )
     # One of the two could not clean up.
     assert len([name for name in names(output) if name.endswith(".incomplete")]) <= 1

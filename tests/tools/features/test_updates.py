@@ -251,7 +251,9 @@ def test_a_folder_of_an_earlier_version(features, folder, tmp_path, shards):
     assert len(load(tmp_path / "out").index) == 60
     status, _, stderr = features(tmp_path / "out", "--shards", shards)
     assert status == 1
-    assert "did not note what 60 of its images were: whether they have changed cannot be told; --update makes" in stderr
+    assert (
+        "did not record 60 of its images. Changes of these cannot be detected; --update computes them again" in stderr
+    )
     changed(folder)
     assert "65 images in " in features(tmp_path / "out", "--update")[2]
     features(tmp_path / "fresh", "--shards", shards)
@@ -312,7 +314,7 @@ def test_records(features, tmp_path):
     features(tmp_path / "out", inputs=tmp_path / "a.tfrecord")
     write([*range(5), 50, 6, 7, 8])
     stderr = features(tmp_path / "out", "--update", inputs=tmp_path / "a.tfrecord")[2]
-    assert "7 images of the shards made again are the same: their rows were kept\n2 images in " in stderr
+    assert "7 images in the updated shards are unchanged: their rows were kept\n2 images in " in stderr
     features(tmp_path / "fresh", inputs=tmp_path / "a.tfrecord")
     assert rows_of(tmp_path / "out") == rows_of(tmp_path / "fresh")
 
@@ -351,9 +353,12 @@ def test_what_is_recorded_is_the_file(features, folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--update", "--overwrite"], "--overwrite gives up what --update would keep: leave one of them out"),
-        (["--update", "--shards", "5", "--shard-index", "1"], "--update finds out by itself which shards are to be"),
-        (["--update", "--pool", "mean"], "pool is mean and was none. Give what was given then"),
+        (["--update", "--overwrite"], "--overwrite deletes what --update keeps: omit one of them"),
+        (
+            ["--update", "--shards", "5", "--shard-index", "1"],
+            "--update itself finds the shards to make again: omit --shard-index",
+        ),
+        (["--update", "--pool", "mean"], "pool is mean and was none. Give the same settings"),
         (["--update", "--shards", "4"], "shards is 4 and was 5"),
     ],
 )
@@ -370,7 +375,7 @@ def test_what_an_update_is_not(features, tmp_path, options, sentence):
 def test_one_process_updates_one_piece(features, tmp_path):
     features(tmp_path / "out")
     stderr = features(tmp_path / "out", "--update", "--workers", 2)[2]
-    assert "out is in one piece, which one process updates: leave --workers and --distributor out" in stderr
+    assert "out has a single shard, which only one process can update: omit --workers and --distributor" in stderr
 
 
 def test_an_update_of_nothing_is_a_first_run(features, tmp_path):

@@ -106,7 +106,7 @@ def symbolic():
     [
         (symbolic(), "a graph's tensor"),
         ([symbolic()], "a graph's tensor"),
-        (torch.zeros(1, 40, 40, 3, dtype=torch.uint8, device="meta"), "whose values cannot be had"),
+        (torch.zeros(1, 40, 40, 3, dtype=torch.uint8, device="meta"), "whose values cannot be read"),
         (
             noise(2, 3, 40, 50),
             r"and is uint8 \[2, 3, 40, 50\]. Its channels come first: transpose it by \(0, 2, 3, 1\)",

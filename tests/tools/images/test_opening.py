@@ -17,7 +17,7 @@ from PIL import Image
 
 from tools.errors import ImageError, InputError
 from tools.images import decode, open_inputs
-from tools.images.sources import storage
+from tools.images.sources.files import ImageFiles
 
 
 def encoded(form, colour="red"):
@@ -235,10 +235,10 @@ def test_a_file_larger_than_any_image(tmp_path):
 def test_a_stamp_is_trusted_once_it_is_old(tmp_path):
     """A file that was just written may be written again within the same tick of its clock."""
     write(tmp_path, "a.png")
-    path = str(tmp_path / "a.png")
-    assert storage.stamp(path) != storage.stamp(path)
+    files = ImageFiles([str(tmp_path / "a.png")])
+    assert files.stamp(0) != files.stamp(0)
     time.sleep(2.1)
-    assert storage.stamp(path) == storage.stamp(path)
+    assert files.stamp(0) == files.stamp(0)
 
 
 def test_what_was_skipped_is_said_once(tmp_path, tiny_checkpoint, capfd):

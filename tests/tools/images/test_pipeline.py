@@ -18,7 +18,7 @@ def noise(*shape):
 
 @pytest.fixture
 def files(tmp_path):
-    """Seven pictures of different sizes, and among them a file that is none."""
+    """Seven images of different sizes, and among them a file that is not an image."""
     paths = [str(tmp_path / f"{i}.png") for i in range(7)]
     for i, path in enumerate(paths):
         Image.fromarray(noise(20 + i, 40 - i, 3)).save(path)
@@ -34,18 +34,19 @@ def expected(path, name):
 @pytest.mark.numerical
 @pytest.mark.parametrize("name", ["vgg", "inception", "cifar", "grayscale"])
 def test_batches(files, name):
-    """In the order of the files, filled up; a file that has failed takes its row."""
+    """In the order of the files; the row of a file that has failed is NaN."""
     with tf.Graph().as_default(), v1.Session() as session:
         pipeline = ImagePipeline(name, 16)
-        batches = list(pipeline.batches(session, pipeline.images, ImageFiles(files), range(8), 3))
+        batches = list(pipeline.batches(session, {"images": pipeline.images}, ImageFiles(files), range(8), 3))
     assert [len(statuses) for statuses, _ in batches] == [3, 3, 2]
     statuses = [status for some, _ in batches for status in some]
-    images = np.concatenate([some for _, some in batches])
-    assert images.shape == (9, 16, 16, 1 if name == "grayscale" else 3)
+    images = np.concatenate([some["images"] for _, some in batches])
+    assert images.shape == (8, 16, 16, 1 if name == "grayscale" else 3)
     assert [status.path for status in statuses] == files
     assert [status.error is not None for status in statuses] == [False] * 3 + [True] + [False] * 4
     assert [(status.width, status.height) for status in statuses[4:6]] == [(37, 23), (36, 24)]
-    for status, image in zip(statuses, images, strict=False):
+    for status, image in zip(statuses, images, strict=True):
+        assert np.isnan(image).all() == (status.error is not None)
         if status.error is None:
             wanted = expected(status.path, name)
             # In a function, and of a batch, the ops' sums may be taken in another order; of values that may be near 0.
@@ -58,7 +59,7 @@ def test_nothing_is_decoded_without_end(files, monkeypatch):
     monkeypatch.setattr("tools.images.pipeline.decode", lambda data: decoded.append(data) or noise(16, 16, 3))
     with tf.Graph().as_default(), v1.Session() as session:
         pipeline = ImagePipeline("none", 16)
-        batches = pipeline.batches(session, pipeline.images, ImageFiles([files[0]] * 1000), range(1000), 4)
+        batches = pipeline.batches(session, {"images": pipeline.images}, ImageFiles([files[0]] * 1000), range(1000), 4)
         next(batches)
         session.run(tf.no_op())
         batches.close()

@@ -122,7 +122,7 @@ def test_records_that_are_other_things(tmp_path):
         (lambda content: content[:-1], r"a\.tfrecord is cut short after 3 records: fetch or write it again"),
         (lambda content: content + b"12345", r"is cut short after 4 records, at byte \d+: fetch"),
         (lambda content: content + bytes(range(40)), "is damaged after 4 records"),
-        (lambda content: b"\x01" + content[1:], "is no TFRecord file: its first bytes are no record's length"),
+        (lambda content: b"\x01" + content[1:], "is not a TFRecord file: it does not begin with a record's length"),
         (lambda content: gzip.compress(content)[:-20], "is cut short or damaged"),
         (lambda content: b"", "No images found in"),
     ],
@@ -136,7 +136,7 @@ def test_damaged_record_files(tmp_path, change, sentence):
 
 def test_records_with_other_features(tmp_path):
     path = write_records(tmp_path / "a.tfrecord", [example(text=b"a", image=b"b")])
-    with pytest.raises(InputError, match="have no feature image/encoded, but image, text: give others"):
+    with pytest.raises(InputError, match="have no feature image/encoded, but image, text: give other files"):
         open_inputs([path])
 
 
@@ -198,8 +198,8 @@ def test_a_tar_with_a_damaged_header(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.tar", b"no archive", "is no tar archive, or cut short"),
-        ("a.tar.gz", b"", "is no tar archive, or cut short"),
+        ("a.tar", b"no archive", "is not a tar archive, or cut short"),
+        ("a.tar.gz", b"", "is not a tar archive, or cut short"),
         ("a.tgz", b"\x1f\x8b no gzip", "is cut short or damaged"),
         ("a.tar.zst", b"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it, and give the folder with its images"),
         ("a.tar", b"PK\x03\x04", "is a zip archive: unpack it"),
@@ -211,7 +211,7 @@ def test_files_that_are_no_tar(tmp_path, name, content, sentence):
         open_inputs([tmp_path / name])
 
 
-def test_a_tar_without_pictures(tmp_path):
+def test_a_tar_without_images(tmp_path):
     with pytest.raises(InputError, match=r"No images found in .*a\.tar \(skipped files that are not images: 1\): "):
         open_inputs([write_tar(tmp_path / "a.tar", {"a.txt": b"text"})])
 
@@ -257,7 +257,7 @@ def test_addresses_that_cannot_be(monkeypatch):
     with pytest.raises(InputError, match="s3://bucket/x cannot be opened: Install s3fs"):
         open_inputs(["s3://bucket/x"])
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
-    with pytest.raises(InputError, match=r"s3://bucket/x needs fsspec: pip install 'slimnets\[remote\]'"):
+    with pytest.raises(InputError, match=r"s3://bucket/x requires fsspec: pip install 'slimnets\[remote\]'"):
         open_inputs(["s3://bucket/x"])
 
 

@@ -1,6 +1,6 @@
-"""The files that features lie in: a folder with the rows of some inputs, in one of several formats.
+"""The file formats of features. The files in a folder hold the rows of some images.
 
-A format is a module with a ``Writer`` and a function ``open_arrays`` and ``read_index``; see ``get_format``.
+A format is a module with a class ``Writer`` and the functions ``open_arrays`` and ``read_index``; see ``Format``.
 """
 
 import importlib
@@ -19,10 +19,14 @@ FORMATS = ("npy", "parquet", "tfrecord")
 
 
 class IndexRow(NamedTuple):
-    """One input: row ``row`` of every array; ``status`` is 'ok', or 'failed' for the reason ``error``.
+    """The entry of one image.
 
-    width, height: of the picture as decoded; None where it was not.
-    label: its class as the input has it; '' where that has none.
+    row: its row in every array.
+    path: its name.
+    status: 'ok' or 'failed'.
+    error: why it failed; '' if it did not.
+    width, height: of the decoded image; None if it was not decoded.
+    label: its class; '' if it has none.
     """
 
     row: int
@@ -35,10 +39,10 @@ class IndexRow(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What there is of each row.
+    """The features of one row.
 
-    shapes: from the end points' aliases to the shapes of one image's features.
-    dtype: 'float32' or 'float16', as they are stored.
+    shapes: shapes of one image's features, by the alias of the end point.
+    dtype: 'float32' or 'float16', in the files.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -46,13 +50,13 @@ class Layout(NamedTuple):
 
 
 class Rows(Protocol):
-    """An array that is read where it is sliced along its first axis."""
+    """An array that reads rows when it is sliced along its first axis."""
 
     def __getitem__(self, rows: slice) -> np.ndarray: ...
 
 
 class Writer(Protocol):
-    """Writes a folder's rows, in their order; within ``with``."""
+    """A context manager that writes the rows of a folder, in order."""
 
     def __init__(self, folder: Path, layout: Layout, count: int) -> None: ...
 
@@ -64,33 +68,33 @@ class Writer(Protocol):
 
 
 class Format(Protocol):
-    """What a format's module has."""
+    """The interface of a format's module."""
 
     Writer: type[Writer]
 
     def open_arrays(self, folder: Path, layout: Layout, count: int) -> dict[str, Rows]:
-        """The arrays of a folder of ``count`` rows, by alias."""
+        """Returns the arrays of a folder with ``count`` rows, by alias."""
 
     def read_index(self, folder: Path) -> Iterable[IndexRow]:
-        """The index of a folder, row by row."""
+        """Yields the rows of a folder's index."""
 
 
 def utf8(value: object) -> object:
-    """Returns a text with those bytes that are not UTF-8 as ``\\xff``; anything else as it is."""
+    """Returns a text with bytes that are not UTF-8 written as ``\\xff``, and other values unchanged."""
     if not isinstance(value, str) or value.isascii():
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def get_format(name: str) -> Format | ModuleType:
-    """The module of a format.
+    """Returns the module of a format.
 
     Raises:
-      InputError: for an unknown format, or one whose package is not installed.
+      InputError: for an unknown format, or if its package is not installed.
     """
     if name not in FORMATS:
         raise InputError(f"There is no format {name!r}: choose one of {', '.join(FORMATS)}.")
     try:
         return importlib.import_module(f"tools.features.formats.{name}")
     except ModuleNotFoundError as error:
-        raise InputError(f"The format {name} needs {error.name}: pip install 'slimnets[{name}]'.") from None
+        raise InputError(f"The format {name} requires {error.name}: pip install 'slimnets[{name}]'.") from None

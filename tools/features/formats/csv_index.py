@@ -1,4 +1,4 @@
-"""The index as a CSV file."""
+"""Writes and reads the index as a CSV file."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,14 @@ __all__ = ["CsvIndexWriter", "read_csv_index"]
 
 _FILE = "index.csv"
 
-# Names of files are bytes. Those that are not UTF-8 are written with their odd bytes as ``\xff``: other programs refuse
-# a file with one such byte in it. Older versions wrote the bytes themselves, which are still read.
+# File names are bytes. Bytes that are not UTF-8 are written as ``\xff``, because other programs refuse a file with one.
+# Older versions wrote the bytes themselves, which can still be read.
 _WRITE = {"encoding": "utf-8", "newline": ""}
 _READ = {**_WRITE, "errors": "surrogateescape"}
 
 
 class CsvIndexWriter:
-    """Writes ``index.csv`` to a folder, a few rows at a time, always in UTF-8."""
+    """A context manager that writes ``index.csv`` to a folder, in UTF-8."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _FILE
@@ -30,6 +30,7 @@ class CsvIndexWriter:
         return self
 
     def append(self, index: Sequence[IndexRow]) -> None:
+        """Writes the next rows."""
         self._writer.writerows([utf8(value) for value in row] for row in index)
 
     def __exit__(self, *error: object) -> None:
@@ -37,7 +38,7 @@ class CsvIndexWriter:
 
 
 def read_csv_index(folder: Path) -> Iterator[IndexRow]:
-    """The rows of a folder's ``index.csv``."""
+    """Yields the rows of a folder's ``index.csv``."""
     with (folder / _FILE).open(**_READ) as stream:
         for row in csv.DictReader(stream):
             yield IndexRow(

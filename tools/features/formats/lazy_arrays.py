@@ -1,4 +1,4 @@
-"""Arrays and indexes that lie in many folders, and are read where they are asked for."""
+"""Arrays and indexes in several folders, which read only the rows that are accessed."""
 
 import functools
 from bisect import bisect_right
@@ -11,21 +11,21 @@ from tools.features.formats import IndexRow, Rows
 
 __all__ = ["LazyArray", "LazyIndex"]
 
-# Parts whose index stays in memory.
+# Number of parts whose index stays in memory.
 _INDEXES = 2
 
 
 class LazyArray:
-    """An array whose first axis goes on from part to part. ``array[rows]`` reads rows, ``np.asarray(array)`` all.
+    """An array whose rows are in several parts. ``array[rows]`` reads rows; ``np.asarray(array)`` reads all.
 
-    Rows are a number, a slice, a sequence of numbers or a mask, as of a NumPy array; what follows them in a tuple is
-    applied to what was read.
+    Rows are a number, a slice, a sequence of numbers or a mask, as for a NumPy array. Further indexes in a tuple are
+    applied to the rows that were read.
 
     Args:
-      ends: the number of rows up to the end of each part.
-      shape: of a row.
-      dtype: of the numbers.
-      open_part: gives a part by its number.
+      ends: number of rows up to the end of each part.
+      shape: shape of a row.
+      dtype: dtype of the numbers.
+      open_part: returns a part by its number.
     """
 
     def __init__(self, ends: Sequence[int], shape: Sequence[int], dtype: str, open_part: Callable[[int], Rows]) -> None:
@@ -50,7 +50,7 @@ class LazyArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("The array lies in files: it cannot be had without a copy.")
+            raise ValueError("The array is in files and cannot be read without a copy.")
         return np.asarray(self[:], dtype)
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -68,7 +68,7 @@ class LazyArray:
         if rows.size and not np.issubdtype(rows.dtype, np.integer):
             raise IndexError(f"Rows are whole numbers, a slice or a mask, and not {rows.dtype}.")
         values = self._take(rows.reshape(-1).astype(np.int64))
-        # Where what was read has these rows; NumPy then knows what goes with which.
+        # The rows' places in what was read, so that NumPy can combine them with further indexes.
         places = np.arange(rows.size).reshape(rows.shape)
         return values[(places if places.ndim else 0, *rest)]
 
@@ -90,7 +90,7 @@ class LazyArray:
             raise IndexError(f"Rows are from 0 to {len(self) - 1}, and {rows.min()} to {rows.max()} were asked for.")
         rows = rows % max(len(self), 1)
         values = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        # Part after part, whatever order the rows are asked for in.
+        # Part by part, whatever the order of the rows.
         for place in np.argsort(rows, kind="stable"):
             number, offset = _part_of(int(rows[place]), self._ends)
             begin = int(rows[place]) - offset
@@ -99,11 +99,11 @@ class LazyArray:
 
 
 class LazyIndex(Sequence[IndexRow]):
-    """An index that goes on from part to part.
+    """An index whose rows are in several parts.
 
     Args:
-      ends: the number of rows up to the end of each part.
-      read_part: gives the rows of a part by its number.
+      ends: number of rows up to the end of each part.
+      read_part: returns the rows of a part by its number.
     """
 
     def __init__(self, ends: Sequence[int], read_part: Callable[[int], Iterable[IndexRow]]) -> None:
@@ -135,6 +135,6 @@ class LazyIndex(Sequence[IndexRow]):
 
 
 def _part_of(row: int, ends: Sequence[int]) -> tuple[int, int]:
-    """The part that holds a row, and the row that it begins with."""
+    """Returns the number of the part that holds a row, and the first row of the part."""
     number = bisect_right(ends, row)
     return number, ends[number - 1] if number else 0

@@ -1,4 +1,4 @@
-"""A ``.npy`` file for each end point, and ``index.csv``."""
+"""Writes and reads a ``.npy`` file for each end point, and ``index.csv``."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -41,13 +41,13 @@ class Writer:
 
 
 def open_arrays(folder: Path, layout: Layout, count: int) -> dict[str, np.ndarray]:
-    """The arrays of a folder, mapped from the files and not read yet."""
+    """Returns the arrays of a folder, memory-mapped and not read yet."""
     del count
     return {alias: np.load(_file(folder, alias), mmap_mode="r") for alias in layout.shapes}
 
 
 def read_index(folder: Path) -> Iterator[IndexRow]:
-    """The rows of a folder's index."""
+    """Yields the rows of a folder's index."""
     return read_csv_index(folder)
 
 

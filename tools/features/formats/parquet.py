@@ -1,4 +1,4 @@
-"""``features.parquet``: a row an image, with the index' columns and a fixed-size list of numbers for each end point."""
+"""Writes and reads ``features.parquet``: columns of the index, and a fixed-size list for each end point."""
 
 import json
 import math
@@ -16,7 +16,7 @@ __all__ = ["Writer", "open_arrays", "read_index"]
 
 _FILE = "features.parquet"
 
-# Of what is written, and has to be read, at a time.
+# Limits of a row group, which is written and read as a whole.
 _GROUP_ROWS, _GROUP_BYTES = 8192, 32 << 20
 
 _INDEX = {
@@ -33,7 +33,7 @@ _INDEX = {
 class Writer:
     """Writes the rows of a folder; see ``tools.features.formats.Writer``.
 
-    The name of a file that is not UTF-8 has its odd bytes as ``\\xff``: Parquet's strings are UTF-8.
+    Parquet's strings are UTF-8. In a file name, bytes that are not UTF-8 are written as ``\\xff``.
     """
 
     def __init__(self, folder: Path, layout: Layout, count: int) -> None:
@@ -81,13 +81,13 @@ class Writer:
 
 
 def open_arrays(folder: Path, layout: Layout, count: int) -> dict[str, "_Column"]:
-    """The arrays of a folder."""
+    """Returns the arrays of a folder."""
     del count
     return {alias: _Column(folder / _FILE, alias, shape, layout.dtype) for alias, shape in layout.shapes.items()}
 
 
 def read_index(folder: Path) -> Iterator[IndexRow]:
-    """The rows of a folder's index."""
+    """Yields the rows of a folder's index."""
     with pq.ParquetFile(folder / _FILE) as file:
         for batch in file.iter_batches(columns=list(_INDEX)):
             for row in batch.to_pylist():
@@ -95,7 +95,7 @@ def read_index(folder: Path) -> Iterator[IndexRow]:
 
 
 class _Column:
-    """The features of one end point: a slice reads the row groups that it needs."""
+    """The features of one end point. A slice reads only its row groups."""
 
     def __init__(self, path: Path, alias: str, shape: Sequence[int], dtype: str) -> None:
         self._file = pq.ParquetFile(path)

@@ -1,6 +1,6 @@
-"""``features.tfrecord``: an Example an image, with the index' columns and the numbers of each end point.
+"""Writes and reads ``features.tfrecord``: an Example for each image, with its index row and its features.
 
-float32 is a ``float_list``; float16, which Examples do not have, bytes, little endian (``tf.io.decode_raw``).
+float32 is a ``float_list``. Examples have no float16, so that is little-endian bytes (``tf.io.decode_raw``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,14 +44,14 @@ class Writer(RecordWriter):
 
 
 def open_arrays(folder: Path, layout: Layout, count: int) -> dict[str, "_Feature"]:
-    """The arrays of a folder."""
+    """Returns the arrays of a folder."""
     del count
     records = RecordFile(str(folder / _FILE))
     return {alias: _Feature(records, alias, shape, layout.dtype) for alias, shape in layout.shapes.items()}
 
 
 def read_index(folder: Path) -> Iterator[IndexRow]:
-    """The rows of a folder's index."""
+    """Yields the rows of a folder's index."""
     records = RecordFile(str(folder / _FILE))
     for number in range(len(records)):
         feature = tf.train.Example.FromString(records.read(number)).features.feature
@@ -64,7 +64,7 @@ def read_index(folder: Path) -> Iterator[IndexRow]:
 
 
 class _Feature:
-    """The features of one end point: a slice reads the records that it needs."""
+    """The features of one end point. A slice reads only its records."""
 
     def __init__(self, records: RecordFile, alias: str, shape: Sequence[int], dtype: str) -> None:
         self._records, self._alias, self._shape, self._dtype = records, alias, tuple(shape), dtype

@@ -1,1 +1,1 @@
-"""Where images come from: files, folders, archives and records, local and remote."""
+"""The sources of images: files, folders, tar archives and TFRecord files, local and remote."""

@@ -1,4 +1,4 @@
-"""Containers that were compressed as a whole, in which no image could be found: unpacked to a temporary file."""
+"""Unpacks containers that are compressed as a whole to a temporary file, in which images can be found by position."""
 
 import tempfile
 from typing import IO, BinaryIO
@@ -8,22 +8,25 @@ from tools.images.sources import storage
 
 __all__ = ["is_compressed", "unpacked"]
 
-# From the first bytes to the kind of compression.
+# First bytes of a file → kind of compression.
 _KINDS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
-# What is read and written at a time.
+# Bytes that are read and written at a time.
 _CHUNK = 1 << 20
 
 
 def is_compressed(head: bytes) -> bool:
-    """Returns whether a file that begins so is compressed with gzip, bzip2 or xz."""
+    """Returns whether a file with these first bytes is compressed with gzip, bzip2 or xz."""
     return head.startswith(tuple(_KINDS))
 
 
 def unpacked(address: str) -> tempfile._TemporaryFileWrapper | None:
-    """Unpacks a compressed file to a temporary one, which vanishes with what is returned; None where it is not one.
+    """Unpacks a compressed file to a temporary one, which is deleted with the returned object.
+
+    Returns:
+      The temporary file; None if the file is not compressed.
 
     Raises:
-      InputError: if it is cut short or damaged, or there is no room for what is in it.
+      InputError: if it is cut short or damaged, or there is no room to unpack it.
     """
     kind = next((found for magic, found in _KINDS.items() if _begins(address, magic)), None)
     if kind is None:
@@ -43,7 +46,7 @@ def unpacked(address: str) -> tempfile._TemporaryFileWrapper | None:
 
 
 def _opened(kind: str, stream: BinaryIO) -> IO[bytes]:
-    # Imported here, as few inputs need any of them.
+    # Imported here because they are rarely required.
     if kind == "gzip":
         import gzip
 
@@ -64,6 +67,6 @@ def _begins(address: str, magic: bytes) -> bool:
 def _read(address: str, content: IO[bytes]) -> bytes:
     try:
         return content.read(_CHUNK)
-    # EOFError, OSError, and those of lzma and zlib, which are of Exception alone.
+    # EOFError, OSError, and the errors of lzma and zlib, which derive directly from Exception.
     except Exception as error:
         raise InputError(f"{address} is cut short or damaged ({error}): fetch or write it again.") from None

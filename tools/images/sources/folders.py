@@ -1,4 +1,4 @@
-"""The images in a folder and the folders below it, links included."""
+"""Finds the images in a folder and the folders below it."""
 
 import os
 from collections.abc import Iterator
@@ -18,20 +18,19 @@ _BROKEN, _BACK = "links that lead nowhere", "links that lead back to a folder ab
 def find_local(folder: str, selection: Selection) -> list[str]:
     """Returns the paths of the images under a local folder, sorted.
 
-    Links to files and folders are followed. One that leads back to a folder above it, in which it would be found again
-    without end, is skipped.
+    Links to files and folders are followed, except links to a folder above, which would never end.
 
     Raises:
       InputError: if a folder cannot be searched.
     """
-    # As a prefix of names, without the './' that some write.
+    # A prefix of names, without './'.
     root = "" if Path(folder) == Path() else str(Path(folder)).rstrip(os.sep) + os.sep
     return sorted(root + inside for inside in _walk(root, selection))
 
 
 def _walk(root: str, selection: Selection) -> Iterator[str]:
-    """Yields the names of the images inside of ``root``, in any order."""
-    # Each with the folders that it was reached through.
+    """Yields the names of the images inside ``root``, in any order."""
+    # Folders to search, each with the identities of the folders above it.
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while waiting:
         folder, above = waiting.pop()
@@ -51,7 +50,7 @@ def _walk(root: str, selection: Selection) -> Iterator[str]:
 
 
 def _listed(folder: str) -> tuple[list[os.DirEntry[str]], tuple[int, int]]:
-    """Returns what is in a folder, and what tells the folder from others, whatever its name."""
+    """Returns the entries of a folder, and its identity (device and inode)."""
     try:
         status = os.stat(folder)  # noqa: PTH116
         with os.scandir(folder) as entries:
@@ -61,15 +60,15 @@ def _listed(folder: str) -> tuple[list[os.DirEntry[str]], tuple[int, int]]:
 
 
 def _kind(entry: os.DirEntry[str], above: frozenset[tuple[int, int]]) -> str:
-    """Returns 'folder', 'file', or the kind that an entry is skipped as."""
+    """Returns 'folder', 'file', or the kind under which the entry is skipped."""
     try:
         if entry.is_dir():
-            # Not links alone: what lies below one may be above as well.
+            # Not only for links: a folder below a link may also be above it.
             status = entry.stat()
             return _BACK if (status.st_dev, status.st_ino) in above else "folder"
         if entry.is_file():
             return "file"
-        # A link to nothing is no error to ``is_file``.
+        # ``is_file`` does not raise for a broken link.
         entry.stat()
     except OSError:
         return _BROKEN
@@ -85,9 +84,9 @@ def _is_taken(path: str, inside: str, selection: Selection) -> bool:
 
 
 def find_remote(folder: str, selection: Selection) -> dict[str, Stamp]:
-    """Returns the addresses of the images under a remote folder, sorted, with the stamps that the listing tells.
+    """Returns the stamps of the images under a remote folder, by address, sorted.
 
-    There the names alone decide what is an image: each look into a file would be a request of its own.
+    Only names decide which files are images, because reading the first bytes of each would take a request.
     """
     found = {}
     for address, inside, info in storage.list_remote(folder):

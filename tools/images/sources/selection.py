@@ -1,4 +1,4 @@
-"""Which of the files that were found are images to work on, and what was left out, by kind."""
+"""Selects the files that are images, and counts those that are skipped, by kind."""
 
 import fnmatch
 import re
@@ -11,37 +11,37 @@ from tools.images.sources import storage
 
 __all__ = ["Selection", "is_image"]
 
-# The formats whose files begin with something that no other file does. Other files are images by their suffix alone: by
-# a few bytes, data of any kind could be taken for one of the others.
+# Formats whose first bytes are unmistakable. Files of other formats are recognized only by their suffix, because any
+# data could begin with the few bytes that mark them.
 _SURE = {"AVIF", "BMP", "DDS", "GIF", "ICNS", "JPEG", "JPEG2000", "PNG", "PSD", "QOI", "TIFF", "WEBP"}
 
-# What systems and programs leave between people's files, beside all whose names begin with a dot: macOS, Windows, NAS.
+# Hidden files, and files that systems (macOS, Windows, NAS) leave between a user's own.
 _SYSTEM = re.compile(
     r"\..*|__MACOSX|Thumbs\.db|ehthumbs\.db|desktop\.ini|@eaDir|#recycle|\$RECYCLE\.BIN|System Volume Information"
     r"|lost\+found",
     re.IGNORECASE,
 )
 
-# Files of images that a folder may hold, in which nobody may have meant to look.
+# Containers of images. In a folder they are skipped, because the user may not have meant them.
 _CONTAINER_NAME = re.compile(r"\.(tar|tfrecords?)(\.\w+)?$|\.t(gz|bz2?|xz)$|-\d{5}-of-\d{5}$")
 _CONTAINERS = "tar archives and TFRecord files in a folder, to be named themselves"
 
 
 def is_image(head: bytes) -> bool:
-    """Returns whether a file of any name that begins so is an image."""
+    """Returns whether a file with these first bytes is an image, whatever its name."""
     return image_format(head) in _SURE
 
 
 class Selection:
-    """Decides on one file after the other, and counts what is left out.
+    """Decides on one file after the other, and counts those that are skipped.
 
     Args:
-      include: patterns with * and ?; where there are some, an image must match one.
-      exclude: patterns that no image may match. A pattern is compared with the whole name, with the name inside of the
-        folder or archive that was given, and with its last part.
+      include: patterns with * and ?. If there are any, an image must match one.
+      exclude: patterns that an image must not match. Patterns are compared with the whole name, with the name inside
+        the given folder or archive, and with its last part.
 
     Attributes:
-      skipped: from the kinds of what was left out to how many there were.
+      skipped: number of skipped files, by kind.
     """
 
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
@@ -51,24 +51,24 @@ class Selection:
         self.skipped: Counter[str] = Counter()
 
     def skip(self, kind: str) -> None:
-        """Counts something that is left out."""
+        """Counts a file that is skipped."""
         self.skipped[kind] += 1
 
     def is_system(self, name: str) -> bool:
-        """Returns whether a file or folder, by the last part of its name, is a system's own; counts it if so."""
+        """Returns whether a file or folder is hidden or a system's own, by its last name; counts it if so."""
         found = _SYSTEM.fullmatch(name) is not None
         if found:
             self.skip("hidden or system files")
         return found
 
     def takes(self, name: str, inside: str, head: Callable[[], bytes] | None = None) -> bool:
-        """Returns whether a file is an image that the patterns let through; counts it if not.
+        """Returns whether a file is an image that the patterns select; counts it as skipped if not.
 
         Args:
           name: its whole name.
-          inside: its name inside of what was given, with '/'.
-          head: reads its first ``HEAD_BYTES`` bytes, which decide where the suffix is not that of an image; None where
-            the name alone decides.
+          inside: its name inside the given folder or archive, with '/'.
+          head: reads its first ``HEAD_BYTES`` bytes, which decide if the suffix is not that of an image; None if only
+            the name decides.
 
         Raises:
           OSError: if ``head`` cannot read them.
@@ -79,7 +79,7 @@ class Selection:
         return self.matches(name, inside)
 
     def matches(self, name: str, inside: str) -> bool:
-        """Returns whether the patterns let an image of this name through; counts it if not."""
+        """Returns whether the patterns select an image of this name; counts it as skipped if not."""
         names = {name, inside, inside.rpartition("/")[2]}
         included = [pattern for pattern, compiled in self._include if any(map(compiled.fullmatch, names))]
         excluded = [pattern for pattern, compiled in self._exclude if any(map(compiled.fullmatch, names))]
@@ -91,18 +91,19 @@ class Selection:
 
     @property
     def besides(self) -> str:
-        """Returns what was left out, in brackets, to put into a sentence; '' where nothing was."""
+        """Returns a note on the skipped files for an error message; '' if there are none."""
         kinds = ", ".join(f"{kind}: {count:,}" for kind, count in self.skipped.items())
         return f" (skipped {kinds})" if kinds else ""
 
     @property
     def has_patterns(self) -> bool:
+        """Returns whether there are any patterns."""
         return bool(self._include or self._exclude)
 
     def check_patterns(self) -> None:
-        """Raises InputError for a pattern that no image matched: more would be worked on, or less, than was meant."""
+        """Raises InputError for a pattern that matched no image, which is probably a mistake."""
         if self._unused:
             raise InputError(
                 f"The pattern {min(self._unused)!r} matches no image: it is compared with whole names, with names "
-                "inside of the folder, and with their last parts, and * stands for any characters."
+                "inside the folder, and with their last parts; * matches any characters."
             )

@@ -1,5 +1,7 @@
-"""Images in tar archives, in webdataset's convention: members whose names share all up to the first dot are one
-sample, such as ``0001.jpg`` with its class ``0001.cls``."""
+"""Reads images from tar archives in webdataset's convention.
+
+Members whose names are equal up to the first dot belong together, such as ``0001.jpg`` and its class ``0001.cls``.
+"""
 
 import posixpath
 import tarfile
@@ -21,7 +23,7 @@ _LABEL = "cls"
 
 
 class _Place(NamedTuple):
-    """Where a member's bytes lie, and when they were changed last, in seconds."""
+    """The position and size of a member's bytes, and the time of its last change in seconds."""
 
     start: int
     size: int
@@ -29,20 +31,20 @@ class _Place(NamedTuple):
 
 
 class TarArchive:
-    """The images of a tar archive, in its order. Links to other members are these under a second name.
+    """The images of a tar archive, in its order. A link to another member is that image under a second name.
 
     Args:
       address: of the archive.
       selection: decides on its members.
-      plain: the file that it was unpacked to, where it is compressed.
+      plain: the file that it was unpacked to, if it is compressed.
 
     Raises:
-      InputError: if it is no such archive, is cut short, or holds no images.
+      InputError: if it is not a tar archive, is cut short, or has no images.
     """
 
     def __init__(self, address: str, selection: Selection, plain: tempfile._TemporaryFileWrapper | None = None) -> None:
         self._address = address
-        self._plain = plain  # which vanishes with it
+        self._plain = plain  # deleted together with this object
         self._file = plain.name if plain else address
         self._selection = selection
         self._labels: dict[str, str] = {}
@@ -51,17 +53,19 @@ class TarArchive:
             with storage.open_file(self._file) as stream:
                 found = self._images(stream)
         except tarfile.TarError as error:
-            raise InputError(f"{address} is no tar archive, or cut short ({error}): fetch or write it again.") from None
+            raise InputError(
+                f"{address} is not a tar archive, or cut short ({error}): fetch or write it again."
+            ) from None
         if not found:
             raise InputError(
-                f"No images found in {address}{selection.besides}: looked at its members' names and first bytes."
+                f"No images found in {address}{selection.besides}: no member has the name or the first bytes of one."
             )
         self._names = [name for name, _ in found]
         self._places = np.array([place[:2] for _, place in found], np.int64)
         self._changed = np.array([place.changed for _, place in found])
 
     def _images(self, stream: BinaryIO) -> list[tuple[str, _Place]]:
-        """Returns names and places of the images, in the archive's order, and notes the labels."""
+        """Returns names and places of the images, in the archive's order, and records the labels."""
         found: list[tuple[str, _Place | None]] = []
         links: dict[str, str] = {}
         for name, place, target in self._members(stream, self._selection):
@@ -72,7 +76,7 @@ class TarArchive:
                 found.append((name, place))
         if not links:
             return found
-        # Once more, since it is known now which members are wanted: all of them would be too many to keep.
+        # A second pass finds the targets of links. Keeping all members of the first pass would take too much memory.
         ends = {name: _end(name, links) for name in links}
         wanted = {*ends.values()}
         members = ((posixpath.normpath(name), place) for name, place, _ in self._members(stream, Selection()))
@@ -85,16 +89,16 @@ class TarArchive:
         return [(name, place) for name, place in found if place is not None]
 
     def _members(self, stream: BinaryIO, selection: Selection) -> Iterator[tuple[str, _Place | None, str | None]]:
-        """Yields what may be an image or a label: name, place, and, of a link, the name that it leads to."""
+        """Yields members that may be images or labels: name, place, and the target's name for a link."""
         count = 0
         stream.seek(0)
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             for member in archive:
-                archive.members.clear()  # ten thousands of them would be kept
+                archive.members.clear()  # otherwise tarfile keeps all of them in memory
                 if member.isdir() or any(map(selection.is_system, member.name.removeprefix("./").split("/"))):
                     continue
                 if member.islnk() or member.issym():
-                    # A hard link names a member from the archive's root, a symbolic one from its own folder.
+                    # The target of a hard link starts at the archive's root, that of a symbolic link at its folder.
                     folder = posixpath.dirname(member.name) if member.issym() else ""
                     yield member.name, None, posixpath.normpath(posixpath.join(folder, member.linkname))
                 elif not member.isfile() or member.issparse():
@@ -102,14 +106,14 @@ class TarArchive:
                 else:
                     count += 1
                     yield member.name, _Place(member.offset_data, member.size, member.mtime), None
-            # It ends with blocks of zeros; reading also ends, without a word, at a damaged header.
+            # tarfile also stops silently at a damaged header. A complete archive ends with blocks of zeros.
             stream.seek(archive.offset)
             end = stream.read(tarfile.BLOCKSIZE)
         if any(end) or len(end) < tarfile.BLOCKSIZE:
             raise InputError(f"{self._address} is cut short or damaged after {count} files: fetch or write it again.")
 
     def _is_image(self, stream: BinaryIO, name: str, place: _Place) -> bool:
-        """Returns whether a member is an image that the selection takes; notes it if it is a label."""
+        """Returns whether a member is an image that is selected; records it if it is a label."""
         if _key(name)[1] == _LABEL:
             self._labels[_key(name)[0]] = _read(stream, place).decode("utf-8", "replace").strip()
             return False
@@ -142,7 +146,7 @@ def _read(stream: BinaryIO, place: _Place, count: int | None = None) -> bytes:
 
 
 def _end(name: str, links: dict[str, str]) -> str:
-    """Returns what a link leads to in the end, through other links; the last one of a circle."""
+    """Returns the final target of a link, through other links; the last link of a circle."""
     passed = set()
     while name in links and name not in passed:
         passed.add(name)
@@ -151,7 +155,7 @@ def _end(name: str, links: dict[str, str]) -> str:
 
 
 def _key(name: str) -> tuple[str, str]:
-    """Returns what the members of a sample share, and what kind of member this is, in small letters."""
+    """Returns the name that members of a sample share, and the kind of this member in lower case."""
     folder, slash, file = name.rpartition("/")
     stem, _, kind = file.partition(".")
     return folder + slash + stem, kind.lower()

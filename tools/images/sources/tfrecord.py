@@ -1,7 +1,7 @@
-"""Pictures in TFRecord files, as slim's data sets have them: an Example a picture.
+"""Reads images from TFRecord files with one Example for each image, as in slim's data sets.
 
-A TFRecord file is a row of records: the length (uint64, little endian), its checksum, the data, their checksum
-(tensorflow/core/lib/io/record_writer.h). Only the lengths are read beforehand; any record can then be read on its own.
+A TFRecord file is a sequence of records: the length (uint64, little endian), its checksum, the data, their checksum
+(tensorflow/core/lib/io/record_writer.h). The lengths are read first, so that any record can be read on its own.
 """
 
 import struct
@@ -23,34 +23,34 @@ from tools.images.sources import storage
 
 __all__ = ["RecordFile", "RecordWriter", "TFRecordFile", "is_record_file", "is_record_header"]
 
-# Length and its checksum; and the checksum of the data.
+# Length and its checksum before the data, and the checksum of the data after it.
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 
 _ENCODED, _FILENAME, _LABEL = "image/encoded", "image/filename", "image/class/label"
 
 
 class CorruptRecordError(ValueError):
-    """A record that is not what was written; the message is the reason."""
+    """Raised for a damaged record. The message is the reason."""
 
 
 def _checksum(data: bytes) -> int:
-    """CRC-32C, rotated and with a constant added: so that a checksum of data with checksums in them is of use."""
+    """Returns the masked CRC-32C of TFRecord files: rotated, with a constant added."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def is_record_file(address: str) -> bool:
-    """Whether a file begins as a TFRecord file does; raises OSError if it cannot be read."""
+    """Returns whether a file is a TFRecord file, by its first bytes. Raises OSError if it cannot be read."""
     return is_record_header(storage.read_bytes(address, 0, _HEADER.size))
 
 
 def is_record_header(start: bytes) -> bool:
-    """Returns whether bytes begin with a record's length and its checksum."""
+    """Returns whether bytes begin with the length of a record and its checksum."""
     return len(start) >= _HEADER.size and _HEADER.unpack_from(start)[1] == _checksum(start[:8])
 
 
 class RecordWriter:
-    """Writes a TFRecord file; within ``with``."""
+    """A context manager that writes a TFRecord file."""
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
@@ -60,6 +60,7 @@ class RecordWriter:
         return self
 
     def write(self, data: bytes) -> None:
+        """Writes a record."""
         length = struct.pack("<Q", len(data))
         for part in (length, _FOOTER.pack(_checksum(length)), data, _FOOTER.pack(_checksum(data))):
             self._stream.write(part)
@@ -73,23 +74,23 @@ class RecordFile:
 
     Args:
       address: of the file.
-      plain: the file that it was unpacked to, where it is compressed.
+      plain: the file that it was unpacked to, if it is compressed.
 
     Raises:
-      InputError: if it is no TFRecord file, or is cut short or damaged between records.
+      InputError: if it is not a TFRecord file, or is cut short or damaged between records.
     """
 
     def __init__(self, address: str, plain: tempfile._TemporaryFileWrapper | None = None) -> None:
         self.address = address
-        self._plain = plain  # which vanishes with it
+        self._plain = plain  # deleted together with this object
         self._place = plain.name if plain else address
         size = storage.size(self._place)
         starts, position = array("q"), 0
-        # Of the data of each record, which tell one from another.
+        # Checksums of the records' data, which are the versions of their stamps.
         self._checksums = array("I")
         with storage.open_file(self._place) as stream:
             while position < size:
-                # With the end of the record before, its checksum.
+                # Reads the checksum of the record before as well.
                 before = _FOOTER.size if starts else 0
                 stream.seek(position - before)
                 footer, header = stream.read(before), stream.read(_HEADER.size)
@@ -108,7 +109,7 @@ class RecordFile:
 
     def _unreadable(self, header: bytes, position: int, number: int) -> str:
         if not position:
-            return f"{self.address} is no TFRecord file: its first bytes are no record's length with its checksum."
+            return f"{self.address} is not a TFRecord file: it does not begin with a record's length and checksum."
         kind = "cut short" if len(header) < _HEADER.size else "damaged"
         return f"{self.address} is {kind} after {number} records, at byte {position}: fetch or write it again."
 
@@ -116,7 +117,7 @@ class RecordFile:
         return len(self._starts) - 1
 
     def read(self, i: int) -> bytes:
-        """The data of record ``i``; raises CorruptRecordError, or OSError if the file cannot be read."""
+        """Returns the data of record ``i``. Raises CorruptRecordError, or OSError if the file cannot be read."""
         start = int(self._starts[i])
         count = int(self._starts[i + 1]) - _HEADER.size - start
         data = storage.read_bytes(self._place, start, count)
@@ -130,11 +131,12 @@ class RecordFile:
 
 
 class TFRecordFile:
-    """The pictures of a TFRecord file; features ``image/encoded``, and where it has them ``image/filename`` and
-    ``image/class/label``.
+    """The images of a TFRecord file.
+
+    Its features are ``image/encoded`` and optionally ``image/filename`` and ``image/class/label``.
 
     Raises:
-      InputError: as ``RecordFile``; and if the first record has no ``image/encoded``.
+      InputError: as ``RecordFile``, and if the first record has no ``image/encoded``.
     """
 
     skipped: Mapping[str, int] = MappingProxyType({})
@@ -144,11 +146,11 @@ class TFRecordFile:
         if len(self._records):
             try:
                 features = _features(self._records.read(0))
-            except CorruptRecordError:  # which the index says
+            except CorruptRecordError:  # reported as an image that failed
                 return
             if _ENCODED not in features:
                 there = ", ".join(sorted(features)) or "none"
-                raise InputError(f"The records of {address} have no feature {_ENCODED}, but {there}: give others.")
+                raise InputError(f"The records of {address} have no feature {_ENCODED}, but {there}: give other files.")
 
     def __len__(self) -> int:
         return len(self._records)
