@@ -1,14 +1,14 @@
 """Trains the small network that ships with the repository: handwritten digits, in a few minutes on a CPU.
 
-    python -m tools.digits.train --output checkpoints                 # what was published: five seeds, the median ships
-    python -m tools.digits.train --output /tmp/digits --validation    # to choose the settings by
+    python -m tools.digits.train --output checkpoints                 # as published: five seeds, the median ships
+    python -m tools.digits.train --output /tmp/digits --validation    # to choose the settings
 
 The data are the 1,797 scans of 8x8 pixels that scikit-learn packages: "Optical Recognition of Handwritten Digits",
-E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0. They come ordered by writer. The first 1,437
-are for training and for choosing; the last 360, by other people, are only read to report on what was chosen.
+E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0. They are ordered by writer. The first 1,437
+are for training and for choosing settings. The last 360, by other people, are only used to report the results.
 
-Two classifiers are counted: the network's own, and a nearest neighbour on its features, the end point
-``global_pool``, which knows the training pictures by heart.
+The script counts the errors of two classifiers: the network's own, and the nearest neighbour among the training images
+by the features of the end point ``global_pool``.
 """
 
 import argparse
@@ -31,25 +31,25 @@ v1 = tf.compat.v1
 NETWORK = nets_factory.get_network("resnet_v2_tiny")
 CHECKPOINT_NAME = f"{NETWORK.name}_digits.ckpt"
 
-TRAINING_PICTURES = 1437
-# The end of the training pictures, as many as there are in a fifth: writers that the front part does not have.
-VALIDATION_PICTURES = 287
+TRAINING_IMAGES = 1437
+# The last fifth of the training images, by writers of whom the rest has none.
+VALIDATION_IMAGES = 287
 SHEET_COLUMNS = 38
 
 
 class Settings(NamedTuple):
-    """How a network is trained; chosen on the validation pictures.
+    """The settings of the training, chosen on the validation images.
 
-    epochs, batch_size: a remainder of an epoch that fills no batch is left out.
-    learning_rate: at the start of a cosine decay to zero, which ``warmup_epochs`` of linear increase come before.
+    epochs, batch_size: the rest of an epoch that does not fill a batch is dropped.
+    learning_rate: at the start of a cosine decay to zero, after ``warmup_epochs`` of linear increase.
     momentum: Nesterov's.
     weight_decay, batch_norm_decay: of the network's arg scope.
     label_smoothing: share of the target that is spread over all classes.
-    rotation, shear, scale, shift: largest random change: radians, tangent, share of the size, pixels.
+    rotation, shear, scale, shift: largest random change, in radians, as a tangent, as a share of the size, in pixels.
     elastic: standard deviation of the random displacement of single pixels, in pixels.
     contrast: largest logarithm of the random exponent of the grey values, which makes strokes thicker or thinner.
-    noise: standard deviation of the noise on the grey values, of 0 to 1.
-    mixup: parameter of the Beta distribution that two pictures' shares are drawn from (arXiv:1710.09412).
+    noise: standard deviation of the noise on grey values from 0 to 1.
+    mixup: parameter of the Beta distribution of the shares of two mixed images (arXiv:1710.09412).
     """
 
     epochs: int = 150
@@ -70,38 +70,38 @@ class Settings(NamedTuple):
     mixup: float = 0.2
 
 
-class Pictures(NamedTuple):
-    """Grey pictures, uint8 [count, 8, 8], and their digits, int64 [count]."""
+class Scans(NamedTuple):
+    """Grey images, uint8 [count, 8, 8], and their digits, int64 [count]."""
 
     images: np.ndarray
     labels: np.ndarray
 
 
 class Errors(NamedTuple):
-    """How many pictures each classifier names wrongly."""
+    """The number of errors of each classifier."""
 
     nearest_neighbour: int
     network: int
 
 
-def load_pictures() -> Pictures:
-    """All 1,797 scans in the order of the file; their values 0 to 16 are spread over 0 to 255."""
+def load_scans() -> Scans:
+    """Returns all 1,797 scans in the order of the file, with their values of 0 to 16 scaled to 0 to 255."""
     try:
         import scipy.ndimage  # noqa: F401
         from sklearn import datasets
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error.name} is not installed: pip install 'slimnets[train]'.") from None
     digits = datasets.load_digits()
-    return Pictures(np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target.astype(np.int64))
+    return Scans(np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target.astype(np.int64))
 
 
-def select(pictures: Pictures, start: int, stop: int) -> Pictures:
-    """The pictures of the rows ``start`` up to ``stop``."""
-    return Pictures(pictures.images[start:stop], pictures.labels[start:stop])
+def select(scans: Scans, start: int, stop: int) -> Scans:
+    """Returns the rows from ``start`` to ``stop``."""
+    return Scans(scans.images[start:stop], scans.labels[start:stop])
 
 
 def distort(image: np.ndarray, settings: Settings, rng: np.random.Generator) -> np.ndarray:
-    """A random affine and elastic distortion of one picture, a random contrast, and noise.
+    """Returns an image with a random affine and elastic distortion, a random contrast, and noise.
 
     Args:
       image: uint8 [8, 8].
@@ -121,29 +121,27 @@ def distort(image: np.ndarray, settings: Settings, rng: np.random.Generator) -> 
     centre = (np.array(image.shape) - 1) / 2
     grid = np.indices(image.shape) - centre[:, None, None]
     places = np.tensordot(matrix, grid, 1) + (centre + uniform(-1, 1, 2) * settings.shift)[:, None, None]
-    # Displacements of 3x3 points, interpolated, so that neighbouring pixels move alike.
+    # Interpolated from 3x3 points, so that neighbouring pixels move together.
     coarse = rng.normal(0, settings.elastic, (2, 3, 3))
     places += scipy.ndimage.zoom(coarse, (1, image.shape[0] / 3, image.shape[1] / 3), order=1)
-    # Cubic, since linear interpolation would blur strokes that are one pixel wide.
+    # Cubic, because linear interpolation would blur strokes that are one pixel wide.
     moved = scipy.ndimage.map_coordinates(image / 255.0, places, order=3, mode="constant")
     exponent = np.exp(uniform(-1, 1) * settings.contrast)
     noisy = np.clip(moved, 0, 1) ** exponent + rng.normal(0, settings.noise, moved.shape)
     return np.rint(255 * np.clip(noisy, 0, 1)).astype(np.uint8)
 
 
-def batches(
-    pictures: Pictures, settings: Settings, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One epoch in random order: batches of distorted pictures, each mixed with a little of another, and targets.
+def batches(scans: Scans, settings: Settings, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields one epoch in random order: batches of distorted images, each mixed with a little of another, and targets.
 
     Yields:
       uint8 [batch, 8, 8] and float32 [batch, 10].
     """
-    order = rng.permutation(len(pictures.labels))
+    order = rng.permutation(len(scans.labels))
     for start in range(0, len(order) - settings.batch_size + 1, settings.batch_size):
         rows = order[start : start + settings.batch_size]
-        images = np.stack([distort(image, settings, rng) for image in pictures.images[rows]])
-        targets = np.eye(NETWORK.num_classes)[pictures.labels[rows]]
+        images = np.stack([distort(image, settings, rng) for image in scans.images[rows]])
+        targets = np.eye(NETWORK.num_classes)[scans.labels[rows]]
         share = rng.beta(settings.mixup, settings.mixup, len(rows))
         share = np.maximum(share, 1 - share)[:, np.newaxis]
         other = rng.permutation(len(rows))
@@ -153,13 +151,13 @@ def batches(
 
 
 def network_inputs(images: tf.Tensor) -> tf.Tensor:
-    """Grey pictures, uint8 [batch, 8, 8], as inputs of the network, float32 [batch, size, size, 3]."""
+    """Returns grey images, uint8 [batch, 8, 8], as inputs of the network, float32 [batch, size, size, 3]."""
     colour = tf.repeat(images[..., None], 3, axis=3)
     return preprocessing.preprocess(colour, NETWORK.preprocessing, NETWORK.image_size)
 
 
 def learning_rate(step: tf.Tensor, steps_per_epoch: int, settings: Settings) -> tf.Tensor:
-    """The learning rate of a step: a linear warm-up, then a cosine to zero (arXiv:1608.03983)."""
+    """Returns the learning rate of a step: a linear warm-up, then a cosine to zero (arXiv:1608.03983)."""
     warmup = settings.warmup_epochs * steps_per_epoch
     total = settings.epochs * steps_per_epoch
     step = tf.cast(step, tf.float32)
@@ -168,7 +166,7 @@ def learning_rate(step: tf.Tensor, steps_per_epoch: int, settings: Settings) -> 
 
 
 class TrainingGraph(NamedTuple):
-    """What a training step feeds and fetches, and what is saved after the last."""
+    """The tensors that a training step feeds and fetches, and the saver of the trained variables."""
 
     images: tf.Tensor
     targets: tf.Tensor
@@ -185,28 +183,28 @@ def build_training(steps_per_epoch: int, settings: Settings) -> TrainingGraph:
     with slim.arg_scope(scope):
         logits, _ = NETWORK.builder(network_inputs(images), NETWORK.num_classes, is_training=True)
     v1.losses.softmax_cross_entropy(targets, logits, label_smoothing=settings.label_smoothing)
-    loss = v1.losses.get_total_loss()  # with the regularization losses
+    loss = v1.losses.get_total_loss()  # includes the regularization losses
     step = v1.train.get_or_create_global_step()
     optimizer = v1.train.MomentumOptimizer(
         learning_rate(step, steps_per_epoch, settings), settings.momentum, use_nesterov=True
     )
-    # The moving statistics of the batch norms are updated by no gradient.
+    # The moving statistics of the batch norms are not updated by gradients.
     with tf.control_dependencies(v1.get_collection(v1.GraphKeys.UPDATE_OPS)):
         train = optimizer.minimize(loss, global_step=step)
     guards.check_train_op(train)
     return TrainingGraph(images, targets, train, loss, v1.train.Saver(slim.get_model_variables()))
 
 
-def train(pictures: Pictures, seed: int, checkpoint: Path, settings: Settings) -> None:
-    """Trains a network on ``pictures`` and writes its model variables, and nothing else, to ``checkpoint``."""
+def train(scans: Scans, seed: int, checkpoint: Path, settings: Settings) -> None:
+    """Trains a network on ``scans`` and writes only its model variables to ``checkpoint``."""
     rng = np.random.default_rng(seed)
     with tf.Graph().as_default(), v1.Session() as session:
         v1.set_random_seed(seed)
-        graph = build_training(len(pictures.labels) // settings.batch_size, settings)
+        graph = build_training(len(scans.labels) // settings.batch_size, settings)
         session.run(v1.global_variables_initializer())
         for epoch in range(1, settings.epochs + 1):
             losses = []
-            for images, targets in batches(pictures, settings, rng):
+            for images, targets in batches(scans, settings, rng):
                 feed = {graph.images: images, graph.targets: targets}
                 losses.append(session.run([graph.train, graph.loss], feed)[1])
             if epoch % 10 == 0 or epoch == settings.epochs:
@@ -215,7 +213,7 @@ def train(pictures: Pictures, seed: int, checkpoint: Path, settings: Settings) -
 
 
 def predict(checkpoint: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The features and logits of pictures, from a checkpoint.
+    """Returns the features and logits of images, computed with a checkpoint.
 
     Args:
       checkpoint: as written by ``train``.
@@ -233,8 +231,8 @@ def predict(checkpoint: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarra
         return session.run((features, logits))
 
 
-def count_errors(checkpoint: Path, known: Pictures, unknown: Pictures) -> Errors:
-    """How many of the ``unknown`` pictures are named wrongly, with ``known`` ones for the nearest neighbour."""
+def count_errors(checkpoint: Path, known: Scans, unknown: Scans) -> Errors:
+    """Returns the errors on the ``unknown`` images. Nearest neighbours are searched in the ``known`` ones."""
     known_features, _ = predict(checkpoint, known.images)
     features, logits = predict(checkpoint, unknown.images)
     return Errors(
@@ -243,19 +241,19 @@ def count_errors(checkpoint: Path, known: Pictures, unknown: Pictures) -> Errors
     )
 
 
-def errors_on_pixels(known: Pictures, unknown: Pictures) -> int:
-    """Errors of a nearest-neighbour classifier on the pictures themselves."""
-    flat = [pictures.images.reshape(len(pictures.images), -1) for pictures in (unknown, known)]
+def errors_on_pixels(known: Scans, unknown: Scans) -> int:
+    """Returns the errors of a nearest-neighbour classifier on raw pixels."""
+    flat = [scans.images.reshape(len(scans.images), -1) for scans in (unknown, known)]
     return errors(known.labels[nearest(*flat)], unknown.labels)
 
 
-def write_pictures(pictures: Pictures, folder: Path) -> None:
-    """Writes the held-out pictures as PNG files, and the others as one sheet with a list of their digits."""
+def write_images(scans: Scans, folder: Path) -> None:
+    """Writes the held-out images as PNG files, and the others as one sheet with a list of their digits."""
     held_out = folder / "heldout"
     held_out.mkdir(parents=True, exist_ok=True)
-    for row in range(TRAINING_PICTURES, len(pictures.labels)):
-        Image.fromarray(pictures.images[row]).save(held_out / f"{row:04d}_{pictures.labels[row]}.png", optimize=True)
-    known = select(pictures, 0, TRAINING_PICTURES)
+    for row in range(TRAINING_IMAGES, len(scans.labels)):
+        Image.fromarray(scans.images[row]).save(held_out / f"{row:04d}_{scans.labels[row]}.png", optimize=True)
+    known = select(scans, 0, TRAINING_IMAGES)
     height, width = known.images.shape[1:]
     rows = -(-len(known.labels) // SHEET_COLUMNS)
     tiles = np.zeros([rows * SHEET_COLUMNS, height, width], np.uint8)
@@ -266,7 +264,7 @@ def write_pictures(pictures: Pictures, folder: Path) -> None:
 
 
 def ship_median(reports: dict[int, Errors], output: Path) -> int:
-    """Renames the median seed's checkpoint, removes the others'; returns the seed. Ranked by both error counts."""
+    """Keeps the checkpoint of the median seed by both error counts, deletes the others, and returns the seed."""
     ranked = sorted(reports, key=lambda seed: reports[seed])
     median = ranked[len(ranked) // 2]
     for seed in reports:
@@ -279,18 +277,22 @@ def ship_median(reports: dict[int, Errors], output: Path) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains one network a seed, and prints the errors of each."""
+    """Trains one network for each seed and prints the errors of each."""
     parser = argparse.ArgumentParser(prog="python -m tools.digits.train", description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for checkpoint and pictures")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="N")
-    parser.add_argument("--validation", action="store_true", help="leave the held-out pictures alone")
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="folder for the checkpoint and images"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="N", help="seeds to train with"
+    )
+    parser.add_argument("--validation", action="store_true", help="do not use the held-out images")
     arguments = parser.parse_args(argv)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    pictures = load_pictures()
-    stop = TRAINING_PICTURES if arguments.validation else len(pictures.labels)
-    start = TRAINING_PICTURES - VALIDATION_PICTURES if arguments.validation else TRAINING_PICTURES
-    known, unknown = select(pictures, 0, start), select(pictures, start, stop)
-    print(f"{len(known.labels)} pictures to train on, {len(unknown.labels)} to report on")
+    scans = load_scans()
+    stop = TRAINING_IMAGES if arguments.validation else len(scans.labels)
+    start = TRAINING_IMAGES - VALIDATION_IMAGES if arguments.validation else TRAINING_IMAGES
+    known, unknown = select(scans, 0, start), select(scans, start, stop)
+    print(f"{len(known.labels)} images to train on, {len(unknown.labels)} to report on")
     print(f"nearest neighbour on raw pixels: {errors_on_pixels(known, unknown)} errors")
     reports = {}
     for seed in arguments.seeds:
@@ -305,7 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             flush=True,
         )
     if not arguments.validation:
-        write_pictures(pictures, arguments.output / "digits")
+        write_images(scans, arguments.output / "digits")
         print(f"ships: seed {ship_median(reports, arguments.output)}, the median")
     return 0
 

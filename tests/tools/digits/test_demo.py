@@ -15,7 +15,7 @@ from tools.cli import main
 SHIPPED = Path(checkpoints.__file__).parent
 
 # Errors of a nearest-neighbour classifier on the raw pixels of the 360 digits, by the 1,437 others: the published
-# split of the data set, and so a check of the pictures themselves.
+# split of the data set, and so a check of the images themselves.
 ERRORS_ON_PIXELS = 16
 
 
@@ -61,17 +61,17 @@ def test_demo_does_not_touch_a_folder_of_somebody_elses(tmp_path, capfd):
 def test_what_ships_is_small():
     weights = sum(file.stat().st_size for file in SHIPPED.glob("resnet_v2_tiny_digits.ckpt.*"))
     assert 0 < weights <= 4_000_000
-    pictures = list(example.HELD_OUT.glob("*.png"))
-    assert len(pictures) == 360
-    assert sum(file.stat().st_size for file in pictures) <= 1_000_000
+    images = list(example.HELD_OUT.glob("*.png"))
+    assert len(images) == 360
+    assert sum(file.stat().st_size for file in images) <= 1_000_000
 
 
 def test_the_reference_digits_are_all_there():
     digits = example.digits()
-    assert digits.pictures.shape == (1437, 8, 8, 3)
-    assert digits.pictures.dtype == np.uint8
+    assert digits.images.shape == (1437, 8, 8, 3)
+    assert digits.images.dtype == np.uint8
     # The data set holds grey values of 0 to 16.
-    assert set(np.unique(digits.pictures)) <= {round(value * 255 / 16) for value in range(17)}
+    assert set(np.unique(digits.images)) <= {round(value * 255 / 16) for value in range(17)}
     assert np.bincount(digits.labels).min() > 130
 
 
