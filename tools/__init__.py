@@ -1,1 +1,1 @@
-"""The programs: ``slimnets COMMAND``, and the functions under them."""
+"""The programs: ``slimnets COMMAND`` and the libraries behind them."""

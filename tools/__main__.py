@@ -1,4 +1,4 @@
-"""``python -m tools COMMAND``."""
+"""Runs ``slimnets`` as ``python -m tools COMMAND``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The ``slimnets`` command: the table of its commands, and what an error looks like."""
+"""The ``slimnets`` command: the table of its subcommands, and how errors and interrupts are reported."""
 
 import argparse
 import io
@@ -13,38 +13,38 @@ from tools.terminal.option_names import as_options
 
 __all__ = ["main"]
 
-# Each adds its own arguments, and imports its library once it runs: --help answers at once.
+# Each adds its own arguments and imports its library only when it runs, so that --help answers at once.
 _COMMANDS = (nets, weights, download, inspect, convert, features, merge, classify, time, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit status: 0 done, 1 failed or refused, 2 wrong usage."""
+    """Runs a command and returns its exit status: 0 done, 1 failed or refused, 2 wrong usage."""
     arguments = _parser().parse_args(argv)
     try:
         check_nets()
         import_tensorflow()
         for stream in (sys.stdout, sys.stderr):
-            # A name of a file need not be one that the terminal can show; a notebook's streams show any.
+            # The terminal may be unable to show some file names. The streams of a notebook can show all.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
-        # Pillow's, of broken EXIF data or of size: what can be shown is decoded, the rest is an error.
+        # Pillow warns of broken EXIF data and of large images. Those that decode are fine, the others are errors.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.showwarning = _show_warning
         status = arguments.run(arguments)
-        sys.stdout.flush()  # a reader that has gone is noticed here, and not by the interpreter at exit
+        sys.stdout.flush()  # raises BrokenPipeError here rather than when the interpreter exits
         return status
     except KeyboardInterrupt:
-        print("slimnets: interrupted; what was not finished is not kept", file=sys.stderr)
+        print("slimnets: interrupted; unfinished work is not kept", file=sys.stderr)
         return 1
     except MemoryError as error:
-        print(f"slimnets: error: Memory does not suffice ({error}): take smaller images or batches.", file=sys.stderr)
+        print(f"slimnets: error: Out of memory ({error}): use smaller images or batches.", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # Whoever read the output has gone (`| head`): leave without a complaint at exit either.
+        # The reader of the output has gone (`| head`). The interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ImportError, OSError, ValueError) as error:
-        # What is wrong with what was given, in the words of whoever found it. Anything else is a bug, and shows it.
+        # The library's message says what is wrong with the input. Any other exception is a bug and shows its traceback.
         print(f"slimnets: error: {as_options(str(error))}", file=sys.stderr)
         return 1
 

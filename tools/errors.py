@@ -1,15 +1,15 @@
-"""The errors of this package: each message is one sentence for whoever gave the input."""
+"""The errors of this package. Each message is one sentence for the user."""
 
 __all__ = ["ImageError", "InputError", "PeerError"]
 
 
 class InputError(ValueError):
-    """Inputs that cannot be worked on, or among which there is nothing to work on."""
+    """Raised for inputs, outputs or settings that cannot be used."""
 
 
 class ImageError(ValueError):
-    """An image that cannot be decoded; the message is the reason."""
+    """Raised for an image that cannot be read or decoded. The message is the reason."""
 
 
 class PeerError(ValueError):
-    """An engine cannot compute what it is to compute; the message says why, and what to do."""
+    """Raised if an engine cannot compute a problem. The message says why, and what to do."""

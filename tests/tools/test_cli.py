@@ -35,8 +35,8 @@ def run(*arguments, code=COMMAND, before=(), **options):
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory):
-    path = tmp_path_factory.mktemp("picture") / "a.png"
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("image") / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
     return path
 
@@ -182,12 +182,10 @@ finally:
     assert imported == "False"
 
 
-def test_features_say_what_they_do_and_no_more(tmp_path, tiny_checkpoint_v1, picture):
+def test_features_say_what_they_do_and_no_more(tmp_path, tiny_checkpoint_v1, image):
     """On stderr what was restored, the network and the progress, but none of TensorFlow's messages."""
     output = tmp_path / "out"
-    process = run(
-        "features", picture, f"--checkpoint={tiny_checkpoint_v1}", "--end-points=block3", f"--output={output}"
-    )
+    process = run("features", image, f"--checkpoint={tiny_checkpoint_v1}", "--end-points=block3", f"--output={output}")
     assert process.returncode == 0
     assert process.stdout == f"1 images done, 0 failed: {output}\n"
     patterns = [
@@ -289,19 +287,19 @@ def test_reader_that_has_gone(options):
     assert (process.returncode, process.stderr) == (1, "")
 
 
-def test_reader_that_has_gone_before_a_single_line(tmp_path, tiny_checkpoint, picture):
+def test_reader_that_has_gone_before_a_single_line(tmp_path, tiny_checkpoint, image):
     """One line stays in the buffer, and must not fail as late as in Python's own clearing up."""
     options = [f"--checkpoint={tiny_checkpoint}", "--end-points=block3", f"--output={tmp_path / 'out'}"]
-    process = run_without_a_reader("features", picture, *options)
+    process = run_without_a_reader("features", image, *options)
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1].startswith("1 images in ")
     assert (tmp_path / "out" / "run.json").is_file()
 
 
 @pytest.mark.parametrize("moment", ["writing", "loading"])
-def test_interrupt(tmp_path, tiny_checkpoint, picture, moment):
+def test_interrupt(tmp_path, tiny_checkpoint, image, moment):
     """Ctrl-C, once some of very many images are done, or as early as TensorFlow is being imported."""
-    (tmp_path / "list.txt").write_text(f"{picture}\n" * 200_000)
+    (tmp_path / "list.txt").write_text(f"{image}\n" * 200_000)
     options = [f"--checkpoint={tiny_checkpoint}", "--end-points=block3", f"--output={tmp_path / 'out'}", "--shards=1"]
     code = COMMAND if moment == "writing" else IMPORT_TELLS + COMMAND
     command = [sys.executable, "-c", code, "features", f"@{tmp_path}/list.txt", *options]
@@ -317,7 +315,7 @@ def test_interrupt(tmp_path, tiny_checkpoint, picture, moment):
     assert process.returncode == 1
     assert stdout == ""
     *report, sentence = stderr.splitlines()
-    assert sentence == "slimnets: interrupted; what was not finished is not kept"
+    assert sentence == "slimnets: interrupted; unfinished work is not kept"
     if moment == "loading":
         assert report == []
     else:

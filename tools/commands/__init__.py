@@ -1,1 +1,1 @@
-"""The commands of ``slimnets``, a file each: its arguments, its call and what it prints."""
+"""The commands of ``slimnets``. Each file holds one command: its arguments, its call and its printing."""

@@ -1,4 +1,4 @@
-"""``slimnets convert``: writes the weights of one file as another, and says what it did."""
+"""``slimnets convert``: converts weights from one file format to another, and prints what it did."""
 
 import argparse
 import json
@@ -17,45 +17,59 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-# Bytes of a name, with room for the temporary name; most file systems take 255 bytes in all.
+# Bytes of a file name. Most file systems allow 255, and the temporary name is longer.
 _LONGEST_NAME = 230
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("convert", help="weights to and from Keras, PyTorch, safetensors and NumPy")
+    parser = commands.add_parser("convert", help="convert weights to and from Keras, PyTorch, safetensors and NumPy")
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a checkpoint, a key of `slimnets weights`, or a file of Keras, PyTorch, safetensors or NumPy",
+        help="checkpoint, key that `slimnets weights` lists, or a Keras, PyTorch, safetensors or NumPy file",
     )
     parser.add_argument(
-        "target", metavar="TARGET", help="name.npz, .safetensors, .keras or .pth; any other is a checkpoint's"
+        "target",
+        metavar="TARGET",
+        help="file to write: .npz, .safetensors, .keras or .pth; any other name is a checkpoint",
     )
-    parser.add_argument("--net", metavar="NAME", help="network; otherwise told from the file")
-    parser.add_argument("--scope", metavar="SCOPE", help="variable scope of the network in the file")
-    parser.add_argument("--to-scope", metavar="SCOPE", help="another scope for the network's variables")
+    parser.add_argument("--net", metavar="NAME", help="network (default: detected from the file)")
+    parser.add_argument("--scope", metavar="SCOPE", help="variable scope of the network in the source")
+    parser.add_argument(
+        "--to-scope", metavar="SCOPE", help="variable scope of the network in the target (default: the same)"
+    )
     parser.add_argument(
         "--num-classes",
         type=int,
         metavar="N",
-        help="1000 drops the background of 1001, 1001 adds one to 1000, 0 leaves the logits out",
-    )
-    parser.add_argument("--image-size", type=positive, metavar="N", help="that goes with the weights")
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="PATTERN", help="variables to take, with * and ?"
+        help="1000 drops the background class of 1001, 1001 adds one to 1000, 0 drops the logits",
     )
     parser.add_argument(
-        "--exclude", action="append", default=[], metavar="PATTERN", help="variables to leave out, with * and ?"
+        "--image-size", type=positive, metavar="N", help="height and width of the images that the weights are meant for"
     )
     parser.add_argument(
-        "--model-only", action="store_true", help="leave out slots, moving averages and the global step"
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="convert only variables whose name matches; * and ? are wildcards",
     )
-    parser.add_argument("--ema", action="store_true", help="take the moving averages of the variables")
-    parser.add_argument("--format", choices=("V1", "V2"), help="of a checkpoint (default V2)")
-    parser.add_argument("--names", choices=("slim", "torchvision"), help="of a .safetensors file (default slim)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a target that exists")
-    parser.add_argument("--report", metavar="FILE", help="write what was done as JSON")
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="PATTERN", help="drop variables whose name matches"
+    )
+    parser.add_argument(
+        "--model-only", action="store_true", help="drop optimizer slots, moving averages and the global step"
+    )
+    parser.add_argument("--ema", action="store_true", help="convert the moving averages of the variables")
+    parser.add_argument("--format", choices=("V1", "V2"), help="format of a checkpoint to write (default V2)")
+    parser.add_argument(
+        "--names",
+        choices=("slim", "torchvision"),
+        help="names of the tensors in a .safetensors file to write (default slim)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
+    parser.add_argument("--report", metavar="FILE", help="write a report of the conversion as JSON")
     add_checkpoint_dir(parser)
     parser.set_defaults(run=_run)
 
@@ -68,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
     source, target, report = (options.pop(name) for name in ("source", "target", "report"))
     if report is not None:
         if not report.strip() or report.endswith("/"):
-            raise ValueError(f"The report {report!r} is no name of a file: give one, such as report.json.")
+            raise ValueError(f"The report {report!r} is not a file name: give one, such as report.json.")
         _check_report(Path(report), (source, target), overwrite=arguments.overwrite)
     print(f"{source} to {target} ...", file=sys.stderr)
     with stoppable():
@@ -80,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check_report(report: Path, others: Sequence[str], overwrite: bool) -> None:
-    """Refuses what would take the place of something, or could not be written once all else is done."""
+    """Refuses a report that would replace another file, or could not be written after the conversion."""
     from checkpoints.files.writer import files_called
 
     folder = report.absolute().parent
@@ -89,9 +103,9 @@ def _check_report(report: Path, others: Sequence[str], overwrite: bool) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder} for the report: make it.")
     if not os.access(folder, os.W_OK):
-        raise PermissionError(f"The folder {folder}, where the report is to be, cannot be written in: give another.")
+        raise PermissionError(f"The report's folder {folder} is not writable: give another.")
     if report.resolve() in {file.resolve() for other in others for file in files_called(other)}:
-        raise ValueError(f"The report {report} is one of the source's or the target's files: give another name.")
+        raise ValueError(f"The report {report} is a file of the source or the target: give another name.")
     if os.path.lexists(report) and (not overwrite or report.is_symlink() or not report.is_file()):
         raise FileExistsError(f"The report {report} exists: give another name, or overwrite=True.")
 

@@ -1,4 +1,4 @@
-"""``slimnets download``: fetches published weights, verifies them, and prints where they are."""
+"""``slimnets download``: downloads published weights, verifies them, and prints their path."""
 
 import argparse
 import math
@@ -14,9 +14,11 @@ _MEGABYTE = 1_000_000
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("download", help="fetch and verify published weights, and print where they are")
+    parser = commands.add_parser("download", help="download published weights, verify them, and print their path")
     parser.add_argument("key", metavar="KEY", help="a key that `slimnets weights` lists")
-    parser.add_argument("--from", dest="from_file", metavar="FILE", help="the archive, if you have it already")
+    parser.add_argument(
+        "--from", dest="from_file", metavar="FILE", help="install from this archive instead of downloading it"
+    )
     add_checkpoint_dir(parser, "--to")
     parser.set_defaults(run=_run)
 
@@ -34,7 +36,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 class DownloadProgress:
-    """Progress in whole megabytes of a download that counts bytes, as ``checkpoints.download`` takes it."""
+    """A progress bar in whole megabytes for ``checkpoints.download``, which counts bytes."""
 
     def __init__(self, description: str) -> None:
         self._description = description
@@ -47,14 +49,14 @@ class DownloadProgress:
 
     @total.setter
     def total(self, total: int) -> None:
-        """Begins; and begins anew with another attempt."""
+        """Starts the bar, also again for another attempt."""
         self.close()
         self._total, self._received, self._shown = total, 0, 0
         megabytes = math.ceil(total / _MEGABYTE)
         self._advance = self._stack.enter_context(progress(self._description, megabytes, "MB"))
 
     def update(self, count: int) -> None:
-        # No further than to the end: pooch counts the last chunk as a whole one, and then the total once more.
+        # At most the total: pooch counts the last chunk as a full one, and then adds the total once more.
         self._received = min(self._received + count, self._total)
         complete = self._received == self._total
         megabytes = (math.ceil if complete else math.floor)(self._received / _MEGABYTE)
@@ -63,7 +65,7 @@ class DownloadProgress:
             self._shown = megabytes
 
     def reset(self) -> None:
-        """Nothing: what pooch adds after it is the total, where the bar is already."""
+        """Does nothing. After it, pooch adds the total, which the bar has already reached."""
 
     def close(self) -> None:
         self._stack.close()

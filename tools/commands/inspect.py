@@ -1,4 +1,4 @@
-"""``slimnets inspect``: says what a checkpoint is, and what is wrong with it."""
+"""``slimnets inspect``: prints which network a checkpoint holds, and what is wrong with it."""
 
 import argparse
 import json
@@ -18,13 +18,17 @@ __all__ = ["add", "record"]
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("inspect", help="say what a checkpoint is, and what is wrong with it")
-    parser.add_argument("path", metavar="PATH", help="a file, a folder, or a key of `slimnets weights`")
-    parser.add_argument("--net", metavar="NAME", help="network that you expect")
+    parser = commands.add_parser("inspect", help="show which network a checkpoint holds, and what is wrong with it")
+    parser.add_argument(
+        "path", metavar="PATH", help="checkpoint: a file, a folder, or a key that `slimnets weights` lists"
+    )
+    parser.add_argument("--net", metavar="NAME", help="network that you expect in the file")
     parser.add_argument("--num-classes", type=int, metavar="N", help="number of classes that you expect")
-    parser.add_argument("--scope", metavar="SCOPE", help="network to look at, if the file has several")
-    parser.add_argument("--variables", action="store_true", help="list the stored names, shapes and dtypes")
-    parser.add_argument("--check", action="store_true", help="read all values, and look for damage")
+    parser.add_argument(
+        "--scope", metavar="SCOPE", help="variable scope of the network to inspect, if the file has several"
+    )
+    parser.add_argument("--variables", action="store_true", help="list the names, shapes and dtypes of the variables")
+    parser.add_argument("--check", action="store_true", help="read all values and look for damage")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     add_checkpoint_dir(parser)
     parser.set_defaults(run=_run)
@@ -56,7 +60,7 @@ def _diagnosed(path: str, check: bool, **wanted: Any) -> "Diagnosis":
 
 
 def record(found: "Diagnosis", checked: bool, variables: bool) -> dict[str, Any]:
-    """What ``slimnets inspect --json`` prints; ``variables`` adds the stored names, shapes and dtypes."""
+    """Returns what ``slimnets inspect --json`` prints. ``variables=True`` adds names, shapes and dtypes."""
     structure = found.structure
     result = {
         "path": str(found.path),
@@ -91,7 +95,7 @@ def record(found: "Diagnosis", checked: bool, variables: bool) -> dict[str, Any]
 
 
 def _parameters(found: "Diagnosis") -> int | None:
-    """Of the network, with moving statistics."""
+    """Returns the number of parameters of the network, including moving statistics."""
     if found.structure is None:
         return None
     from checkpoints.diagnosis import model_shapes
@@ -102,7 +106,7 @@ def _parameters(found: "Diagnosis") -> int | None:
 
 
 def _others(found: "Diagnosis") -> list[str]:
-    """Variables outside of the networks."""
+    """Returns the names of variables outside of the networks."""
     from checkpoints.names import joined
 
     prefixes = tuple(joined(structure.scope, "") for structure in found.structures)

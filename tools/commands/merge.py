@@ -1,4 +1,4 @@
-"""``slimnets merge``: joins the shards of `slimnets features` into one folder."""
+"""``slimnets merge``: joins the shards that ``slimnets features`` wrote into one folder."""
 
 import argparse
 
@@ -9,9 +9,9 @@ __all__ = ["add"]
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("merge", help="join the shards of `slimnets features` into one folder")
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="folders that together hold all shards of one job")
-    parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
+    parser = commands.add_parser("merge", help="join the shards that `slimnets features` wrote into one folder")
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="folders that together hold all shards")
+    parser.add_argument("--output", required=True, metavar="DIR", help="new or empty folder to write")
     parser.set_defaults(run=_run)
 
 

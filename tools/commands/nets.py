@@ -1,4 +1,4 @@
-"""``slimnets nets``: lists the networks, or the end points or layers of one of them."""
+"""``slimnets nets``: lists the networks, or the end points or layers of one network."""
 
 import argparse
 import functools
@@ -18,16 +18,20 @@ __all__ = ["add", "end_point_rows", "layer_rows", "network_row", "print_layers",
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("nets", help="list the networks, or the end points of one")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="network whose end points to list")
-    parser.add_argument("--layers", action="store_true", help="list layers and their parameters, as Keras does")
+    parser = commands.add_parser("nets", help="list the networks, or the end points or layers of one network")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="network whose end points to list (default: list the networks)"
+    )
+    parser.add_argument(
+        "--layers", action="store_true", help="list the layers of the network and their parameters, as Keras does"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=functools.partial(_run, parser))
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     if arguments.layers and arguments.name is None:
-        parser.error("--layers needs the NAME of a network")
+        parser.error("--layers requires the NAME of a network")
     if arguments.name is None:
         print_networks(arguments.json)
     elif arguments.layers:
@@ -49,7 +53,7 @@ def _build(network: "Network") -> tuple["tf.Tensor", dict[str, "tf.Tensor"]]:
 
 
 def network_row(network: "Network") -> dict[str, Any]:
-    """What ``slimnets nets`` says of one network; parameters are those of a network with its usual classes."""
+    """Returns the row of one network in ``slimnets nets``. Parameters are counted with its usual classes."""
     return {
         "name": network.name,
         "classes": network.num_classes,
@@ -61,7 +65,7 @@ def network_row(network: "Network") -> dict[str, Any]:
 
 
 def layer_rows(name: str) -> list[dict[str, Any]]:
-    """What ``slimnets nets NAME --layers`` says of each layer, in the order of Keras' summary."""
+    """Returns the rows of ``slimnets nets NAME --layers``, in the order of Keras' summary."""
     import tensorflow as tf
 
     from nets import layer_info, nets_factory
@@ -74,7 +78,7 @@ def layer_rows(name: str) -> list[dict[str, Any]]:
 
 
 def end_point_rows(name: str) -> list[dict[str, Any]]:
-    """What ``slimnets nets NAME`` says of each end point, in graph order, at the network's image size."""
+    """Returns the rows of ``slimnets nets NAME``, in graph order, for the network's own image size."""
     import tensorflow as tf
 
     from nets import endpoint_info, nets_factory
@@ -96,7 +100,7 @@ def end_point_rows(name: str) -> list[dict[str, Any]]:
 
 
 def print_networks(as_json: bool) -> None:
-    """Prints the table of networks, or the same as JSON."""
+    """Prints the networks as a table or as JSON."""
     from nets import nets_factory
 
     rows = [network_row(network) for network in nets_factory.NETWORKS.values()]
@@ -108,7 +112,7 @@ def print_networks(as_json: bool) -> None:
 
 
 def print_network(name: str, as_json: bool) -> None:
-    """Prints the end points of one network, or the same as JSON."""
+    """Prints the end points of one network as a table or as JSON."""
     rows = end_point_rows(name)
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -118,7 +122,7 @@ def print_network(name: str, as_json: bool) -> None:
 
 
 def print_layers(name: str, as_json: bool) -> None:
-    """Prints the layers of one network and their parameters, or the same as JSON."""
+    """Prints the layers of one network and their parameters as a table or as JSON."""
     rows = layer_rows(name)
     if as_json:
         print(json.dumps(rows, indent=2))

@@ -1,4 +1,4 @@
-"""``slimnets time``: says how long networks take on this machine, and how sure that is."""
+"""``slimnets time``: measures how long networks take on this machine, and how much that varies."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools.commands.arguments import add_checkpoint_dir, add_precision, count, names_in, options_of, positive
+from tools.commands.arguments import add_checkpoint_dir, add_precision, count, names_in, positive
 from tools.terminal.progress import progress, rate_limited
 from tools.terminal.tables import print_table
 
@@ -16,96 +16,101 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-# Share of the cores that others may have before it is said: an operation ends with the last of its threads, so what
-# takes a twentieth of the processor can put off half of them; timers and daemons of a quiet machine take a hundredth.
+# A warning is printed if other processes use more than this share of the cores. An operation ends with the last of its
+# threads, so one twentieth of the processor can delay half of them. An idle machine's daemons take one hundredth.
 _BUSY = 0.05
 
-# Kinds of fused and other new operations that are listed.
+# Number of kinds of fused and other new operations that the table lists.
 _KINDS = 4
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("time", help="how long networks take on this machine")
+    parser = commands.add_parser("time", help="measure how long networks take on this machine")
+    parser.add_argument("nets", nargs="+", metavar="NET", help="networks that `slimnets nets` lists")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images in a batch (default 32)")
     parser.add_argument(
-        "nets", nargs="+", metavar="NET", help="networks, as `slimnets nets` lists, one after the other"
+        "--image-size", type=positive, metavar="N", help="height and width of the images (default: the network's)"
     )
-    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images at a time (default 32)")
-    parser.add_argument("--image-size", type=positive, metavar="N", help="height and width; otherwise the network's")
     parser.add_argument(
-        "--num-classes", type=int, metavar="N", help="classes, 0 for no logits; otherwise the network's"
+        "--num-classes", type=int, metavar="N", help="number of classes, 0 for no logits (default: the network's)"
     )
-    parser.add_argument("--steps", type=positive, default=100, metavar="N", help="steps that count (default 100)")
-    parser.add_argument("--burn-in", type=count, default=10, metavar="N", help="steps before them (default 10)")
+    parser.add_argument("--steps", type=positive, default=100, metavar="N", help="measured steps (default 100)")
+    parser.add_argument(
+        "--burn-in", type=count, default=10, metavar="N", help="steps before the measured ones (default 10)"
+    )
     parser.add_argument(
         "--mode",
         choices=("forward", "forward-backward", "train"),
         default="forward",
-        help="inference, gradients of a loss, or whole steps of training",
+        help="what a step is: inference, the gradients of a loss, or a training step (default forward)",
     )
     add_precision(parser)
-    parser.add_argument("--xla", action="store_true", help="compile the whole with XLA")
-    parser.add_argument("--freeze", action="store_true", help="weights as constants, which TensorFlow can fold")
-    parser.add_argument("--feed", action="store_true", help="feed the images in each step, and count that")
+    parser.add_argument("--xla", action="store_true", help="compile the network with XLA")
     parser.add_argument(
-        "--end-point", metavar="NAME", help="stop there; a name or alias, as `slimnets nets NAME` lists"
+        "--freeze", action="store_true", help="make the weights constants, which TensorFlow can optimize"
     )
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, gpu, gpu:1, ...; otherwise TensorFlow's choice")
-    parser.add_argument("--threads", type=positive, metavar="N", help="otherwise one a core")
+    parser.add_argument("--feed", action="store_true", help="feed the images in each step, and measure that too")
+    parser.add_argument(
+        "--end-point",
+        metavar="NAME",
+        help="last end point to compute, by name or alias; `slimnets nets NAME` lists them (default: the output)",
+    )
+    parser.add_argument("--device", metavar="DEVICE", help="cpu, gpu, gpu:1, ... (default: TensorFlow's choice)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="number of threads (default: one for each core)")
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help="weights: a file, a folder, or a key of `slimnets weights`; otherwise random",
+        help="weights: a file, a folder, or a key that `slimnets weights` lists (default: random weights)",
     )
     add_checkpoint_dir(parser)
-    parser.add_argument("--json", dest="json_file", metavar="FILE", help="write all figures, each step's duration too")
-    parser.add_argument("--plot", metavar="FILE", help="draw the durations: .png, .svg or .pdf")
-    parser.add_argument("--against", metavar="ENGINE[,ENGINE...]", help="time others in turns: slim, keras, torch, ...")
+    parser.add_argument(
+        "--json", dest="json_file", metavar="FILE", help="write all figures and the duration of each step as JSON"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="plot the durations to a .png, .svg or .pdf file")
+    parser.add_argument(
+        "--against",
+        metavar="ENGINE[,ENGINE...]",
+        help="compare with other engines, step by step in turn: slim, keras, torch, ...",
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from tools.timing.options import Options
 
-    options = options_of(arguments)
-    nets, json_file, plot = options.pop("nets"), options.pop("json_file"), options.pop("plot")
-    steps, burn_in = options.pop("steps"), options.pop("burn_in")
-    against = options.pop("against")
-    chosen = Options(**options)
-    _check(nets, chosen, json_file, plot)
-    if against is not None:
-        return _compare(nets, chosen, names_in(against), steps, burn_in, json_file, plot)
-    return _time(nets, chosen, steps, burn_in, json_file, plot)
+    options = Options(**{name: getattr(arguments, name) for name in Options._fields})
+    _check(arguments, options)
+    return _time(arguments, options) if arguments.against is None else _compare(arguments, options)
 
 
-def _check(nets: Sequence[str], options: "Options", json_file: str | None, plot: str | None) -> None:
-    """Refuses what would otherwise come to light only after minutes."""
+def _check(arguments: argparse.Namespace, options: "Options") -> None:
+    """Refuses what would otherwise fail only after minutes."""
     from nets import nets_factory
     from tools.errors import InputError
     from tools.timing.options import check
 
-    networks = [nets_factory.get_network(net) for net in nets]
+    networks = [nets_factory.get_network(net) for net in arguments.nets]
     if options.checkpoint is not None and len(networks) > 1:
-        raise ValueError(f"--checkpoint has the weights of one network, and {len(networks)} are named: give one.")
+        raise ValueError(f"--checkpoint has the weights of one network, and {len(networks)} are named: name one.")
     check(options)
-    for option, file in (("--json", json_file), ("--plot", plot)):
+    for option, file in (("--json", arguments.json_file), ("--plot", arguments.plot)):
         if file is not None and Path(file).is_dir():
             raise InputError(f"{option} {file} is a folder: name a file in it.")
         if file is not None and not Path(file).absolute().parent.is_dir():
             raise InputError(f"{option} {file} cannot be written: there is no folder {Path(file).parent}; make it.")
-    if plot is not None:
+    if arguments.plot is not None:
         from tools.timing.plot import check_plot
 
-        check_plot(plot)
+        check_plot(arguments.plot)
 
 
-def _time(
-    nets: Sequence[str], options: "Options", steps: int, burn_in: int, json_file: str | None, plot: str | None
-) -> int:
-    """Times the networks one after the other, and reports; returns the exit status."""
+def _time(arguments: argparse.Namespace, options: "Options") -> int:
+    """Times the networks one after the other and reports. Returns the exit status."""
     from tools.runtime import machine
     from tools.timing.measuring import measure
 
+    steps, burn_in = arguments.steps, arguments.burn_in
     record = {
         "machine": machine.describe(),
         "options": {**options._asdict(), "steps": steps, "burn_in": burn_in},
@@ -114,7 +119,7 @@ def _time(
     }
     stopped = None
     try:
-        for net in nets:
+        for net in arguments.nets:
             with progress(net, burn_in + steps, "steps") as advance:
                 limited = rate_limited(advance, burn_in + steps)
                 record["nets"].append(measure(net, options, steps, burn_in, limited))
@@ -123,34 +128,28 @@ def _time(
     except (KeyboardInterrupt, MemoryError, ValueError) as error:
         if not record["nets"]:
             raise
-        # The networks before took their time.
+        # The figures of the networks before this one are reported first.
         stopped = error
     record["interrupted"] = stopped is not None or record["nets"][-1]["interrupted"]
     _print_networks(record)
     for result in record["nets"]:
         _warn_if_busy(result)
-    status = _finish(record, json_file, plot, "nets")
+    status = _finish(arguments, record, record["nets"])
     if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
         raise stopped
     return status
 
 
-def _compare(
-    nets: Sequence[str],
-    options: "Options",
-    engines: Sequence[str],
-    steps: int,
-    burn_in: int,
-    json_file: str | None,
-    plot: str | None,
-) -> int:
-    """Times a network in several engines, and reports; returns the exit status."""
+def _compare(arguments: argparse.Namespace, options: "Options") -> int:
+    """Times a network in several engines and reports. Returns the exit status."""
     from tools.timing.against import compare_engines
 
+    nets, steps, burn_in = arguments.nets, arguments.steps, arguments.burn_in
+    engines = names_in(arguments.against)
     with progress(nets[0], burn_in + steps, "rounds") as advance:
         record = compare_engines(nets, options, engines, steps, burn_in, advance=advance, on_setup=_report_setup)
     _print_engines(record)
-    return _finish(record, json_file, plot, "engines")
+    return _finish(arguments, record, record["engines"])
 
 
 def _warn_if_busy(result: dict[str, Any]) -> None:
@@ -159,34 +158,30 @@ def _warn_if_busy(result: dict[str, Any]) -> None:
     cores, others = machine.cores(), result["other_load"]
     if others is not None and others > _BUSY * cores:
         print(
-            f"slimnets: warning: While {result['net']} was timed, other processes had {others:.1f} of {cores} cores: "
-            "the figures are of a busy machine; repeat them on a quiet one.",
+            f"slimnets: warning: While {result['net']} was timed, other processes used {others:.1f} of {cores} cores: "
+            "repeat the measurement on an idle machine.",
             file=sys.stderr,
         )
 
 
-def _finish(record: dict[str, Any], json_file: str | None, plot: str | None, key: str) -> int:
-    """Writes the files, and returns the exit status."""
+def _finish(arguments: argparse.Namespace, record: dict[str, Any], timed: Sequence[dict[str, Any]]) -> int:
+    """Writes the JSON file and the plot, and returns the exit status."""
     from tools.runtime import machine
 
-    if json_file is not None:
-        Path(json_file).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    series = [(one.get("net") or one["name"], one["durations"]) for one in record[key] if one["durations"]]
-    if plot is not None and series:
+    if arguments.json_file is not None:
+        Path(arguments.json_file).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    series = [(one.get("net") or one["name"], one["durations"]) for one in timed if one["durations"]]
+    if arguments.plot is not None and series:
         from tools.timing.plot import draw
 
-        draw(plot, series, subtitle=machine.one_line(), interrupted=record["interrupted"])
+        draw(arguments.plot, series, subtitle=machine.one_line(), interrupted=record["interrupted"])
     if record["interrupted"]:
         print("slimnets: interrupted; the figures are of the steps until then", file=sys.stderr)
     return 1 if record["interrupted"] else 0
 
 
 def _print_networks(record: dict[str, Any]) -> None:
-    """Prints the table: a row a figure, a column a network.
-
-    Args:
-      record: as ``slimnets time --json`` writes it.
-    """
+    """Prints a table with a row for each figure and a column for each network; ``record`` is the JSON file's."""
     from tools.runtime import machine
 
     results, options = record["nets"], record["options"]
@@ -206,7 +201,7 @@ def _print_networks(record: dict[str, Any]) -> None:
 
 
 def _what(options: dict[str, Any]) -> str:
-    """What a step is, in a line."""
+    """Returns one line that says what a step is."""
     words = {"forward": "forward", "forward-backward": "forward and gradients", "train": "training step"}
     parts = [
         words[options["mode"]] + (f" to {options['end_point']}" if options["end_point"] else ""),
@@ -239,7 +234,7 @@ _LABELS = {
 
 
 def _figures(result: dict[str, Any], several: bool) -> dict[str, str]:
-    """From labels to values, as they are printed."""
+    """Returns the column of a network: labels and values as they are printed."""
     steps, memory, operations = result["steps"], result["memory"], result["operations"]
     figures = {"images": "x".join(map(str, result["shape"])), "classes": f"{result['num_classes']:,}"}
     figures |= {_LABELS[name]: f"{seconds:.2f} s" for name, seconds in result["seconds"].items()}

@@ -1,4 +1,4 @@
-"""``slimnets weights``: lists the published weights, and which of them are on this machine."""
+"""``slimnets weights``: lists the published weights, and whether they are on this machine."""
 
 import argparse
 import json
@@ -16,8 +16,8 @@ __all__ = ["add", "print_weights", "weights_row"]
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("weights", help="list the published weights, and which are on this machine")
-    parser.add_argument("key", nargs="?", metavar="KEY", help="one of them, to show everything known about it")
+    parser = commands.add_parser("weights", help="list the published weights, and whether they are on this machine")
+    parser.add_argument("key", nargs="?", metavar="KEY", help="published weights to show in detail (default: list all)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_checkpoint_dir(parser)
     parser.set_defaults(run=_run)
@@ -29,7 +29,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def weights_row(key: str, folder: str | Path | None = None) -> dict[str, Any]:
-    """What ``slimnets weights`` says of one entry of the catalog; ``folder`` is the store."""
+    """Returns the row of one entry in ``slimnets weights``. ``folder`` is where downloads are stored."""
     from checkpoints.published import find, get_entry
 
     entry = get_entry(key)
@@ -46,7 +46,7 @@ def weights_row(key: str, folder: str | Path | None = None) -> dict[str, Any]:
 
 
 def print_weights(key: str | None, as_json: bool, folder: str | Path | None = None) -> None:
-    """Prints the catalog, or all that is known of the weights of one key, or the same as JSON.
+    """Prints the catalog, or the details of one entry, as a table or as JSON.
 
     Raises:
       ValueError: for an unknown key.

@@ -1,1 +1,1 @@
-"""What a terminal shows: tables, progress, sentences for who gave options."""
+"""Output to the terminal: tables, progress, and error messages that speak of options."""

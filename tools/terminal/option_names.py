@@ -1,4 +1,4 @@
-"""Sentences that speak of Python's arguments, for who gives them as options of a command."""
+"""Rewrites sentences that name Python arguments, so that they name the options of a command."""
 
 import re
 from collections.abc import Callable
@@ -7,11 +7,11 @@ __all__ = ["as_options"]
 
 
 def _repeated(found: re.Match[str]) -> str:
-    """An argument of several values as an option that is given once for each."""
+    """Returns an argument with several values as an option that is repeated for each."""
     return " ".join(f"--{found[1]} '{value}'" for value in re.findall(r"'([^']*)'", found[2]))
 
 
-# What the library's own sentences offer, and the command has as an option.
+# Arguments in the library's sentences that are also options of a command.
 _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"(ema|overwrite|update|xla|feed|freeze)=True", r"--\1"),
     (r"(format|names|mode|device|precision|scope|preprocessing|net)='([^']*)'", r"--\1 \2"),
@@ -24,14 +24,16 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"num_classes=(\d+)", r"--num-classes \1"),
     (r"image_size=(\d+)", r"--image-size \1"),
 )
-# An argument that a sentence begins with.
-_FIRST = re.compile(r"(batch_size|checkpoint_dir|device|image_size|num_classes|threads)(?= (?:must be|goes with) )")
-# As words of their own: the names of folders have such things in them.
+# An argument at the beginning of a sentence.
+_FIRST = re.compile(
+    r"(batch_size|checkpoint_dir|device|image_size|num_classes|threads)(?= (?:must be|goes with|requires|applies) )"
+)
+# Only whole words, because names of folders may contain such text.
 _WORDS = tuple((re.compile(rf"(?<![^\s(]){argument}(?![^\s.,;:)])"), option) for argument, option in _OPTIONS)
 
 
 def as_options(sentence: str) -> str:
-    """The sentence with each argument that is also an option written as the option: ``ema=True`` as ``--ema``."""
+    """Returns the sentence with arguments replaced by options: ``ema=True`` becomes ``--ema``."""
     for pattern, option in _WORDS:
         sentence = pattern.sub(option, sentence)
     if begins := _FIRST.match(sentence):

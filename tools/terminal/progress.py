@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar with rate and time left on a terminal, plain lines elsewhere."""
+"""Reports progress on stderr: a bar with rate and remaining time on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ Advance = Callable[[int], None]
 # Seconds between two plain lines.
 _INTERVAL = 10.0
 
-# Seconds between two reports of work whose items are timed themselves.
+# Seconds between two reports of work whose items are being timed.
 _SHORT_INTERVAL = 0.1
 
 
@@ -24,8 +24,8 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
     """Reports on work of ``total`` items.
 
     Yields:
-      A function to call with the number of items that were done since the last call. Nothing is shown before the first
-      call, and the rate counts from there: a call with 0 says that the work begins.
+      A function to call with the number of items done since the last call. Nothing is shown before the first call,
+      and the rate counts from there. Calling it with 0 says that the work begins.
     """
     with ExitStack() as stack:
         begun: Advance | None = None

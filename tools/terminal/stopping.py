@@ -1,4 +1,4 @@
-"""Commands that clean up behind themselves however they are ended."""
+"""Lets commands clean up when they are stopped."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ __all__ = ["stoppable"]
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Ends on SIGTERM, which schedulers send, as on Ctrl-C."""
+    """Raises KeyboardInterrupt on SIGTERM, which schedulers send, as on Ctrl-C."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Tables on stdout, whole also where stdout is no terminal."""
+"""Prints tables on stdout, uncut if stdout is not a terminal."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -10,19 +10,19 @@ from rich.text import Text
 
 __all__ = ["print_table"]
 
-# Wide enough for any row: cut only where a terminal is narrower.
+# Wide enough for any row. Only on a narrower terminal rows are folded.
 _WIDTH_OF_A_FILE = 200
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints rows under a header; columns that hold numbers are set flush right, None is a dash."""
+    """Prints rows under a header. Columns of numbers are right-aligned, and None is shown as a dash."""
     rows = [list(row) for row in rows]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column, title in enumerate(header):
         numeric = all(isinstance(row[column], int | float | None) for row in rows)
         table.add_column(title, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        # As text, in which brackets and colons are no markup.
+        # Text, so that brackets and colons are not markup.
         table.add_row(*(Text(_text(cell), overflow="fold") for cell in row))
     Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE, highlight=False).print(table)
 

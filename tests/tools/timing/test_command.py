@@ -235,7 +235,7 @@ def test_a_busy_machine_is_said(capsys, monkeypatch, others, warns):
     monkeypatch.setattr(machine, "describe", lambda described=machine.describe(): {**described, "cores": 2})  # noqa: B008
     status, printed, _, stderr = run(capsys, TINY, *FEW)
     assert status == 0
-    assert ("slimnets: warning: While resnet_v2_tiny was timed, other processes had 1.5 of 2 cores" in stderr) == warns
+    assert ("slimnets: warning: While resnet_v2_tiny was timed, other processes used 1.5 of 2 cores" in stderr) == warns
     assert printed.get("cores that others had") == (None if others is None else f"{others:.2f}")
 
 
@@ -525,7 +525,7 @@ def test_an_interrupt_in_the_burn_in_leaves_nothing(capsys, monkeypatch, tmp_pat
     stopping(monkeypatch, KeyboardInterrupt(), at=2)
     status, _, stdout, stderr = run(capsys, TINY, "--burn-in", "2", "--json", tmp_path / "time.json")
     assert (status, stdout) == (1, "")
-    assert stderr == "slimnets: interrupted; what was not finished is not kept\n"
+    assert stderr == "slimnets: interrupted; unfinished work is not kept\n"
     assert not (tmp_path / "time.json").exists()
 
 
@@ -545,8 +545,8 @@ def test_what_does_not_fit(capsys, monkeypatch):
     status, _, stdout, stderr = run(capsys, TINY)
     assert (status, stdout) == (1, "")
     assert stderr == (
-        "slimnets: error: Memory does not suffice (32 images at a time do not fit for resnet_v2_tiny): "
-        "take smaller images or batches.\n"
+        "slimnets: error: Out of memory (32 images at a time do not fit for resnet_v2_tiny): "
+        "use smaller images or batches.\n"
     )
 
 
@@ -554,7 +554,7 @@ def test_what_does_not_fit_leaves_the_networks_before(capsys, monkeypatch, tmp_p
     stopping(monkeypatch, tf.errors.ResourceExhaustedError(None, None, "OOM"), at=5)
     status, printed, _, stderr = run(capsys, TINY, "resnet_cifar_20", *FEW, "--json", tmp_path / "time.json")
     assert status == 1
-    assert stderr.splitlines()[-1].startswith("slimnets: error: Memory does not suffice (2 images at a time")
+    assert stderr.splitlines()[-1].startswith("slimnets: error: Out of memory (2 images at a time")
     assert printed["steps, after 1"] == "3"
     assert len(json.loads((tmp_path / "time.json").read_text())["nets"]) == 1
 
@@ -648,7 +648,7 @@ def test_a_comparison_without_a_round(capsys, monkeypatch):
     assert main(["time", TINY, "--against", "slim", *FEW]) == 1
     stdout, stderr = capsys.readouterr()
     assert stdout == ""
-    assert stderr.splitlines()[-1] == "slimnets: interrupted; what was not finished is not kept"
+    assert stderr.splitlines()[-1] == "slimnets: interrupted; unfinished work is not kept"
 
 
 @pytest.mark.full
