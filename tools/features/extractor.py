@@ -146,7 +146,7 @@ class FeatureExtractor:
             precision, optimize_graph=_is_optimized(precision, options["freeze"]), threads=self.threads
         )
         graph = self._build(choice, end_points)
-        doubts = [choice.doubt, guards.training_mode(self._images, list(self._features.values()))]
+        doubts = [choice.doubt, guards.training_mode(self._batch, list(self._features.values()))]
         self.warnings = tuple(sentence for sentence in doubts if sentence)
         for sentence in self.warnings:
             warnings.warn(sentence, guards.InferenceWarning, stacklevel=2)
@@ -163,9 +163,9 @@ class FeatureExtractor:
         graph = tf.Graph()
         # ``building`` holds a lock: a function given as net may open arg scopes, which all threads share.
         with graph.as_default(), building():
-            self._images = self._input()
-            _, end_points = choice.build(self._images)
-            described = endpoint_info.describe(self._images, end_points, names)
+            self._batch = self._input()
+            _, end_points = choice.build(self._batch)
+            described = endpoint_info.describe(self._batch, end_points, names)
             self.end_points = dict(zip(names, described, strict=True))
             self._features = {name: _reduced(point.tensor, self.pool) for name, point in self.end_points.items()}
         return graph
@@ -176,7 +176,7 @@ class FeatureExtractor:
             shape = [None, self.image_size, self.image_size, self._channels]
             return v1.placeholder(tf.float32, shape, name="images")
         self._pipeline = ImagePipeline(self.preprocessing, self.image_size, self.threads)
-        batch = self._pipeline.images
+        batch = self._pipeline.batch
         return v1.placeholder_with_default(batch, batch.shape, name="images")
 
     def _restore(self, choice: NetworkChoice) -> None:
@@ -198,15 +198,15 @@ class FeatureExtractor:
 
     def _freeze(self) -> None:
         """Replaces the network by one whose weights are constants."""
-        graph_def = frozen_graph(self._session, list(self._features.values()), [self._images])
+        graph_def = frozen_graph(self._session, list(self._features.values()), [self._batch])
         self._session.close()
         graph = tf.Graph()
         with graph.as_default():
-            images = self._input()
+            batch = self._input()
             outputs = [tensor.name for tensor in self._features.values()]
             split = worth_splitting(self.batch_size, self.threads)
-            tensors = import_frozen(graph_def, {self._images.name: images}, outputs, split=split)
-        self._images = images
+            tensors = import_frozen(graph_def, {self._batch.name: batch}, outputs, split=split)
+        self._batch = batch
         self._features = dict(zip(self._features, tensors, strict=True))
         self._session = open_session(graph, session_config(self.precision, frozen=True, threads=self.threads))
         self._freezes_for_many = False
@@ -265,7 +265,7 @@ class FeatureExtractor:
             check_array(array, self.preprocessing, self.image_size, self._channels)
         self._freeze_for(len(images))
         for start in range(0, len(images), self.batch_size):
-            yield self._compute({self._images: self._preprocess(images[start : start + self.batch_size])})
+            yield self._compute({self._batch: self._preprocess(images[start : start + self.batch_size])})
 
     def _preprocess(self, images: np.ndarray | list[np.ndarray]) -> np.ndarray:
         if not isinstance(images, np.ndarray):  # of different sizes
@@ -293,7 +293,7 @@ class FeatureExtractor:
         """Yields the features of images, a batch at a time, in their order.
 
         All batches have the same size: ``batch_size``, or the number of images if that is smaller, whatever the rows.
-        The last one is filled with zeros, so that a row does not depend on those after it. While a batch is computed,
+        The last one is filled up, so that a row does not depend on those after it. While a batch is computed,
         the images of the next ones are decoded.
 
         Args:

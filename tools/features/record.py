@@ -86,7 +86,7 @@ def describe_run(extractor: FeatureExtractor, inputs: Inputs, storage: Storage) 
 
 
 def shards_for(num_images: int, batch_size: int, at_least: int = 1) -> int:
-    """Returns the default number of shards: ``at_least`` so many, but no more than there are batches."""
+    """Returns the default number of shards: at least ``at_least``, but not more than there are batches."""
     return min(max(at_least, -(-num_images // _IMAGES)), -(-num_images // batch_size))
 
 

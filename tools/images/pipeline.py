@@ -55,7 +55,7 @@ class ImagePipeline:
       threads: number of threads that decode; None for one for each core.
 
     Attributes:
-      images: float32 [batch, size, size, channels], the next batch each time it is computed.
+      batch: float32 [batch, size, size, channels], the next one each time it is computed.
     """
 
     def __init__(self, preprocessing: str, size: int, threads: int | None = None) -> None:
@@ -83,7 +83,7 @@ class ImagePipeline:
             options.autotune.enabled = False
             iterator = v1.data.make_initializable_iterator(dataset.with_options(options))
             self._initializer = iterator.initializer
-            self.images = iterator.get_next()
+            self.batch = iterator.get_next()
 
     def _image(self, index: tf.Tensor) -> tf.Tensor:
         pixels = tf.numpy_function(self._decode, [index], tf.uint8)
@@ -140,7 +140,7 @@ class ImagePipeline:
         rows: Sequence[int],
         batch_size: int,
     ) -> Iterator[tuple[list[ImageStatus], dict[str, np.ndarray]]]:
-        """Computes tensors that depend on ``images`` for one batch of images after the other.
+        """Computes tensors that depend on ``batch`` for one batch of images after the other.
 
         Args:
           session: of the graph.

@@ -425,6 +425,11 @@ def copied(checkpoint, folder):
     return folder / checkpoint.name
 
 
+def test_an_unknown_argument_is_named(tiny_checkpoint):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'pooling'"):
+        FeatureExtractor(tiny_checkpoint, ["block3"], pooling="mean")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

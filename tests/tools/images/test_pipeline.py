@@ -37,7 +37,7 @@ def test_batches(files, name):
     """In the order of the files; the row of a file that has failed is NaN."""
     with tf.Graph().as_default(), v1.Session() as session:
         pipeline = ImagePipeline(name, 16)
-        batches = list(pipeline.batches(session, {"images": pipeline.images}, ImageFiles(files), range(8), 3))
+        batches = list(pipeline.batches(session, {"images": pipeline.batch}, ImageFiles(files), range(8), 3))
     assert [len(statuses) for statuses, _ in batches] == [3, 3, 2]
     statuses = [status for some, _ in batches for status in some]
     images = np.concatenate([some["images"] for _, some in batches])
@@ -59,7 +59,7 @@ def test_nothing_is_decoded_without_end(files, monkeypatch):
     monkeypatch.setattr("tools.images.pipeline.decode", lambda data: decoded.append(data) or noise(16, 16, 3))
     with tf.Graph().as_default(), v1.Session() as session:
         pipeline = ImagePipeline("none", 16)
-        batches = pipeline.batches(session, {"images": pipeline.images}, ImageFiles([files[0]] * 1000), range(1000), 4)
+        batches = pipeline.batches(session, {"images": pipeline.batch}, ImageFiles([files[0]] * 1000), range(1000), 4)
         next(batches)
         session.run(tf.no_op())
         batches.close()
