@@ -147,9 +147,9 @@ def test_what_is_left_alone(build):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("resnet_v1_50", {}),
+        pytest.param("resnet_v1_50", {}, marks=pytest.mark.full),
         ("resnet_v2_50", {}),
-        ("resnet_v2_50", {"output_stride": 8}),
+        pytest.param("resnet_v2_50", {"output_stride": 8}, marks=pytest.mark.full),
         ("resnet_basic_18", {}),
         ("resnet_keras_18", {}),
         ("resnet_cifar_32", {}),
