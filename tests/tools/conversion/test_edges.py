@@ -369,8 +369,8 @@ def test_plain_names_are_checkpoints(tmp_path, target):
 @pytest.mark.parametrize(
     ("report", "words"),
     [
-        ("", "The report '' is no name of a file"),
-        ("new/", "The report 'new/' is no name of a file"),
+        ("", "The report '' is not a file name"),
+        ("new/", "The report 'new/' is not a file name"),
         ("y" * 240, "The report's name is longer than 230 bytes"),
         ("none/report.json", "for the report: make it"),
     ],
