@@ -282,6 +282,14 @@ def test_help_imports_neither_tensorflow_nor_numpy(command):
     assert not {"tensorflow", "numpy", "PIL", "tf_slim"} & {*done.stderr.split()}
 
 
+def test_what_a_worker_imports_first_leaves_tensorflow_alone():
+    """TensorFlow has to be imported quietly, by ``import_tensorflow``."""
+    rooms = "tools.cli, tools.commands, tools.peers.worker, tools.runtime.importing, tools.workers.processes"
+    code = f"import sys, {rooms}; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout == "False\n"
+
+
 def test_files_and_rooms_stay_small():
     """At most 400 lines a file and 12 files a room; ``nets`` keeps slim's names, and the commands their arguments."""
     rooms: dict[Path, int] = {}

@@ -38,6 +38,7 @@ __all__ = [
     "read_reused",
     "readable",
     "remove_leftovers",
+    "remove_unfinished",
     "replace_manifest",
     "shard_folders",
     "shards_done",
@@ -239,6 +240,15 @@ def remove_leftovers(output: Path) -> None:
                 pass
         else:
             shutil.rmtree(left, ignore_errors=True)
+
+
+def remove_unfinished(output: Path) -> None:
+    """Removes what processes that were stopped left of a job, unless another process is working on it."""
+    left = [*output.glob(".shard-*"), *output.resolve().parent.glob(f".{glob.escape(output.name)}.*")]
+    for name in {path.name.removeprefix(".").partition(".")[0] for path in left if _is_temporary(path)}:
+        target = output / name if name.startswith("shard-") else output
+        with claimed(target):
+            pass
 
 
 def _is_temporary(path: Path) -> bool:

@@ -1,17 +1,27 @@
 """Makes shards with processes of this machine, which share the work by the job's locks."""
 
 import multiprocessing
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import NoReturn
 
 from tools.errors import InputError
 from tools.workers import ShardMaker, Work
 
 __all__ = ["make_with_processes"]
+
+# Exit status of a worker that was stopped.
+_STOPPED = 128 + signal.SIGTERM
+
+# Seconds.
+_PATIENCE = 1
 
 
 def make_with_processes(work: Work, shards: Sequence[int], workers: int, advance: Callable[[int], None]) -> None:
@@ -20,9 +30,12 @@ def make_with_processes(work: Work, shards: Sequence[int], workers: int, advance
     Raises:
       InputError: if a process fails or is killed. The others are then stopped, and finished shards are kept.
     """
+    from tools.features.folder import remove_unfinished  # here, as workers import TensorFlow quietly first
+
     context = multiprocessing.get_context("spawn")
     workers = min(workers, len(shards))
     with ExitStack() as stack:
+        stack.callback(remove_unfinished, Path(work.folder, work.output))  # after all workers have ended
         processes = {}
         for number in range(workers):
             ours, theirs = context.Pipe(duplex=False)
@@ -51,6 +64,9 @@ def make_with_processes(work: Work, shards: Sequence[int], workers: int, advance
 def _check_end(process: BaseProcess) -> None:
     """Raises InputError if a process has failed or was killed."""
     process.join()
+    if process.exitcode == _STOPPED:
+        # A signal to all processes of the command reaches this one as well, and may be about to.
+        time.sleep(_PATIENCE)
     if process.exitcode:
         how = f"was killed by signal {-process.exitcode}" if process.exitcode < 0 else f"failed ({process.exitcode})"
         raise InputError(f"A worker {how}: finished shards are kept; run the same command again for the rest.")
@@ -74,7 +90,6 @@ def _work(work: Work, shards: Sequence[int], connection: Connection) -> None:
         sys.exit(1)
 
 
-def _stop(*_: object) -> None:
-    """Ends the process. A second signal, such as the parent's after the terminal's, does not disturb the clean-up."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(1)
+def _stop(*_: object) -> NoReturn:
+    """Ends the process at once, wherever it is: the parent removes what it leaves unfinished."""
+    os._exit(_STOPPED)

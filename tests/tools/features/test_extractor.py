@@ -781,7 +781,7 @@ def test_checkpoint_without_the_logits_that_are_there(tiny_checkpoint, pictures)
         (["blok3"], {}, UnknownEndPointError, "did you mean block3"),
         (["block3"], {"batch_size": 0}, ValueError, "batch_size must be at least 1, and is 0"),
         (["block3"], {"image_size": 0}, ValueError, "image size must be at least 1, and is 0"),
-        (["block3"], {"precision": "int8"}, ValueError, "float32, bfloat16, float16, and is 'int8'"),
+        (["block3"], {"precision": "int8"}, ValueError, "float32, bfloat16, float16, but is 'int8'"),
         (["block3"], {"preprocessing": "vg"}, ValueError, "Unknown preprocessing 'vg'"),
         (["block3"], {"pool": "avg"}, ValueError, "pool must be one of none, mean, max, and is 'avg'"),
         (["block3"], {"net": "resnet_v2_tin"}, ValueError, "did you mean resnet_v2_tiny"),
