@@ -91,10 +91,6 @@ def basic(
         return utils.collect_named_outputs(outputs_collections, sc.name, tf.nn.relu(residual + identity))
 
 
-# For stack_blocks_dense, which copies the variables of equal units.
-basic.same_variables_for_any = ("stride", "nominal_stride")
-
-
 def _padded(inputs: tf.Tensor, channels: int) -> tf.Tensor:
     """``inputs`` with so many channels of zeros appended."""
     if channels == 0:

@@ -24,7 +24,8 @@ from nets import layers
 from nets.arguments import check_scope, flag, is_number, whole_number, whole_numbers
 from nets.builders import Builder, EndPoints, Variant, check_inputs, linear, named, small_arg_scope, training_scope
 from nets.building import building
-from nets.variable_templates import VariableTemplates
+from nets.fast_units import fast_units
+from nets.resnet_utils import Block
 
 v1 = tf.compat.v1
 
@@ -252,7 +253,6 @@ def resnet_cifar(
     bottleneck = flag("bottleneck", bottleneck)
     check_scope(scope, reuse)
     _check_arguments(inputs, activate_before_residual, relu_leakiness)
-    unit_fn = bottleneck_residual if bottleneck else residual
     around = (
         v1.variable_scope(v1.get_variable_scope(), reuse=reuse, auxiliary_name_scope=False)
         if scope is None
@@ -266,17 +266,9 @@ def resnet_cifar(
         slim.arg_scope([residual, bottleneck_residual], relu_leakiness=relu_leakiness),
         training_scope(is_training),
     ):
-        prefix = f"{sc.name}/" if sc.name else ""
-        templates = VariableTemplates()
         with v1.variable_scope("init"):
             net = _conv2d(inputs, _STEM_DEPTH, 3, 1, scope="init_conv")
-        for stage, (base_depth, stride) in enumerate(zip(_BASE_DEPTHS, _STRIDES, strict=True), start=1):
-            depth = base_depth * 4 if bottleneck else base_depth
-            net = unit_fn(net, depth, stride, activate_before_residual[stage - 1], scope=f"unit_{stage}_0")
-            for i in range(1, n):
-                following = [f"{prefix}unit_{stage}_{j}" for j in range(i + 1, n)]
-                with templates.unit((depth, net.dtype), following, scope=f"unit_{stage}_{i}"):
-                    net = unit_fn(net, depth, 1, scope=f"unit_{stage}_{i}")
+        net = _stack(net, _stages(n, bottleneck, activate_before_residual))
         with v1.variable_scope("unit_last") as last:
             net = _batch_norm(net, "final_bn", relu_leakiness)
             utils.collect_named_outputs(collection, last.name, net)
@@ -284,12 +276,32 @@ def resnet_cifar(
         end_points = utils.convert_collection_to_dict(collection, clear_collection=True)
         end_points["global_pool"] = net
         if num_classes:
-            # 'Uniform unit scaling': the logits vary as the features do.
+            # "Uniform unit scaling": the logits vary as the features do.
             initializer = v1.variance_scaling_initializer(1.0, "fan_in", "uniform")
             net = linear(net, num_classes, scope="logit", weights="DW", weights_initializer=initializer)
-            end_points[f"{prefix}logits"] = net
+            end_points["/".join(filter(None, (sc.name, "logits")))] = net
             end_points["predictions"] = tf.nn.softmax(net, name="predictions")
         return net, end_points
+
+
+def _stages(n: int, bottleneck: bool, activate_before_residual: Sequence[bool]) -> list[Block]:
+    """Returns the stages of ``n`` units as blocks."""
+    unit_fn, widening = (bottleneck_residual, 4) if bottleneck else (residual, 1)
+    stages = []
+    for i, (base_depth, stride) in enumerate(zip(_BASE_DEPTHS, _STRIDES, strict=True)):
+        unit = {"depth": base_depth * widening, "stride": 1}
+        first = {**unit, "stride": stride, "activate_before_residual": activate_before_residual[i]}
+        stages.append(Block(f"unit_{i + 1}", unit_fn, [first] + [unit] * (n - 1)))
+    return stages
+
+
+def _stack(net: tf.Tensor, stages: list[Block]) -> tf.Tensor:
+    """Stacks the units under 'unit_<stage>_<i>', where units are counted from 0."""
+    with fast_units(stages) as stages:
+        for stage in stages:
+            for i, unit in enumerate(stage.args):
+                net = stage.unit_fn(net, scope=f"{stage.scope}_{i}", **unit)
+    return net
 
 
 def _check_arguments(inputs: tf.Tensor, activate_before_residual: Sequence[bool], relu_leakiness: float) -> None:

@@ -219,11 +219,6 @@ def identity(
         return utils.collect_named_outputs(outputs_collections, sc.name, tf.nn.relu(inputs + net))
 
 
-# For stack_blocks_dense, which copies the variables of equal units.
-for _unit_fn in (basic_keras, bottleneck_keras, identity):
-    _unit_fn.same_variables_for_any = ()
-
-
 def resnet_keras(
     inputs: tf.Tensor,
     blocks: Iterable[Block],

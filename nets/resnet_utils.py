@@ -1,16 +1,14 @@
-"""What the slim ResNets are made of: blocks of units, their stacking at any density, the common arg scope.
+"""The parts of the slim ResNets: blocks of units, their stacking at any density, the common arg scope.
 
 He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv:1512.03385 (v1), and Identity Mappings
-in Deep Residual Networks, arXiv:1603.05027 (v2). As in slim, a block's stride sits in its last unit: the
-numbers are those of a stride in the next block's first unit, with less memory.
+in Deep Residual Networks, arXiv:1603.05027 (v2). As in slim, the stride of a block sits in its last unit: the
+numbers are those of a stride in the first unit of the next block, with less memory.
 """
 
 import collections
-import contextlib
-import gc
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -29,7 +27,7 @@ from nets.arguments import (
     whole_numbers,
 )
 from nets.building import building, one_at_a_time
-from nets.variable_templates import VariableTemplates
+from nets.fast_units import fast_units
 
 __all__ = [
     "Block",
@@ -49,21 +47,21 @@ class Block(collections.namedtuple("Block", ["scope", "unit_fn", "args"])):
     """A ResNet block: units of one kind under one variable scope.
 
     scope: name of the block's variable scope.
-    unit_fn: function of a unit: ``unit_fn(net, rate=..., **unit)`` returns the unit's output.
-    args: one element a unit, its keyword arguments as a dict (``depth``, ``depth_bottleneck``, ``stride``),
+    unit_fn: function that builds a unit: ``unit_fn(net, rate=..., **unit)`` returns its output.
+    args: one element for each unit, its keyword arguments as a dict (``depth``, ``depth_bottleneck``, ``stride``),
       or the tuple (depth, depth_bottleneck, stride).
     """
 
 
 def bottleneck_block(unit_fn: Callable, scope: str, base_depth: int, num_units: int, stride: int) -> Block:
-    """A block of ``num_units`` bottleneck units, the last of which carries the stride.
+    """Returns a block of bottleneck units, the last of which carries the stride.
 
     Args:
-      unit_fn: of the units.
+      unit_fn: function that builds a unit.
       scope: name of the block's variable scope.
       base_depth: channels inside a unit; its output has four times as many.
       num_units: number of units.
-      stride: of the block.
+      stride: stride of the block.
     """
     base_depth, num_units, stride = whole_numbers(base_depth=base_depth, num_units=num_units, stride=stride)
     unit = {"depth": base_depth * 4, "depth_bottleneck": base_depth}
@@ -90,16 +88,16 @@ def subsample(inputs: tf.Tensor, factor: int, scope: str | None = None) -> tf.Te
 def conv2d_same(
     inputs: tf.Tensor, num_outputs: int, kernel_size: int, stride: int, rate: int = 1, scope: str | None = None
 ) -> tf.Tensor:
-    """A strided convolution that equals the unstrided 'SAME' one, subsampled.
+    """Applies a strided convolution that equals the unstrided 'SAME' convolution, subsampled.
 
-    TensorFlow's own strided 'SAME' does not on an even size: it pads less at the top and left. Here the padding
-    is fixed, (k - 1) // 2 rows before and the rest after for an effective kernel size k, whatever the input's size.
+    TensorFlow's own strided 'SAME' differs on an even size: it pads less at the top and left. Here the padding is
+    (k - 1) // 2 rows before and the rest after for an effective kernel size k, whatever the size of the input.
 
     Args:
       inputs: [batch, height, width, channels].
       num_outputs: number of filters.
       kernel_size: height and width of the kernel.
-      stride: of the output.
+      stride: stride of the output.
       rate: dilation of the kernel.
       scope: variable scope.
 
@@ -114,16 +112,16 @@ def conv2d_same(
 
 
 def _padding(total: int) -> list[list[int]]:
-    """Paddings that add ``total`` rows and columns, the odd one at the end."""
+    """Returns the paddings that add ``total`` rows and columns, the odd one at the end."""
     spatial = [total // 2, total - total // 2]
     return [[0, 0], spatial, spatial, [0, 0]]
 
 
 def with_unit_arguments(blocks: Iterable[Block]) -> list[Block]:
-    """The blocks with each unit's arguments as a dict.
+    """Returns the blocks with each unit's arguments as a dict.
 
     Raises:
-      ValueError: for what is no block, or no unit.
+      ValueError: if one of them is not a block, or has something else than units.
     """
     if hasattr(blocks, "unit_fn") or not isinstance(blocks, Iterable):
         raise ValueError(f"blocks must be a list of Block(scope, unit_fn, args), and is {shown(blocks)}.")
@@ -131,7 +129,7 @@ def with_unit_arguments(blocks: Iterable[Block]) -> list[Block]:
 
 
 def _with_unit_arguments(block: Block) -> Block:
-    # By its fields: tf_slim has a Block of its own.
+    # Checked by its fields, since tf_slim has its own class Block.
     if not all(hasattr(block, field) for field in (*Block._fields, "_replace")):
         raise ValueError(f"blocks must be a list of Block(scope, unit_fn, args), and has {shown(block)} in it.")
     return block._replace(args=[_unit_arguments(unit) for unit in block.args])
@@ -142,7 +140,7 @@ def _unit_arguments(unit: dict[str, Any] | Sequence[int]) -> dict[str, Any]:
         unit = dict(zip(("depth", "depth_bottleneck", "stride"), unit, strict=True))
     if not isinstance(unit, dict):
         raise ValueError(f"A unit is a dict or a tuple (depth, depth_bottleneck, stride), and not {shown(unit)}.")
-    # The rest is for the unit's function to check.
+    # The unit's function checks the rest.
     return {**unit, "stride": whole_number("stride of a unit", unit["stride"], least=1)} if "stride" in unit else unit
 
 
@@ -158,107 +156,55 @@ def stack_blocks_dense(
 
     Unit i of a block is built under '<block scope>/unit_<i>', counted from 1. Once the stride so far equals
     ``output_stride``, further strides are replaced by 1 and the convolutions after them are dilated instead
-    (atrous convolution, arXiv:1606.00915), so that the values are those of the nominal network, computed at
-    more places.
+    (atrous convolution, arXiv:1606.00915). The values are those of the nominal network, computed at more places.
 
     Args:
       net: [batch, height, width, channels].
-      blocks: the blocks, in order.
-      output_stride: the input's size over the output's; the product of the strides up to some unit. None for
-        the product of all.
-      store_non_strided_activations: take each block's end point before the stride of its last unit, at four
-        times the cost of that unit; the output does not change.
+      blocks: blocks in order.
+      output_stride: size of the input divided by the size of the output; the product of the strides up to some unit.
+        None for the product of all strides.
+      store_non_strided_activations: whether each block's end point comes before the stride of its last unit. That unit
+        then costs four times as much; the output does not change.
       outputs_collections: collections that get each block's output.
 
     Returns:
       [batch, ceil(height / output_stride), ceil(width / output_stride), channels_out].
 
     Raises:
-      ValueError: if ``output_stride`` is no product of the strides up to some unit.
+      ValueError: if ``output_stride`` is not the product of the strides up to some unit.
     """
     blocks = with_unit_arguments(blocks)
     output_stride = None if output_stride is None else whole_number("output_stride", output_stride, least=1)
     check_output_stride(output_stride, blocks)
     store_non_strided_activations = flag("store_non_strided_activations", store_non_strided_activations)
-    with building(), _collections_paused():
-        return _stack(net, blocks, output_stride, store_non_strided_activations, outputs_collections)
-
-
-@contextlib.contextmanager
-def _collections_paused() -> Iterator[None]:
-    """Keeps the garbage collector from looking, again and again, through a graph in which nothing is garbage.
-
-    A sixth of the time that a ResNet-200 takes.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _stack(
-    net: tf.Tensor,
-    blocks: Sequence[Block],
-    output_stride: int | None,
-    store_non_strided_activations: bool,
-    outputs_collections: layers.Collections,
-) -> tf.Tensor:
-    templates = VariableTemplates()
     stride, rate = 1, 1
-    for block in blocks:
-        with v1.variable_scope(block.scope, "block", [net]) as sc:
-            stride_after_block = 1
-            for i, unit in enumerate(block.args, start=1):
-                if store_non_strided_activations and i == len(block.args):
-                    stride_after_block = unit.get("stride", 1)
-                    unit = {**unit, "stride": 1}
-                with v1.variable_scope(f"unit_{i}", values=[net]), _equal_variables(templates, block, i, net, sc.name):
-                    unit_stride = unit.get("stride", 1)
-                    if stride == output_stride:
-                        net = block.unit_fn(net, rate=rate, **{**unit, "stride": 1})
-                        rate *= unit_stride
-                    else:
-                        net = block.unit_fn(net, rate=1, **unit)
-                        stride *= unit_stride
-            net = utils.collect_named_outputs(outputs_collections, sc.name, net)
-            if stride == output_stride:
-                rate *= stride_after_block
-            else:
-                net = subsample(net, stride_after_block)
-                stride *= stride_after_block
+    with building(), fast_units(blocks) as blocks:
+        for block in blocks:
+            with v1.variable_scope(block.scope, "block", [net]) as sc:
+                stride_after_block = 1
+                for i, unit in enumerate(block.args, start=1):
+                    if store_non_strided_activations and i == len(block.args):
+                        stride_after_block = unit.get("stride", 1)
+                        unit = {**unit, "stride": 1}
+                    with v1.variable_scope(f"unit_{i}", values=[net]):
+                        unit_stride = unit.get("stride", 1)
+                        if stride == output_stride:
+                            net = block.unit_fn(net, rate=rate, **{**unit, "stride": 1})
+                            rate *= unit_stride
+                        else:
+                            net = block.unit_fn(net, rate=1, **unit)
+                            stride *= unit_stride
+                net = utils.collect_named_outputs(outputs_collections, sc.name, net)
+                if stride == output_stride:
+                    rate *= stride_after_block
+                else:
+                    net = subsample(net, stride_after_block)
+                    stride *= stride_after_block
     return net
 
 
-def _equal_variables(
-    templates: VariableTemplates, block: Block, i: int, net: tf.Tensor, scope: str
-) -> contextlib.AbstractContextManager:
-    """The context to build the ``i``-th unit of a block in, the first of which is 1: variables as in an equal unit.
-
-    For unit functions that say of which arguments their variables do not depend, under our batch norm or none: of
-    others nothing is certain.
-    """
-    irrelevant = getattr(block.unit_fn, "same_variables_for_any", None)
-    normalizer_fn = layers.scoped_arguments(layers.conv2d).get("normalizer_fn")
-    ours = normalizer_fn is None or slim.arg_scope_func_key(normalizer_fn) == slim.arg_scope_func_key(layers.batch_norm)
-    if irrelevant is None or not ours:
-        return contextlib.nullcontext()
-
-    def relevant(unit: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-        return tuple(sorted((name, value) for name, value in unit.items() if name not in irrelevant))
-
-    arguments = relevant(block.args[i - 1])
-    key = (block.unit_fn, arguments, net.dtype, net.shape.as_list()[-1])
-    # The first unit of a block has another number of input channels than the rest.
-    rest = block.args[i:] if i > 1 else []
-    equal = itertools.takewhile(lambda unit: relevant(unit) == arguments, rest)
-    return templates.unit(key, [f"{scope}/unit_{j}" for j, _ in enumerate(equal, start=i + 1)])
-
-
 def check_output_stride(output_stride: int | None, blocks: Sequence[Block], root_stride: int = 1) -> None:
-    """Raises ValueError if ``output_stride`` is no product of ``root_stride`` and the strides up to some unit."""
+    """Raises ValueError if no unit brings the stride from ``root_stride`` to ``output_stride``."""
     unit_strides = (unit.get("stride", 1) for block in blocks for unit in block.args)
     strides = list(itertools.accumulate(unit_strides, operator.mul, initial=root_stride))
     if output_stride is not None and output_stride not in strides:
@@ -280,26 +226,26 @@ def resnet_arg_scope(
     *,
     is_training: bool | tf.Tensor | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """The arg scope of the slim ResNets, for ``slim.arg_scope(...)``.
+    """Returns the arg scope of the slim ResNets, for ``slim.arg_scope(...)``.
 
-    The defaults are those of the published models; training from scratch may want others.
+    The defaults are those of the published models; training from scratch may need others.
 
     Args:
-      weight_decay: factor of the L2 loss on the convolutions' weights; a float or a scalar tensor, and no int, which
-        may be meant for ``is_training``.
-      batch_norm_decay: of the moving statistics.
-      batch_norm_epsilon: added to the variance.
+      weight_decay: factor of the L2 loss on the convolutions' weights; a float or a scalar tensor. An int is refused,
+        since it may be meant for ``is_training``.
+      batch_norm_decay: decay of the moving statistics.
+      batch_norm_epsilon: number added to the variance.
       batch_norm_scale: whether batch norms have a gamma.
-      activation_fn: of the convolutions.
-      use_batch_norm: False leaves the batch norm of the convolutions out, which then have biases.
-      batch_norm_updates_collections: where the updates of the moving statistics go; None for in place.
-      is_training: mode of the batch norms, where a builder is not told its own; None says nothing.
+      activation_fn: activation of the convolutions.
+      use_batch_norm: whether the convolutions have a batch norm; if not, they have biases.
+      batch_norm_updates_collections: collections for the updates of the moving statistics; None updates in place.
+      is_training: mode of the batch norms for builders that are called without one; None sets no mode.
 
     Returns:
       The scope, a dict.
 
     Raises:
-      ValueError: for a value that tf_slim refuses, or would compute nonsense with; a bool is no number.
+      ValueError: for a value that tf_slim refuses or cannot compute with; a bool is not a number.
     """
     updates_collections = check_collections("batch_norm_updates_collections", batch_norm_updates_collections)
     regularizer = slim.l2_regularizer(check_weight_decay(weight_decay))
@@ -312,7 +258,7 @@ def resnet_arg_scope(
     }
     mode = {}
     if is_training is not None:
-        layers.static_bool(is_training)  # which raises for what is no mode
+        layers.static_bool(is_training)  # raises ValueError unless it is a mode
         mode = {"is_training": is_training}
     with (
         one_at_a_time(),
@@ -325,7 +271,7 @@ def resnet_arg_scope(
             normalizer_params=batch_norm_params,
         ),
         slim.arg_scope([layers.batch_norm], **batch_norm_params, **mode),
-        # 'SAME' aligns the features of dense prediction with the image; the original code pads otherwise.
+        # 'SAME' aligns the features of dense prediction with the image; the original code pads differently.
         slim.arg_scope([layers.max_pool2d], padding="SAME") as scope,
     ):
         return scope

@@ -93,10 +93,6 @@ def bottleneck(
         return utils.collect_named_outputs(outputs_collections, sc.name, output)
 
 
-# For stack_blocks_dense, which copies the variables of equal units.
-bottleneck.same_variables_for_any = ("stride",)
-
-
 def resnet_v1(
     inputs: tf.Tensor,
     blocks: Iterable[Block],

@@ -91,10 +91,6 @@ def bottleneck(
         return utils.collect_named_outputs(outputs_collections, sc.name, shortcut + residual)
 
 
-# For stack_blocks_dense, which copies the variables of equal units.
-bottleneck.same_variables_for_any = ("stride",)
-
-
 def resnet_v2(
     inputs: tf.Tensor,
     blocks: Iterable[Block],

@@ -193,4 +193,4 @@ def test_public_names_are_there():
 
 
 # Modules of nets that are of no use by themselves.
-PRIVATE = {"arguments", "builders", "known_names", "variable_templates"}
+PRIVATE = {"arguments", "batch_normalization", "builders", "fast_units", "known_names", "layer_basics"}

@@ -8,9 +8,8 @@ import pytest
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import layers, nets_factory, resnet_v2, variable_templates
+from nets import fast_units, layers, nets_factory, resnet_v2
 from nets.resnet_utils import Block, stack_blocks_dense
-from nets.variable_templates import VariableTemplates
 
 v1 = tf.compat.v1
 
@@ -28,13 +27,13 @@ def build(name="resnet_v2_50", surrounding=contextlib.nullcontext, **kwargs):
 def copies(monkeypatch):
     """The scopes of the units whose ops were copied."""
     copied = []
-    original = variable_templates._Template.copy_ops
+    original = fast_units._Template.copy_ops
 
     def copy_ops(self, scopes):
         copied.extend(scopes)
         original(self, scopes)
 
-    monkeypatch.setattr(variable_templates._Template, "copy_ops", copy_ops)
+    monkeypatch.setattr(fast_units._Template, "copy_ops", copy_ops)
     return copied
 
 
@@ -50,7 +49,7 @@ def as_written(graph):
 
 def one_by_one(monkeypatch, **kwargs):
     with monkeypatch.context() as patch:
-        patch.setattr(VariableTemplates, "unit", lambda *_, **__: contextlib.nullcontext())
+        patch.setattr(fast_units, "_UNITS", {})
         return as_written(build(**kwargs))
 
 
@@ -140,7 +139,7 @@ def test_graph_is_the_same_under_another_normalizer(monkeypatch):
         return as_written(graph)
 
     copied = build_normalized()
-    monkeypatch.setattr(VariableTemplates, "unit", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(fast_units, "_UNITS", {})
     assert copied == build_normalized()
 
 
@@ -264,7 +263,7 @@ def test_losses_of_another_regularizer(regularizer, copies, monkeypatch):
 
     copied = graph()
     assert copies
-    monkeypatch.setattr(VariableTemplates, "unit", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(fast_units, "_UNITS", {})
     assert copied == graph()
 
 
