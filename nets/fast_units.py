@@ -85,11 +85,11 @@ def _fast_unit(unit_fn: Callable, units: Sequence[dict[str, Any]], templates: di
     position = itertools.count(1)
 
     def build(net: tf.Tensor, **arguments: Any) -> tf.Tensor:
-        i = next(position)
-        key = (unit_fn, tuple(relevant(arguments)), net.dtype, net.shape.as_list()[-1])
+        i, own = next(position), relevant(arguments)
+        key = (unit_fn, tuple(own), net.dtype, net.shape.as_list()[-1])
         # The input of a block's first unit may have another number of channels than the inputs of the rest.
         rest = units[i:] if i > 1 else []
-        equal = itertools.takewhile(lambda unit: relevant(unit) == relevant(arguments), rest)
+        equal = itertools.takewhile(lambda unit: relevant(unit) == own, rest)
         with _variables(templates, key, _scopes(arguments.get("scope"), 1 + sum(1 for _ in equal))):
             return unit_fn(net, **arguments)
 
