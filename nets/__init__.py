@@ -1,4 +1,4 @@
-"""The networks: every op of a graph is made here."""
+"""Networks: every op of a graph is created in this package."""
 
 import importlib.util
 

@@ -1,7 +1,7 @@
 """Checks of the arguments of layers, units, arg scopes and networks.
 
 Each check returns the value in the form that the caller computes with, or raises a ValueError that names the argument.
-TensorFlow takes True for 1 and converts texts to numbers; here a bool is no number, and a text is neither.
+TensorFlow accepts True as 1 and converts strings to numbers. These checks accept neither as a number.
 """
 
 import math
@@ -33,18 +33,18 @@ v1 = tf.compat.v1
 
 _BOOLS = (bool, np.bool_)
 
-# Characters of a value in a message.
+# Maximum number of characters of a value in a message.
 _LONGEST = 100
 
 
 def shown(value: Any) -> str:
-    """Returns how a message shows a value: as Python writes it, on one line, and not more than fits there."""
+    """Returns the ``repr`` of a value for a message: on one line, and shortened if it is long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def is_number(value: Any) -> bool:
-    """Returns whether ``value`` is a real number, and no bool."""
+    """Returns whether ``value`` is a real number and not a bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, _BOOLS)
 
 
@@ -52,12 +52,12 @@ def whole_number(name: str, value: Any, least: int) -> int:
     """Returns ``value`` as an int.
 
     Args:
-      name: of the argument, for the message.
+      name: name of the argument, for the message.
       value: an int, a float without a fraction, or a ``Dimension`` of TensorFlow 1.
       least: smallest value allowed.
 
     Raises:
-      ValueError: if it is no whole number, or less than ``least``.
+      ValueError: if it is not a whole number, or less than ``least``.
     """
     given = value.value if isinstance(value, v1.Dimension) else value
     if not is_number(given) or given != given // 1 or given < least:
@@ -71,7 +71,7 @@ def whole_numbers(**values: Any) -> list[int]:
 
 
 def check_num_classes(value: Any) -> int:
-    """Returns the number of classes; 0, which stands for no logits, for None."""
+    """Returns the number of classes; 0, which means no logits, for None."""
     if isinstance(value, _BOOLS):
         raise ValueError(
             f"num_classes must be a whole number of at least 0, and is {shown(value)}: is_training comes after it "
@@ -99,13 +99,13 @@ def number(
     """Returns ``value`` if it is a finite number from ``least`` to ``most``.
 
     Args:
-      name: of the argument, for the message.
+      name: name of the argument, for the message.
       value: the number.
-      least, most: the range allowed, its ends included.
-      tensor: whether a tensor is allowed too. It is returned as it is.
+      least, most: allowed range, ends included.
+      tensor: whether a tensor is allowed too. It is returned unchanged.
 
     Raises:
-      ValueError: for anything else; NaN and bools are no numbers.
+      ValueError: for anything else, including NaN and bools.
     """
     if tensor and _is_scalar_tensor(value):
         return value
@@ -121,13 +121,13 @@ def _is_scalar_tensor(value: Any) -> bool:
 
 
 def check_weight_decay(value: Any) -> float | tf.Tensor:
-    """Returns a weight decay as tf_slim's ``l2_regularizer`` takes it, which refuses ints.
+    """Returns a weight decay in the form that tf_slim's ``l2_regularizer`` requires; it refuses ints.
 
     Args:
       value: a float of at least 0, or a scalar tensor.
 
     Raises:
-      ValueError: for anything else. For a bool the message says where ``is_training`` goes.
+      ValueError: for anything else. For a bool the message says where ``is_training`` belongs.
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -151,14 +151,14 @@ def flag(name: str, value: Any) -> bool:
 
 
 def function(name: str, value: Any) -> Callable | None:
-    """Returns ``value`` if it can be called, or is None."""
+    """Returns ``value`` if it is callable or None."""
     if value is not None and not callable(value):
         raise ValueError(f"{name} must be a function or None, and is {shown(value)}.")
     return value
 
 
 def padding_name(value: Any) -> str:
-    """Returns 'SAME' or 'VALID' for either, in any case."""
+    """Returns 'SAME' or 'VALID', in capitals."""
     if not isinstance(value, str) or value.upper() not in ("SAME", "VALID"):
         raise ValueError(f"padding must be 'SAME' or 'VALID', and is {shown(value)}.")
     return value.upper()
@@ -172,7 +172,7 @@ def check_mapping(name: str, value: Any) -> Mapping[str, Any]:
 
 
 def check_collections(name: str, value: Any) -> Any:
-    """Returns ``value`` if it names a collection of the graph, several, or is None for none."""
+    """Returns ``value`` if it is the name of a collection, several names, or None."""
     if value is None or isinstance(value, str) or (isinstance(value, Iterable) and not tf.is_tensor(value)):
         return value
     raise ValueError(f"{name} must be the name of a collection, a list of names or None, and is {shown(value)}.")

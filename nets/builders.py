@@ -1,6 +1,7 @@
-"""What the builders of all families share: a variant's dimensions, the checks, the generator of the slim families."""
+"""The parts that the builders of all families share: dimensions, checks, and the generator of the slim families."""
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,12 +17,16 @@ from nets.resnet_utils import Block, check_output_stride, conv2d_same, stack_blo
 __all__ = [
     "Builder",
     "EndPoints",
+    "Family",
+    "Head",
+    "Root",
     "Variant",
     "build_resnet",
     "check_inputs",
     "collected_end_points",
     "linear",
     "named",
+    "slim_builder",
     "small_arg_scope",
     "training_scope",
 ]
@@ -32,16 +37,16 @@ EndPoints = dict[str, tf.Tensor]
 
 Builder = Callable[..., tuple[tf.Tensor, EndPoints]]
 
-# Of the 7x7 convolution and the pooling before the blocks.
+# Stride of the 7x7 convolution and the pooling before the blocks.
 _ROOT_STRIDE = 4
 
 
 class Variant(NamedTuple):
     """The dimensions of one network of a family.
 
-    units: number of units a block.
+    units: number of units in each block.
     base_depths: channels inside the units of each block.
-    image_size: height and width the network was made for.
+    image_size: height and width of the images that the network was made for.
     bottleneck: whether units have three layers, the last four times as wide as the others, rather than two.
     """
 
@@ -51,97 +56,143 @@ class Variant(NamedTuple):
     bottleneck: bool = True
 
     def blocks(self, strides: Sequence[int] = (2, 2, 2, 1)) -> Iterator[tuple[str, int, int, int]]:
-        """(scope, base_depth, num_units, stride) of each block; the default strides are slim's."""
+        """Yields (scope, base_depth, num_units, stride) of each block; the default strides are slim's."""
         dimensions = zip(self.base_depths, self.units, strides, strict=True)
         for i, (base_depth, num_units, stride) in enumerate(dimensions, start=1):
             yield f"block{i}", base_depth, num_units, stride
 
 
+class Family(NamedTuple):
+    """The differences between the families that ``build_resnet`` builds.
+
+    default_scope: variable scope of a network that is given none.
+    unit_fn: function that builds a unit; the units' outputs are end points.
+    preactivation: whether normalization and activation come before each convolution. They then come after the last
+      block too, and not after the first convolution.
+    sigmoid_of_one_class: whether a single class is predicted by the sigmoid of its logit. Its softmax is always 1.
+    """
+
+    default_scope: str
+    unit_fn: Callable
+    preactivation: bool = False
+    sigmoid_of_one_class: bool = False
+
+
+class Root(NamedTuple):
+    """The layers before the blocks; ``resnet_v2.resnet_v2`` describes the fields."""
+
+    include_root_block: bool
+    pool1_padding: str | None
+
+
+class Head(NamedTuple):
+    """The layers after the blocks; ``resnet_v2.resnet_v2`` describes the fields."""
+
+    num_classes: int | None
+    global_pool: bool
+    spatial_squeeze: bool
+
+
 def named(build: Builder, name: str, variant: Variant, description: str) -> Builder:
-    """``build`` as the builder of the network ``name``: its name, description and default image size."""
+    """Returns ``build`` with the name, the description and the default image size of a network."""
     build.__name__ = build.__qualname__ = name
     build.__doc__ = description
     build.default_image_size = variant.image_size
     return build
 
 
-def build_resnet(
-    inputs: tf.Tensor,
-    blocks: Iterable[Block],
-    num_classes: int | None,
-    is_training: bool | tf.Tensor | None,
-    global_pool: bool,
-    output_stride: int | None,
-    include_root_block: bool,
-    spatial_squeeze: bool,
-    reuse: bool | None,
-    scope: str | None,
-    *,
-    default_scope: str,
-    unit_fn: Callable,
-    preactivation: bool,
-    pool1_padding: str | None = None,
-    store_non_strided_activations: bool | None = None,
-    sigmoid_of_one_class: bool = False,
-) -> tuple[tf.Tensor, EndPoints]:
-    """The generator that the slim families share; ``resnet_v2.resnet_v2`` describes its arguments.
+def slim_builder(
+    name: str,
+    variant: Variant,
+    generator: Builder,
+    blocks: Callable[..., list[Block]],
+    arguments: str,
+    description: str,
+) -> Builder:
+    """Returns the builder of one network of a slim family.
 
     Args:
-      default_scope: of the network, where ``scope`` is None.
-      unit_fn: the family's unit, whose outputs are end points.
-      preactivation: whether normalization and activation come before each convolution, and so not after the
-        first one but after the last block.
-      sigmoid_of_one_class: whether the prediction of a single class is the sigmoid of its logit; its softmax is 1.
+      name: name of the network; also its default scope.
+      variant: dimensions of the network.
+      generator: function that builds a network of the family from blocks.
+      blocks: function of the variant, and of further arguments of the builder, that returns the blocks.
+      arguments: names of the builder's arguments in slim's order; those after '*' are keyword-only. Types and defaults
+        are those of ``generator`` and ``blocks``.
+      description: docstring of the builder.
     """
+    for_blocks = inspect.signature(blocks).parameters
+    known = {**inspect.signature(generator).parameters, **for_blocks}
+    known["scope"] = known["scope"].replace(default=name)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = []
+    for argument in arguments.split():
+        if argument == "*":
+            kind = inspect.Parameter.KEYWORD_ONLY
+        else:
+            parameters.append(known[argument].replace(kind=kind))
+    signature = inspect.signature(generator).replace(parameters=parameters)
+
+    def build(*args: Any, **kwargs: Any) -> tuple[tf.Tensor, EndPoints]:
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}() {error}") from None
+        given.apply_defaults()
+        chosen = {argument: given.arguments.pop(argument) for argument in for_blocks if argument in given.arguments}
+        return generator(blocks=blocks(variant, **chosen), **given.arguments)
+
+    build.__signature__ = signature
+    build.__module__ = generator.__module__
+    return named(build, name, variant, description)
+
+
+def build_resnet(
+    family: Family,
+    root: Root,
+    head: Head,
+    inputs: tf.Tensor,
+    blocks: Iterable[Block],
+    is_training: bool | tf.Tensor | None,
+    output_stride: int | None,
+    store_non_strided_activations: bool | None,
+    reuse: bool | None,
+    scope: str | None,
+) -> tuple[tf.Tensor, EndPoints]:
+    """Builds a network of a slim family from blocks; ``resnet_v2.resnet_v2`` describes arguments and results."""
     inputs = tf.convert_to_tensor(inputs)
     blocks = with_unit_arguments(blocks)
-    num_classes = check_inputs(inputs, num_classes)
+    head = Head(
+        check_inputs(inputs, head.num_classes),
+        flag("global_pool", head.global_pool),
+        flag("spatial_squeeze", head.spatial_squeeze),
+    )
+    root = root._replace(include_root_block=flag("include_root_block", root.include_root_block))
     output_stride = None if output_stride is None else whole_number("output_stride", output_stride, least=1)
-    global_pool, spatial_squeeze = flag("global_pool", global_pool), flag("spatial_squeeze", spatial_squeeze)
-    include_root_block = flag("include_root_block", include_root_block)
-    if store_non_strided_activations is not None:
-        store_non_strided_activations = flag("store_non_strided_activations", store_non_strided_activations)
+    stored = {"store_non_strided_activations": store_non_strided_activations}
+    if store_non_strided_activations is None:
+        stored = {}  # the arg scope decides
     check_scope(scope, reuse)
-    _check_pool1_padding(pool1_padding, include_root_block)
-    check_output_stride(output_stride, blocks, root_stride=_ROOT_STRIDE if include_root_block else 1)
+    _check_pool1_padding(root)
+    check_output_stride(output_stride, blocks, root_stride=_ROOT_STRIDE if root.include_root_block else 1)
     with (
         building(),
-        v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as sc,
-        collected_end_points(sc, [layers.conv2d, unit_fn, stack_blocks_dense]) as collection,
+        v1.variable_scope(scope, family.default_scope, [inputs], reuse=reuse) as sc,
+        collected_end_points(sc, [layers.conv2d, family.unit_fn, stack_blocks_dense]) as collection,
         training_scope(is_training),
     ):
         _check_normalizer_params(is_training)
         net = inputs
-        if include_root_block:
-            net = _root_block(net, preactivation, pool1_padding)
+        if root.include_root_block:
+            net = _root_block(net, family.preactivation, root.pool1_padding)
             output_stride = None if output_stride is None else output_stride // _ROOT_STRIDE
-        stored = (
-            {}
-            if store_non_strided_activations is None
-            else {"store_non_strided_activations": store_non_strided_activations}
-        )
         net = stack_blocks_dense(net, blocks, output_stride, **stored)
-        if preactivation:
+        if family.preactivation:
             net = layers.batch_norm(net, activation_fn=tf.nn.relu, scope="postnorm")
-        end_points = utils.convert_collection_to_dict(collection)
-        if global_pool:
-            net = tf.reduce_mean(net, [1, 2], name="pool5", keepdims=True)
-            end_points["global_pool"] = net
-        if num_classes:
-            net = layers.conv2d(net, num_classes, [1, 1], activation_fn=None, normalizer_fn=None, scope="logits")
-            end_points[sc.name + "/logits"] = net
-            if spatial_squeeze:
-                net = _squeeze(net)
-                end_points[sc.name + "/spatial_squeeze"] = net
-            if num_classes == 1 and sigmoid_of_one_class:
-                end_points["predictions"] = tf.sigmoid(net, name="predictions")
-            else:
-                end_points["predictions"] = layers.softmax(net, scope="predictions")
-        return net, end_points
+        return _classify(net, utils.convert_collection_to_dict(collection), head, family, sc.name)
 
 
 def _root_block(net: tf.Tensor, preactivation: bool, pool1_padding: str | None) -> tf.Tensor:
-    """The 7x7 convolution and the 3x3 max pooling, of stride 2 each."""
+    """Builds the 7x7 convolution and the 3x3 max pooling, each of stride 2."""
     bare = {"activation_fn": None, "normalizer_fn": None} if preactivation else {}
     with slim.arg_scope([layers.conv2d], **bare):
         net = conv2d_same(net, 64, 7, stride=2, scope="conv1")
@@ -152,6 +203,26 @@ def _root_block(net: tf.Tensor, preactivation: bool, pool1_padding: str | None) 
     elif pool1_padding == "SAME":
         padding = {"padding": "SAME"}
     return layers.max_pool2d(net, [3, 3], stride=2, scope="pool1", **padding)
+
+
+def _classify(
+    net: tf.Tensor, end_points: EndPoints, head: Head, family: Family, scope: str
+) -> tuple[tf.Tensor, EndPoints]:
+    """Builds the head; returns its output and all end points."""
+    if head.global_pool:
+        net = tf.reduce_mean(net, [1, 2], name="pool5", keepdims=True)
+        end_points["global_pool"] = net
+    if head.num_classes:
+        net = layers.conv2d(net, head.num_classes, [1, 1], activation_fn=None, normalizer_fn=None, scope="logits")
+        end_points[scope + "/logits"] = net
+        if head.spatial_squeeze:
+            net = _squeeze(net)
+            end_points[scope + "/spatial_squeeze"] = net
+        if head.num_classes == 1 and family.sigmoid_of_one_class:
+            end_points["predictions"] = tf.sigmoid(net, name="predictions")
+        else:
+            end_points["predictions"] = layers.softmax(net, scope="predictions")
+    return net, end_points
 
 
 def _squeeze(logits: tf.Tensor) -> tf.Tensor:
@@ -166,17 +237,17 @@ def _squeeze(logits: tf.Tensor) -> tf.Tensor:
 
 @contextlib.contextmanager
 def collected_end_points(sc: v1.VariableScope, end_point_layers: Sequence[Callable]) -> Iterator[str]:
-    """The collection of a network's end points, which the outputs of these layers go to inside of the block."""
+    """Yields the name of a collection that the outputs of these layers go to inside of the context."""
     collection = sc.original_name_scope + "_end_points"
     with slim.arg_scope(end_point_layers, outputs_collections=collection):
         yield collection
 
 
 def check_inputs(inputs: tf.Tensor, num_classes: int | None) -> int:
-    """The number of classes, 0 for none.
+    """Returns the number of classes, 0 for none.
 
     Raises:
-      ValueError: if no network can be built for these inputs or so many classes.
+      ValueError: if no network can be built for these inputs or this number of classes.
     """
     shape = inputs.shape
     if shape.rank != 4 or shape.as_list()[-1] is None or 0 in shape.as_list()[1:]:
@@ -188,27 +259,28 @@ def check_inputs(inputs: tf.Tensor, num_classes: int | None) -> int:
     return check_num_classes(num_classes)
 
 
-def _check_pool1_padding(pool1_padding: str | None, include_root_block: bool) -> None:
-    if pool1_padding not in (None, "SAME", "PAD1"):
-        raise ValueError(f"pool1_padding must be 'SAME' or 'PAD1', and is {pool1_padding!r}.")
-    if pool1_padding is not None and not include_root_block:
-        raise ValueError(f"pool1_padding={pool1_padding!r} has no pool1 to pad: include_root_block is False.")
+def _check_pool1_padding(root: Root) -> None:
+    padding = root.pool1_padding
+    if padding not in (None, "SAME", "PAD1"):
+        raise ValueError(f"pool1_padding must be 'SAME' or 'PAD1', and is {padding!r}.")
+    if padding is not None and not root.include_root_block:
+        raise ValueError(f"pool1_padding={padding!r} has no pool1 to pad: include_root_block is False.")
 
 
 def training_scope(is_training: bool | tf.Tensor | None) -> contextlib.AbstractContextManager:
-    """The arg scope that puts the batch norms in the mode a builder was told; None leaves it to the caller's."""
+    """Returns the arg scope for the ``is_training`` of a builder; None keeps the mode of the enclosing arg scope."""
     if is_training is None:
         return contextlib.nullcontext()
-    layers.static_bool(is_training)  # which raises for what is no mode
+    layers.static_bool(is_training)  # raises ValueError unless it is a mode
     return slim.arg_scope([layers.batch_norm], is_training=is_training)
 
 
 def _check_normalizer_params(is_training: bool | tf.Tensor | None) -> None:
-    """Raises if the caller's ``normalizer_params``, which the convolutions obey, contradict the builder's mode."""
+    """Raises ValueError if ``normalizer_params``, which the convolutions obey, contradict the builder's mode."""
     if is_training is None:
         return
     conv2d_scope = layers.scoped_arguments(layers.conv2d)
-    # As given by functools.partial, or beside.
+    # They are given by functools.partial, beside the function, or both.
     parameters = getattr(conv2d_scope.get("normalizer_fn"), "keywords", {}) | (
         conv2d_scope.get("normalizer_params") or {}
     )
@@ -231,15 +303,18 @@ def linear(
     weights_initializer: Any = None,
     weights_regularizer: Callable | None = None,
 ) -> tf.Tensor:
-    """A matrix product and a bias: [batch, num_outputs] of [batch, channels].
+    """Multiplies by a matrix and adds a bias.
 
     Args:
       inputs: [batch, channels].
-      num_outputs: size of the result's last axis.
+      num_outputs: size of the last axis of the result.
       scope: variable scope.
-      weights: name of the matrix, beside which are the ``biases``.
-      weights_initializer: None for Glorot and Bengio's uniform one.
-      weights_regularizer: function of the matrix to its loss.
+      weights: name of the matrix; the bias is called ``biases``.
+      weights_initializer: None for Glorot and Bengio's uniform initializer.
+      weights_regularizer: function that returns the loss of the matrix.
+
+    Returns:
+      [batch, num_outputs].
     """
     with v1.variable_scope(scope) as sc:
         dtype = inputs.dtype.base_dtype
@@ -261,12 +336,12 @@ def small_arg_scope(
     batch_norm_updates_collections: layers.Collections,
     is_training: bool | tf.Tensor | None,
 ) -> dict[str, dict[str, Any]]:
-    """The arg scope of a family that settles the rest in its layers.
+    """Returns the arg scope of a family whose layers determine all other arguments.
 
     Args:
       weighted: functions that take ``weights_regularizer``.
       weight_decay: factor of the L2 loss on their weights.
-      batch_norm_updates_collections, is_training: as for ``resnet_arg_scope``.
+      batch_norm_updates_collections, is_training: see ``resnet_arg_scope``.
     """
     regularizer = slim.l2_regularizer(check_weight_decay(weight_decay))
     updates_collections = check_collections("batch_norm_updates_collections", batch_norm_updates_collections)

@@ -1,7 +1,7 @@
-"""What an end point is: its names, its shape, and which part of the image it sees.
+"""Descriptions of end points: their names, their shapes, and the part of the image that they see.
 
-Everything is read off the graph, so it holds for any network, whoever wrote it. The receptive field is the union
-over all paths from the image to the end point, as in Araujo, Norris, Sim: Computing Receptive Fields of
+Everything is read from the graph, so it works for any network. The receptive field is the union over all paths from
+the image to the end point, as in Araujo, Norris, Sim: Computing Receptive Fields of
 Convolutional Neural Networks, Distill 2019.
 """
 
@@ -18,20 +18,20 @@ from nets.known_names import aliases_of
 
 __all__ = ["EndPoint", "ReceptiveField", "UnknownEndPointError", "alias", "describe", "reachable", "resolve"]
 
-# The scope that a unit's function opens inside of the unit's own: its kind.
+# The kind of a unit: the scope that the unit's function opens inside of the unit's own scope.
 _UNIT_SCOPE = re.compile(r"(?<=/unit_)(\d+)/(?:basic|bottleneck|identity)(?:_\w+)?(?=/|$)")
 
 
 class UnknownEndPointError(ValueError):
-    """No end point has the name asked for."""
+    """The error for a name that no end point has."""
 
 
 class ReceptiveField(NamedTuple):
     """The part of the image that one position of an end point sees; each a pair (vertical, horizontal), in pixels.
 
     size: height and width.
-    stride: how far apart the fields of neighbouring positions are; None after global pooling.
-    padding: rows above and columns left of the image that the first position's field takes in.
+    stride: distance between the fields of neighbouring positions; None after global pooling.
+    padding: rows above and columns left of the image in the field of the first position.
     """
 
     size: tuple[int, int]
@@ -42,13 +42,13 @@ class ReceptiveField(NamedTuple):
 class EndPoint(NamedTuple):
     """One end point of a network.
 
-    name: full, as in the network's dict.
-    alias: short: without the network's scope and the unit's kind (``bottleneck_v2``, ``basic``, …).
-    tensor: the tensor itself.
-    shape: [batch, height, width, channels], or [batch, channels]; None for what is unknown.
-    stride: the image's size over the end point's, (vertical, horizontal); None without spatial extent or where unknown.
+    name: full name, the key in the network's dict.
+    alias: short name, without the network's scope and the unit's kind (``bottleneck_v2``, ``basic``, …).
+    tensor: the tensor.
+    shape: [batch, height, width, channels], or [batch, channels]; None for an unknown size.
+    stride: size of the image divided by size of the end point, (vertical, horizontal); None if unknown or not spatial.
     channels: size of the last axis.
-    receptive_field: None where the image's size is unknown, or an op on the way is none of the networks' own.
+    receptive_field: None if the image's size is unknown, or the path has an op that our networks do not use.
     """
 
     name: str
@@ -66,16 +66,16 @@ def describe(
     """Describes end points of a network.
 
     Args:
-      inputs: the network's input, [batch, height, width, channels].
-      end_points: the dict that the network's builder returned.
-      names: names or aliases, or one of them; None for all that can be reached, in graph order.
+      inputs: input of the network, [batch, height, width, channels].
+      end_points: dict that the network's builder returned.
+      names: names or aliases, or a single one; None for all that can be reached, in graph order.
 
     Returns:
-      One EndPoint a name.
+      One EndPoint for each name.
 
     Raises:
-      UnknownEndPointError: for a name that is none.
-      ValueError: under eager execution, or for ``end_points`` that are no dict.
+      UnknownEndPointError: for a name that no end point has.
+      ValueError: under eager execution, or if ``end_points`` is not a dict.
     """
     _check_end_points(end_points)
     if not tf.is_symbolic_tensor(inputs):
@@ -113,23 +113,23 @@ def resolve(name: str, end_points: Mapping[str, tf.Tensor]) -> tuple[str, tf.Ten
     """Finds an end point by its full name or its alias.
 
     Args:
-      name: ``resnet_v2_50/block3``, ``block3``, ``block3/unit_2/conv1``, ``global_pool``, ``logits``, ...; also what
-        the dict leaves out: ``pool1``, ``block3/unit_2/preact``, ``postnorm``.
-      end_points: the dict that the network's builder returned.
+      name: ``resnet_v2_50/block3``, ``block3``, ``block3/unit_2/conv1``, ``global_pool``, ``logits``, ...; also layers
+        that the dict leaves out: ``pool1``, ``block3/unit_2/preact``, ``postnorm``.
+      end_points: dict that the network's builder returned.
 
     Returns:
       (full name, tensor).
 
     Raises:
-      UnknownEndPointError: with the name here of what another library calls so (``avgpool``, ``layer4``), else with
-        the nearest names, or with all where none is near.
-      ValueError: for ``end_points`` that are no dict of tensors of a graph.
+      UnknownEndPointError: for an unknown name. The message translates names of other libraries (``avgpool``,
+        ``layer4``), or suggests the nearest names, or lists all.
+      ValueError: if ``end_points`` is not a dict of tensors of a graph.
     """
     _check_end_points(end_points)
     if not isinstance(name, str):
         raise UnknownEndPointError(f"The name of an end point must be a string, and is {shown(name)}.")
     scope = _network_scope(end_points)
-    # The dict first: looking for what it leaves out takes a walk through the graph.
+    # The dict comes first: the layers that it leaves out have to be searched in the whole graph.
     for find in (dict, reachable):
         points = find(end_points)
         by_alias = {alias(full_name, scope): full_name for full_name in points}
@@ -165,19 +165,19 @@ def _unknown(name: str, by_alias: Mapping[str, str], scope: str) -> str:
 
 
 def alias(name: str, scope: str) -> str:
-    """The alias of a full name in the network of that scope: ``block3/unit_2`` of ``resnet_v2_50/block3/unit_2/…``."""
+    """Returns the alias of a full name in the network of that scope, such as ``block3/unit_2``."""
     return _UNIT_SCOPE.sub(r"\1", name.removeprefix(scope + "/") if scope else name)
 
 
 def _network_scope(end_points: Mapping[str, tf.Tensor]) -> str:
-    """The scope that all end points with a scope share: 'resnet_v2_50', or 'outer/resnet_v2_50'."""
+    """Returns the scope that all end points with a scope share: 'resnet_v2_50', or 'outer/resnet_v2_50'."""
     parents = [name.split("/")[:-1] for name in end_points if "/" in name]
     common = itertools.takewhile(lambda level: len(set(level)) == 1, zip(*parents, strict=False))
     return "/".join(level[0] for level in common)
 
 
 def reachable(end_points: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The end points of the dict and the layers that it leaves out, by full name, in graph order."""
+    """Returns the end points of the dict and the layers that it leaves out, by full name, in graph order."""
     everything = dict(end_points)
     scope = _network_scope(end_points)
     op_scope = _op_scope(scope, end_points)
@@ -192,7 +192,7 @@ def reachable(end_points: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 def _op_scope(scope: str, end_points: Mapping[str, tf.Tensor]) -> str | None:
-    """The name scope of the network's ops, which has a number behind it where the network was built again."""
+    """Returns the name scope of the network's ops, which has a number at its end if the network was built again."""
     for name, tensor in end_points.items():
         inner = f"/{name.removeprefix(scope + '/')}/"
         if scope and name.startswith(scope + "/") and inner in tensor.op.name:
@@ -201,9 +201,9 @@ def _op_scope(scope: str, end_points: Mapping[str, tf.Tensor]) -> str | None:
 
 
 def _layers_under(op_scope: str, graph: tf.Graph) -> dict[str, tf.Tensor]:
-    """The outputs of the layers below a name scope: from the layer's scope, relative to that one, to its tensor.
+    """Returns the outputs of the layers below a name scope, by the layers' scopes relative to it.
 
-    A layer's output is the last tensor of rank 4 that is made directly in its scope.
+    The output of a layer is the last tensor of rank 4 that is created directly in its scope.
     """
     outputs, layers, convolutions = {}, set(), set()
     for op in graph.get_operations():
@@ -226,7 +226,7 @@ def _layers_under(op_scope: str, graph: tf.Graph) -> dict[str, tf.Tensor]:
     }
 
 
-# With a tensor as is_training a batch norm is an If.
+# If is_training is a tensor, a batch norm is an If.
 _LAYER_OPS = {"AvgPool", "Conv2D", "FusedBatchNormV3", "If", "MaxPool", "StatelessIf"}
 
 
@@ -234,7 +234,7 @@ _LAYER_OPS = {"AvgPool", "Conv2D", "FusedBatchNormV3", "If", "MaxPool", "Statele
 
 
 class _Window(NamedTuple):
-    """Position i of a tensor sees the pixels first + i * stride to last + i * stride."""
+    """The pixels that position i of a tensor sees: first + i * stride to last + i * stride."""
 
     stride: int
     first: int
@@ -246,7 +246,7 @@ _Axis = _Window | str
 _Field = tuple[_Axis, _Axis]
 _WHOLE: _Field = (_EVERYTHING, _EVERYTHING)
 
-# Conditions are the batch norms' own: of either branch the output has the field of the input.
+# Conditions belong to batch norms: in both branches the output has the field of the input.
 _POINTWISE_OPS = {
     "Add",
     "AddV2",
@@ -278,11 +278,11 @@ _POINTWISE_OPS = {
 
 
 def _trace(inputs: tf.Tensor, targets: set[str]) -> dict[str, _Field]:
-    """The field of every tensor that depends on ``inputs`` through known ops, up to the last of the targets."""
+    """Returns the fields of the tensors that depend on ``inputs`` through known ops, up to the last of the targets."""
     fields: dict[str, _Field] = {}
     if None not in inputs.shape.as_list()[1:3]:
         fields[inputs.name] = (_Window(1, 0, 0), _Window(1, 0, 0))
-    # Tensors that depend on the image in a way not known here: nothing downstream of them is known either.
+    # Tensors that depend on the image through unknown ops; nothing downstream of them is known either.
     unknown: set[str] = set()
     waiting = set(targets)
     for op in inputs.graph.get_operations():
@@ -304,7 +304,7 @@ def _trace(inputs: tf.Tensor, targets: set[str]) -> dict[str, _Field]:
 
 
 def _after(op: tf.Operation, fields: list[_Field]) -> _Field | None:
-    """The field of an op's output from those of its inputs; None where it cannot be told."""
+    """Returns the field of an op's output from the fields of its inputs; None if it is unknown."""
     axes = []
     for axis in (0, 1):
         axis_after = _axis_after(op, [field[axis] for field in fields], axis)
@@ -341,7 +341,7 @@ def _axis_after(op: tf.Operation, sources: list[_Axis], axis: int) -> _Axis | No
 
 
 def _keeps_positions(reshape: tf.Operation) -> bool:
-    """Whether a reshape leaves the positions of an image apart: it flattens them, in their order, or nothing."""
+    """Returns whether a reshape only flattens the positions of an image, in their order, or changes nothing."""
     before, after = reshape.inputs[0].shape, reshape.outputs[0].shape
     if before.rank is None or after.rank is None or before[-1] is None or before[-1] != after[-1]:
         return False
@@ -360,7 +360,7 @@ def _shift(window: _Window, positions: int) -> _Window:
 
 
 def _slide(op: tf.Operation, window: _Window, axis: int, kernel: int | None, rate: int) -> _Window | None:
-    """The window after a kernel slid over it."""
+    """Returns the window of the output of a kernel that slides over ``window``."""
     if op.get_attr("data_format") != b"NHWC":
         return None
     size = op.inputs[0].shape.as_list()[1 + axis]
@@ -370,7 +370,7 @@ def _slide(op: tf.Operation, window: _Window, axis: int, kernel: int | None, rat
     if extent is None or (padding == b"SAME" and size is None):
         return None
     if padding == b"SAME":
-        # TensorFlow's rule: as much as ceil(size / stride) positions need, the odd row at the end.
+        # TensorFlow's rule: the padding that ceil(size / stride) positions need, the odd row at the end.
         before = max((-(-size // stride) - 1) * stride + extent - size, 0) // 2
     elif padding == b"EXPLICIT":
         before = op.get_attr("explicit_paddings")[2 * (1 + axis)]
@@ -384,7 +384,9 @@ def _slide(op: tf.Operation, window: _Window, axis: int, kernel: int | None, rat
 
 
 def _interleave(op: tf.Operation, window: _Window, axis: int) -> _Window | None:
-    """Between the two, neighbours are ``block`` positions of the image apart: how a dilated convolution is computed."""
+    """Returns the window after one of the two ops around a dilated convolution. Between them, neighbours are ``block``
+    positions of the image apart.
+    """
     block, cut = (tf.get_static_value(tensor) for tensor in op.inputs[1:3])
     if block is None or cut is None:
         return None

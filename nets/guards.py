@@ -1,4 +1,4 @@
-"""What makes a graph's results other than its user thinks: training mode at inference, updates that nobody runs."""
+"""Checks for graphs with wrong results: training mode at inference, updates that no training step runs."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ __all__ = ["InferenceWarning", "ancestors", "check_train_op", "training_mode"]
 
 v1 = tf.compat.v1
 
-# What changes a variable, by the type of the operation; and what dropout draws its mask with.
+# Types of the operations that change a variable, and of those that draw dropout's mask.
 _ASSIGNMENTS = frozenset(
     ("Assign", "AssignAdd", "AssignSub", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
 )
@@ -17,11 +17,11 @@ _RANDOM = frozenset(("RandomUniform", "StatelessRandomUniform", "StatelessRandom
 
 
 class InferenceWarning(UserWarning):
-    """A network whose results will not be what its user thinks: its mode, its statistics or its input."""
+    """Warning that a network's results are probably wrong because of its mode, its statistics or its input."""
 
 
 def ancestors(targets: Iterable[tf.Operation | tf.Tensor]) -> set[tf.Operation]:
-    """The operations that run when these do, themselves included."""
+    """Returns the operations that run when the targets run, the targets included."""
     waiting = [_operation(target) for target in targets]
     found = set(waiting)
     while waiting:
@@ -34,7 +34,7 @@ def ancestors(targets: Iterable[tf.Operation | tf.Tensor]) -> set[tf.Operation]:
 
 
 def _descendants(tensor: tf.Tensor) -> set[tf.Operation]:
-    """The operations that a tensor's value goes into."""
+    """Returns the operations that depend on a tensor."""
     waiting, found = list(tensor.consumers()), set(tensor.consumers())
     while waiting:
         for output in waiting.pop().outputs:
@@ -45,15 +45,15 @@ def _descendants(tensor: tf.Tensor) -> set[tf.Operation]:
 
 
 def training_mode(inputs: tf.Tensor, outputs: Sequence[tf.Tensor]) -> str | None:
-    """A sentence on what is in training mode between a network's inputs and its outputs; None where nothing is.
+    """Returns a sentence that names an operation in training mode between inputs and outputs, or None.
 
-    Batch norms that normalize by the batch's own statistics, and so make the result of an image depend on those it
-    shares a batch with; moving statistics that change; dropout.
+    Three kinds are found: batch norms that normalize by the statistics of the batch, so that the result of an image
+    depends on the other images in its batch; updates of moving statistics; and dropout.
     """
     ops = ancestors(outputs) - ancestors([inputs])
     norms = [op for op in ops if op.type.startswith("FusedBatchNorm") and op.get_attr("is_training")]
     collected = inputs.graph.get_collection(v1.GraphKeys.UPDATE_OPS)
-    # Another network in the graph may well be in training.
+    # Another network in the same graph may be in training, which is no fault.
     depending = _descendants(inputs) if collected else set()
     updates = [
         update for update in collected if _operation(update) in depending and ancestors([update]) & ops & depending
@@ -62,8 +62,8 @@ def training_mode(inputs: tf.Tensor, outputs: Sequence[tf.Tensor]) -> str | None
     if norms or updates or assignments:
         example = min(op.name for op in (norms or assignments or [_operation(updates[0])]))
         return (
-            f"The network was built in training mode ({example}): batch norms take the statistics of each batch and "
-            "not the trained ones, and an image's result depends on the others in its batch; build it with "
+            f"The network was built in training mode ({example}): batch norms use the statistics of each batch "
+            "instead of the trained ones, and an image's result depends on the others in its batch; build it with "
             "is_training=False."
         )
     if dropout := sorted(op.name for op in ops if op.type in _RANDOM):
@@ -79,10 +79,10 @@ def check_train_op(train_op: tf.Operation | tf.Tensor | Sequence[tf.Operation | 
     """Warns if a training step does not run the updates of the batch norms' moving statistics.
 
     Args:
-      train_op: what the training loop runs in each step.
+      train_op: operation, tensor or list of them that the training loop runs in each step.
 
     Raises:
-      TypeError: if it is no operation, tensor, or sequence of them.
+      TypeError: for anything else.
     """
     targets = list(train_op) if isinstance(train_op, list | tuple) else [train_op]
     for target in targets:

@@ -1,7 +1,6 @@
-"""What people call the end points of a ResNet elsewhere: in torchvision and timm, in Keras, in Caffe, in the paper.
+"""The names that other libraries give to the end points of a ResNet: torchvision, timm, Keras, Caffe, the paper.
 
-For suggestions only: another library's name tells which place in the network is meant, and not that the tensor is the
-same.
+They serve for suggestions only: another library's name tells the place in the network, but the tensor may differ.
 """
 
 import re
@@ -9,7 +8,7 @@ from collections.abc import Collection, Iterator
 
 __all__ = ["aliases_of"]
 
-# From aliases here to names elsewhere, without case and separators; of several aliases the first that there is.
+# Our aliases -> names elsewhere, in lower case without separators. Of several aliases the first that exists counts.
 _ELSEWHERE = {
     ("global_pool",): """
         adaptiveavgpool avgpool averagepool averagepooling averagepooling2d bottleneckfeatures embedding embeddings
@@ -28,13 +27,13 @@ _ELSEWHERE = {
 }
 _ALIASES = {name: aliases for aliases, names in _ELSEWHERE.items() for name in names.split()}
 
-# Automatic names are counted: dense_1, and prefixed in a larger model: model.avgpool.
+# Automatic names have a number at the end (dense_1), and a prefix in a larger model (model.avgpool).
 _COUNTER = re.compile(r"_\d$")
 _WRAPPERS = re.compile(r"^(?:(?:backbone|base_model|encoder|features|model|module|net|resnet)[./])+")
 
-# How a unit is named: (pattern, number of the first block, number of the first unit).
+# Names of units: (pattern, number of the first block, number of the first unit).
 _UNITS = (
-    # torchvision, and timm's ResNet: layer4.2.conv1; groups and stages by themselves.
+    # torchvision and timm's ResNet: layer4.2.conv1; groups and stages alone.
     (
         re.compile(r"(?:layer|group|block_?group|stage)_?(?P<block>[1-4])(?:[._/](?P<unit>\d+)(?P<layer>[._/].+)?)?"),
         1,
@@ -53,11 +52,11 @@ _LAYERS = re.compile(r"branch2([a-c])|([1-3])")
 
 
 def aliases_of(name: str, there: Collection[str]) -> list[str]:
-    """Returns the aliases of what other libraries call ``name``, the likeliest first; none for an unknown name.
+    """Returns our aliases for a name of another library, the likeliest first; an empty list for an unknown name.
 
     Args:
-      name: as somebody gave it, without the scope of the network.
-      there: the aliases of the network's end points, of which not all that is returned need be one.
+      name: name of another library, without the scope of the network.
+      there: aliases of the network's end points. The result may contain others.
     """
     name = _WRAPPERS.sub("", name.partition(":")[0].casefold())
     for aliases in (*_by_name(name), _in_block(name, there)):
@@ -67,14 +66,14 @@ def aliases_of(name: str, there: Collection[str]) -> list[str]:
 
 
 def _by_name(name: str) -> Iterator[tuple[str, ...]]:
-    """The aliases for a name, then for the last part of it where the rest is no block's."""
+    """Yields the aliases for a name, then for its last part unless the name has a block."""
     for candidate in (name, name.rpartition("/")[2] if "block" not in name else name):
         for plain in (candidate, _COUNTER.sub("", candidate)):
             yield _ALIASES.get(re.sub(r"[\W_]", "", plain), ())
 
 
 def _in_block(name: str, there: Collection[str]) -> list[str]:
-    """A block, one of its units or a unit's layer: what is meant, then what it is a part of."""
+    """Returns the alias of a block, unit or layer, then the aliases of the unit and the block around it."""
     for pattern, first_block, first_unit in _UNITS:
         if match := pattern.fullmatch(name):
             block = int(match["block"]) - first_block + 1
@@ -87,7 +86,7 @@ def _candidates(block: int, unit: int | None, layer: str | None, there: Collecti
         if layer is not None:
             yield f"block{block}/unit_{unit}/{layer}"
         yield f"block{block}/unit_{unit}"
-        yield f"unit_{block}_{unit - 1}"  # of resnet_cifar, whose stages have no end point
+        yield f"unit_{block}_{unit - 1}"  # in resnet_cifar, whose stages have no end point
     yield f"block{block}"
     units = [int(each.rpartition("_")[2]) for each in there if re.fullmatch(rf"unit_{block}_\d+", each)]
     if units:
@@ -95,7 +94,7 @@ def _candidates(block: int, unit: int | None, layer: str | None, there: Collecti
 
 
 def _unit(text: str | None, first: int) -> int | None:
-    """The number of a unit, counted from 1."""
+    """Returns the number of a unit, counted from 1."""
     if text is None:
         return None
     if text[0].isalpha():
@@ -104,7 +103,7 @@ def _unit(text: str | None, first: int) -> int | None:
 
 
 def _layer(text: str | None) -> str | None:
-    """The scope of a layer in its unit; None where its output is the unit's."""
+    """Returns the scope of a layer in its unit, or None if its output is the output of the unit."""
     if text is None:
         return None
     if _SHORTCUTS.search(text):

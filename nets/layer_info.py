@@ -1,6 +1,6 @@
-"""The layers of a network as Keras would list them: their names, kinds, shapes and parameters, read off the graph.
+"""The layers of a network as Keras lists them: names, kinds, shapes and parameters, read from the graph.
 
-So a network here can be held against ``model.summary()`` of its Keras original, row by row.
+A network can thus be compared with ``model.summary()`` of its Keras original, row by row.
 """
 
 import math
@@ -33,18 +33,18 @@ _KINDS = {
     "Squeeze": "Flatten",
     "Tanh": "Activation",
 }
-# What only its name tells from other ops of its type.
+# Layers whose op differs from others of its type only by its name.
 _KINDS_BY_NAME = {"dropout": "Dropout", "flatten": "Flatten"}
 
 
 class Layer(NamedTuple):
     """One layer.
 
-    name: the one that Keras would give it by itself, such as 'conv2d_3': layers of a kind are counted as they are made.
-    kind: its class in Keras.
-    scope: of its variables; of a layer without, the name of its op.
-    shape: of its output, without the batch; None for what is unknown.
-    parameters: number of its variables' elements, moving statistics included.
+    name: automatic name in Keras, such as 'conv2d_3': layers of a kind are counted in the order of their creation.
+    kind: class in Keras.
+    scope: scope of its variables; for a layer without variables, the name of its op.
+    shape: shape of its output, without the batch; None for an unknown size.
+    parameters: number of elements of its variables, moving statistics included.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Layer(NamedTuple):
 
 
 class _Node:
-    """A layer while the graph is walked through."""
+    """A layer during the walk through the graph."""
 
     def __init__(self, kind: str, scope: str) -> None:
         self.kind, self.scope = kind, scope
@@ -65,20 +65,20 @@ class _Node:
 
 
 def describe_layers(inputs: tf.Tensor, outputs: tf.Tensor) -> list[Layer]:
-    """The layers between two tensors of a network built for inference.
+    """Describes the layers between two tensors of a network built for inference.
 
-    They come by the longest way to the outputs, the farthest first, and else as they were made: for the networks of
-    ``resnet_keras`` that is the order of Keras' summary.
+    They are sorted by the longest path to the outputs, the farthest first, then by their creation. For the networks of
+    ``resnet_keras`` this is the order of Keras' summary.
 
     Args:
-      inputs: the network's input.
-      outputs: its last tensor, as a rule ``end_points["predictions"]``.
+      inputs: input of the network.
+      outputs: last tensor of the network, usually ``end_points["predictions"]``.
 
     Returns:
-      One Layer each, the input first.
+      A list of layers, the input first.
 
     Raises:
-      ValueError: if the outputs do not depend on the inputs, or are no tensors of a graph.
+      ValueError: if the outputs do not depend on the inputs, or one of them is not a tensor of a graph.
     """
     for name, tensor in (("inputs", inputs), ("outputs", outputs)):
         if not tf.is_symbolic_tensor(tensor):
@@ -105,7 +105,7 @@ def describe_layers(inputs: tf.Tensor, outputs: tf.Tensor) -> list[Layer]:
 
 
 def _nodes(inputs: tf.Tensor, outputs: tf.Tensor) -> list[_Node]:
-    """The layers in the order in which they were made, each with those that it takes its inputs from."""
+    """Returns the layers in the order of their creation, each with the layers that its inputs come from."""
     first = _Node("InputLayer", inputs.op.name)
     first.output = inputs
     layers = {"": first}
@@ -138,7 +138,7 @@ def _nodes(inputs: tf.Tensor, outputs: tf.Tensor) -> list[_Node]:
 
 
 def _ancestors(tensor: tf.Tensor) -> set[str]:
-    """The names of the ops that a tensor depends on."""
+    """Returns the names of the ops that a tensor depends on."""
     found, waiting = {tensor.op.name}, [tensor.op]
     while waiting:
         for source in waiting.pop().inputs:
@@ -149,7 +149,7 @@ def _ancestors(tensor: tf.Tensor) -> set[str]:
 
 
 def _kind(op: tf.Operation, inputs: int, variables: set[str]) -> str | None:
-    """The kind of layer that an op makes or is part of; None for one that only passes a tensor on."""
+    """Returns the kind of layer that an op belongs to; None for an op that only passes a tensor on."""
     if variables:
         if any(name.endswith("/moving_mean") for name in variables):
             return "BatchNormalization"
@@ -164,9 +164,9 @@ def _kind(op: tf.Operation, inputs: int, variables: set[str]) -> str | None:
 
 
 def _distances(nodes: list[_Node]) -> dict[_Node, int]:
-    """From each layer that the last one depends on to the number of layers on the longest way there."""
+    """Returns the number of layers on the longest path to the last one, for each layer that it depends on."""
     distances = {nodes[-1]: 0}
-    # A layer comes after those that it depends on.
+    # Each layer comes after the layers that it depends on.
     for node in reversed(nodes):
         if node in distances:
             for source in node.sources:

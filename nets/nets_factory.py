@@ -1,4 +1,4 @@
-"""The table of networks: everything that is known of a network by its name."""
+"""The table of networks, by name."""
 
 import difflib
 import functools
@@ -22,16 +22,16 @@ __all__ = ["NETWORKS", "Network", "arg_scopes_map", "get_network", "get_network_
 class Network(NamedTuple):
     """One network.
 
-    name: its name, which is also its default variable scope; but ``resnet_cifar_*`` have none.
+    name: name of the network, and its default variable scope; ``resnet_cifar_*`` have no default scope.
     builder: ``builder(images, num_classes, is_training=...)`` returns (net, end_points).
-    arg_scope: function that returns the arg scope to build under.
-    variant: units a block, widths and image size.
-    unit_scope: the variable scope inside a unit's, by which a checkpoint's family is told.
-    preprocessing: the preprocessing that slim's factory gives the network, where its weights do not say otherwise;
-      beyond slim's networks, what suits its images.
-    num_classes: classes of the data the network was made for.
-    channels: of its images.
-    trainable_parameters, parameters: with so many classes and channels; the second with moving statistics.
+    arg_scope: function that returns the arg scope of the network.
+    variant: units in each block, widths and image size.
+    unit_scope: variable scope inside a unit's scope, which shows the family of a checkpoint.
+    preprocessing: preprocessing in slim's factory, for weights that need no other; for networks that slim does not
+      have, the preprocessing that suits its images.
+    num_classes: classes of the data that the network was made for.
+    channels: channels of its images.
+    trainable_parameters, parameters: counts with these classes and channels; the second includes moving statistics.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Network(NamedTuple):
 
     @property
     def image_size(self) -> int:
-        """Height and width of the images that the network was made for."""
+        """The height and width of the images that the network was made for."""
         return self.variant.image_size
 
     @property
     def family(self) -> str:
-        """Name of the module of ``nets`` that builds it."""
+        """The name of the module of ``nets`` that builds the network."""
         return self.builder.__module__.rpartition(".")[2]
 
 
@@ -92,7 +92,7 @@ def _family(
     preprocessing: str = "vgg",
     num_classes: int = 1000,
 ) -> Iterator[Network]:
-    """The networks of a module; ``two_layers`` and ``bottleneck`` are the scopes inside of its two kinds of units."""
+    """Yields the networks of a module; ``two_layers`` and ``bottleneck`` are the scopes inside of its units."""
     for name, variant in module.VARIANTS.items():
         network = Network(
             name=name,
@@ -149,15 +149,15 @@ arg_scopes_map = {name: network.arg_scope for name, network in NETWORKS.items()}
 
 
 def get_network(name: str) -> Network:
-    """The network of that name.
+    """Returns the network of that name.
 
     Raises:
-      ValueError: for an unknown name, with the nearest ones.
+      ValueError: for an unknown name; the message suggests the nearest names.
     """
     if not isinstance(name, str):
         raise ValueError(f"Name of network must be a string, and is {name!r}.")
     if name not in NETWORKS:
-        # Of the same depth first: who asks for resnet_v1_34 wants no other.
+        # Networks of the same depth come first: whoever asks for resnet_v1_34 wants 34 layers.
         depth = re.search(r"\d+$", name)
         same_depth = [known for known in NETWORKS if depth and known.endswith(f"_{depth[0]}")]
         nearest = same_depth or difflib.get_close_matches(name, NETWORKS)
@@ -169,18 +169,18 @@ def get_network(name: str) -> Network:
 def get_network_fn(
     name: str, num_classes: int | None, weight_decay: float = 0.0, is_training: bool | tf.Tensor = False
 ) -> Builder:
-    """A function ``images -> (logits, end_points)`` that builds the network under its own arg scope.
+    """Returns a function ``images -> (logits, end_points)`` that builds the network under its own arg scope.
 
     Args:
-      name: of the network.
-      num_classes: 0 or None for no logits.
+      name: name of the network.
+      num_classes: number of classes; 0 or None for no logits.
       weight_decay: factor of the L2 loss on the weights.
       is_training: mode of the batch norms.
 
     Returns:
-      The function, with the network's ``default_image_size``; it passes keyword arguments on to the builder. Threads
-      may call such functions at once: they build one after the other, each under its own arg scope. An ``arg_scope``
-      that another thread opens itself cannot be kept apart from them; ``nets.building`` tells what helps.
+      The function, with the network's ``default_image_size``. It passes keyword arguments on to the builder. Several
+      threads may call such functions at once: the networks are built one after the other, each under its own arg scope.
+      A thread that opens an ``arg_scope`` itself needs the lock of ``nets.building``.
 
     Raises:
       ValueError: for an unknown name, or a value that no network can be built with.
@@ -189,13 +189,13 @@ def get_network_fn(
     num_classes = check_num_classes(num_classes)
     weight_decay = check_weight_decay(weight_decay)
     if is_training is not None:
-        layers.static_bool(is_training)  # which raises for what is no mode
+        layers.static_bool(is_training)  # raises ValueError unless it is a mode
 
     @functools.wraps(network.builder)
     def network_fn(images: tf.Tensor, **kwargs: Any) -> tuple[tf.Tensor, EndPoints]:
         with building(), slim.arg_scope(network.arg_scope(weight_decay=weight_decay)):
             return network.builder(images, num_classes, is_training=is_training, **kwargs)
 
-    del network_fn.__wrapped__  # whose signature would be shown in the place of this one
+    del network_fn.__wrapped__  # or its signature would be shown instead
     network_fn.default_image_size = network.image_size
     return network_fn

@@ -1,19 +1,19 @@
-"""From pictures to network inputs, in the graph: the evaluation preprocessing of research/slim.
+"""The preprocessing from images to network inputs, in the graph, as in the evaluation of research/slim.
 
-The networks are only as good as the preprocessing their weights were trained with:
+A network computes well only with the preprocessing that its weights were trained with:
 
 vgg        shorter side to round(256 * size / 224), central crop of size x size, minus the mean colour. For slim's
            published v1 weights, at 224.
-inception  to [0, 1], central crop of 87.5 %, resized to size x size whatever the aspect, then to [-1, 1]. For
+inception  to [0, 1], central crop of 87.5 %, resized to size x size whatever the aspect ratio, then to [-1, 1]. For
            slim's published v2 weights, at 299.
-cifar      central crop, or padding with zeros, to size x size, then zero mean and unit variance a picture.
+cifar      central crop, or padding with zeros, to size x size, then zero mean and unit variance for each image.
 torchvision  shorter side to round(256 * size / 224), antialiased, central crop of size x size, to [0, 1], minus the
-           mean colour, over its deviation. For torchvision's ResNet-18 and 34, at 224.
-grayscale  to grey levels in [0, 1], [batch, size, size, 1], resized whatever the aspect. For scanned digits.
-none       the values as they are, as float32.
+           mean colour, divided by its deviation. For torchvision's ResNet-18 and 34, at 224.
+grayscale  to grey levels in [0, 1], [batch, size, size, 1], resized whatever the aspect ratio. For scanned digits.
+none       the same values, as float32.
 
 Resizing is bilinear with legacy pixel centres (``align_corners=False`` of TensorFlow 1), which slim's weights saw in
-training; ``tf.image.resize``, which torchvision's go with, places pixels otherwise.
+training. ``tf.image.resize``, which torchvision's weights need, places pixels differently.
 """
 
 import functools
@@ -27,16 +27,16 @@ __all__ = ["PREPROCESSINGS", "check_preprocessing", "get_preprocessing", "prepro
 
 v1 = tf.compat.v1
 
-# RGB means of the ImageNet training set, as slim's vgg_preprocessing has them.
+# RGB means of the ImageNet training set, from slim's vgg_preprocessing.
 _VGG_MEANS = (123.68, 116.78, 103.94)
 _VGG_RESIZE_SIDE, _VGG_CROP_SIDE = 256, 224
-# RGB, of pixels in [0, 1], as torchvision's documentation of its weights has them.
+# RGB, for pixels in [0, 1], from torchvision's documentation of its weights.
 _TORCHVISION_MEANS, _TORCHVISION_DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _INCEPTION_CENTRAL_FRACTION = 0.875
 
 
 def _resize_bilinear(images: tf.Tensor, size: tf.Tensor | list[int]) -> tf.Tensor:
-    """[batch, *size, channels], float32. The op itself: ``tf.compat.v1.image`` warns at each use."""
+    """Resizes to [batch, *size, channels], float32. ``tf.compat.v1.image`` would warn at each use."""
     return tf.raw_ops.ResizeBilinear(images=images, size=size, align_corners=False, half_pixel_centers=False)
 
 
@@ -63,7 +63,7 @@ def _torchvision(images: tf.Tensor, size: int) -> tf.Tensor:
     height, width = tf.unstack(tf.shape(images)[1:3])
     shorter = tf.minimum(height, width)
     resized = tf.stack([shorter_side * height // shorter, shorter_side * width // shorter])
-    # As Pillow does it: antialiased, the width and then the height, each time in whole levels.
+    # The same as Pillow: antialiased, first the width and then the height, rounded to whole levels each time.
     for shape in ([height, resized[1]], resized):
         images = tf.floor(tf.clip_by_value(tf.image.resize(images, shape, antialias=True), 0.0, 255.0) + 0.5)
     top, left = tf.unstack(tf.cast(tf.math.rint(tf.cast(resized - size, tf.float32) / 2), tf.int32))
@@ -92,7 +92,7 @@ PREPROCESSINGS: dict[str, Callable[[tf.Tensor, int], tf.Tensor] | None] = {
 
 
 def check_preprocessing(name: str, size: int) -> None:
-    """Raises ValueError for an unknown name, or a size that is no whole number of at least 1."""
+    """Raises ValueError for an unknown name, or a size that is not a whole number of at least 1."""
     if not isinstance(name, str) or name not in PREPROCESSINGS:
         raise ValueError(f"Unknown preprocessing {name!r}: there is {', '.join(sorted(PREPROCESSINGS))}.")
     if is_number(size) and size < 1:
@@ -101,12 +101,12 @@ def check_preprocessing(name: str, size: int) -> None:
 
 
 def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
-    """Preprocesses a batch of pictures of one size.
+    """Preprocesses a batch of images of one size.
 
     Args:
-      images: [batch, height, width, 3], uint8, RGB; for 'none' of any numeric dtype and any number of channels.
+      images: [batch, height, width, 3], uint8, RGB; for 'none' any numeric dtype and any number of channels.
       name: 'vgg', 'inception', 'cifar', 'grayscale', 'torchvision' or 'none'.
-      size: height and width of the result; with 'none' the images must have it already.
+      size: height and width of the result; with 'none' the images must already have this size.
 
     Returns:
       [batch, size, size, 3], or 1 channel with 'grayscale'; float32.
@@ -134,9 +134,9 @@ def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
 
 
 def scaled_size(name: str, size: int, height: int, width: int) -> tuple[int, int]:
-    """(height, width) of the largest picture on the way from one of ``height`` x ``width`` to the network's input.
+    """Returns (height, width) of the largest image between an image of ``height`` x ``width`` and the network's input.
 
-    For whoever decides what fits in memory: 'vgg' and 'torchvision' scale the shorter side, and crop only then.
+    It determines the memory that is needed: 'vgg' and 'torchvision' scale the shorter side before they crop.
     """
     if name not in ("vgg", "torchvision"):
         return max(height, size), max(width, size)
@@ -145,5 +145,5 @@ def scaled_size(name: str, size: int, height: int, width: int) -> tuple[int, int
 
 
 def get_preprocessing(name: str, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """``preprocess`` for one name and size: a function of the images alone."""
+    """Returns ``preprocess`` for one name and size, a function of the images alone."""
     return functools.partial(preprocess, name=name, size=size)

@@ -1,8 +1,8 @@
 """ResNets of two-layer units, 18 and 34 layers deep: He, Zhang, Ren, Sun, arXiv:1512.03385, Table 1 and Fig. 5 (left).
 
-With ``shortcut='B'`` they compute what torchvision's and timm's ResNet-18 and 34 do, under slim's names and arg scopes.
-A block's stride sits in its first unit, convolutions and ``pool1`` pad alike on all sides, and a single class is
-predicted by a sigmoid:
+With ``shortcut='B'`` they compute the same as ResNet-18 and 34 of torchvision and timm, under slim's names and arg
+scopes. The stride of a block sits in its first unit, convolutions and ``pool1`` pad equally on all sides, and a single
+class is predicted by a sigmoid:
 
     with slim.arg_scope(resnet_basic.resnet_arg_scope()):
         net, end_points = resnet_basic.resnet_basic_34(images, 1000, is_training=False)
@@ -16,7 +16,7 @@ from tf_slim.layers import utils
 
 from nets import layers
 from nets.arguments import whole_number, whole_numbers
-from nets.builders import Builder, EndPoints, Variant, build_resnet, named
+from nets.builders import Builder, EndPoints, Family, Head, Root, Variant, build_resnet, slim_builder
 from nets.resnet_utils import Block, conv2d_same, resnet_arg_scope, subsample
 
 v1 = tf.compat.v1
@@ -38,7 +38,7 @@ VARIANTS = {
 }
 
 _UNIT_SHORTCUTS = ("A", "B", "C")
-# Of a block: the shortcuts of its first unit and of the others.
+# Shortcut of a block -> the shortcuts of its first unit and of its other units.
 SHORTCUTS = {"A": ("A", "A"), "B": ("B", "B"), "C": ("C", "C"), "first_unit": ("C", "B")}
 
 
@@ -53,25 +53,25 @@ def basic(
     outputs_collections: layers.Collections = None,
     scope: str | None = None,
 ) -> tf.Tensor:
-    """The two-layer unit: two 3x3 convolutions beside a shortcut; Section 3.3 of the paper.
+    """Builds the two-layer unit: two 3x3 convolutions, beside a shortcut; Section 3.3 of the paper.
 
     Args:
       inputs: [batch, height, width, channels].
       depth: channels of the output and of the first convolution.
-      stride: of the first convolution and the shortcut.
+      stride: stride of the first convolution and the shortcut.
       rate: dilation of the first convolution.
-      shortcut: where the depths differ, 'A': the input, subsampled, with channels of zeros appended; 'B': a 1x1
-        projection. Where they agree both are the input itself, subsampled. 'C': a 1x1 projection in any case.
-      nominal_stride: the unit's stride in the nominal network, where ``stride`` is 1 in its place: what the second
-        convolution is dilated by besides. None for ``stride``.
+      shortcut: 'A': the subsampled input, with channels of zeros appended if the depths differ. 'B': the same, but a
+        1x1 projection if the depths differ. 'C': always a 1x1 projection.
+      nominal_stride: stride of the unit in the nominal network if ``stride`` is 1 in its place. It dilates the second
+        convolution further. None for ``stride``.
       outputs_collections: collections that get the output, under the scope's name.
-      scope: variable scope; 'basic' where None.
+      scope: variable scope; None for 'basic', made unique.
 
     Returns:
       [batch, ceil(height / stride), ceil(width / stride), depth].
 
     Raises:
-      ValueError: for an unknown shortcut, or 'A' to fewer channels.
+      ValueError: for an unknown shortcut, or for 'A' to fewer channels.
     """
     depth, stride, rate = whole_numbers(depth=depth, stride=stride, rate=rate)
     if nominal_stride is not None:
@@ -92,7 +92,7 @@ def basic(
 
 
 def _padded(inputs: tf.Tensor, channels: int) -> tf.Tensor:
-    """``inputs`` with so many channels of zeros appended."""
+    """Appends channels of zeros."""
     if channels == 0:
         return inputs
     if channels < 0:
@@ -103,6 +103,9 @@ def _padded(inputs: tf.Tensor, channels: int) -> tf.Tensor:
 def _listed(names: Iterable[str]) -> str:
     *most, last = (repr(name) for name in names)
     return f"{', '.join(most)} or {last}"
+
+
+_FAMILY = Family("resnet_basic", basic, sigmoid_of_one_class=True)
 
 
 def resnet_basic(
@@ -122,26 +125,14 @@ def resnet_basic(
 ) -> tuple[tf.Tensor, EndPoints]:
     """Builds a ResNet of two-layer units from ``blocks``.
 
-    Arguments, results and errors are those of ``resnet_v2.resnet_v2``, but for ``pool1_padding``, where None is 'PAD1',
-    for the default scope, 'resnet_basic', and for the predictions of a single class, which are the logit's sigmoid.
+    Arguments, results and errors are those of ``resnet_v2.resnet_v2``, except for ``pool1_padding``, where None means
+    'PAD1', the default scope, 'resnet_basic', and the prediction of a single class, which is the sigmoid of its logit.
     """
+    if pool1_padding is None and include_root_block:
+        pool1_padding = "PAD1"
+    root, head = Root(include_root_block, pool1_padding), Head(num_classes, global_pool, spatial_squeeze)
     return build_resnet(
-        inputs,
-        blocks,
-        num_classes,
-        is_training,
-        global_pool,
-        output_stride,
-        include_root_block,
-        spatial_squeeze,
-        reuse,
-        scope,
-        default_scope="resnet_basic",
-        unit_fn=basic,
-        preactivation=False,
-        pool1_padding="PAD1" if pool1_padding is None and include_root_block else pool1_padding,
-        store_non_strided_activations=store_non_strided_activations,
-        sigmoid_of_one_class=True,
+        _FAMILY, root, head, inputs, blocks, is_training, output_stride, store_non_strided_activations, reuse, scope
     )
 
 
@@ -149,15 +140,15 @@ resnet_basic.default_image_size = 224
 
 
 def resnet_basic_block(scope: str, depth: int, num_units: int, stride: int, shortcut: str = "B") -> Block:
-    """A block of ``num_units`` two-layer units, the first of which carries the stride.
+    """Returns a block of two-layer units, the first of which carries the stride.
 
     Args:
       scope: name of the block's variable scope.
       depth: channels of its units.
       num_units: number of units.
-      stride: of the block.
-      shortcut: option 'A', 'B' or 'C' of the paper's Section 4.1, see ``basic``; or 'first_unit': a projection in
-        the first unit, whatever its depths, and none in the others.
+      stride: stride of the block.
+      shortcut: option 'A', 'B' or 'C' of Section 4.1 of the paper, see ``basic``; or 'first_unit' for a projection in
+        the first unit, whatever its depths, and in no other.
 
     Raises:
       ValueError: for an unknown shortcut.
@@ -171,42 +162,20 @@ def resnet_basic_block(scope: str, depth: int, num_units: int, stride: int, shor
     return Block(scope, basic, units)
 
 
+def _blocks(variant: Variant, shortcut: str = "B") -> list[Block]:
+    return [resnet_basic_block(*block, shortcut) for block in variant.blocks(strides=(1, 2, 2, 2))]
+
+
 def _builder(name: str) -> Builder:
     variant = VARIANTS[name]
-
-    def build(
-        inputs: tf.Tensor,
-        num_classes: int | None = None,
-        is_training: bool | tf.Tensor | None = None,
-        global_pool: bool = True,
-        output_stride: int | None = None,
-        spatial_squeeze: bool = True,
-        reuse: bool | None = None,
-        scope: str | None = name,
-        *,
-        shortcut: str = "B",
-        pool1_padding: str | None = None,
-    ) -> tuple[tf.Tensor, EndPoints]:
-        blocks = [resnet_basic_block(*block, shortcut) for block in variant.blocks(strides=(1, 2, 2, 2))]
-        return resnet_basic(
-            inputs,
-            blocks,
-            num_classes,
-            is_training,
-            global_pool,
-            output_stride,
-            include_root_block=True,
-            spatial_squeeze=spatial_squeeze,
-            reuse=reuse,
-            scope=scope,
-            pool1_padding=pool1_padding,
-        )
-
-    description = (
-        f"The network of {variant.units} units a block; ``resnet_basic`` describes arguments and results, and "
-        "``resnet_basic_block`` the shortcut."
+    arguments = (
+        "inputs num_classes is_training global_pool output_stride spatial_squeeze reuse scope * shortcut pool1_padding"
     )
-    return named(build, name, variant, description)
+    description = (
+        f"Builds the network with {variant.units} units in its blocks; see ``resnet_basic``, and "
+        "``resnet_basic_block`` for the shortcut."
+    )
+    return slim_builder(name, variant, resnet_basic, _blocks, arguments, description)
 
 
 resnet_basic_18 = _builder("resnet_basic_18")

@@ -1,14 +1,14 @@
 """Pre-activation ResNets for small images, of 6n+2 or 9n+2 layers: He, Zhang, Ren, Sun, arXiv:1603.05027, Section 4.
 
-The networks of tensorflow/models, research/resnet/resnet_model.py, under its names and with its own batch norm (epsilon
-0.001, moving averages of decay 0.9, the population's variance) and leaky ReLU. No scope is around them unless one is
-named, so that the variables have the names that they have there, ``unit_1_0/sub1/conv1/DW``. Of arg scopes they answer
-to ``resnet_cifar_arg_scope`` and to what is set on ``batch_norm``; their convolutions are not slim's:
+These are the networks of tensorflow/models, research/resnet/resnet_model.py, with its batch norm (epsilon 0.001, moving
+averages of decay 0.9, the population's variance) and leaky ReLU. By default no scope is around them, so that the
+variables have the same names as there, such as ``unit_1_0/sub1/conv1/DW``. They answer to ``resnet_cifar_arg_scope``
+and to arg scopes for ``batch_norm``, but not to those for ``conv2d``:
 
     with slim.arg_scope(resnet_cifar.resnet_cifar_arg_scope()):
         logits, end_points = resnet_cifar.resnet_cifar_32(images, 10, is_training=True)
 
-``logits`` are what a loss takes; ``end_points["predictions"]`` is their softmax.
+A loss takes ``logits``; ``end_points["predictions"]`` is their softmax.
 """
 
 import functools
@@ -68,12 +68,11 @@ def resnet_cifar_arg_scope(
     *,
     is_training: bool | tf.Tensor | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """The arg scope of these networks, for ``slim.arg_scope(...)``.
+    """Returns the arg scope of these networks, for ``slim.arg_scope(...)``.
 
     Args:
       weight_decay: factor of the L2 loss on the kernels.
-      batch_norm_updates_collections: where the updates of the moving statistics go; None for in place.
-      is_training: mode of the batch norms, where a builder is not told its own; None says nothing.
+      batch_norm_updates_collections, is_training: see ``resnet_utils.resnet_arg_scope``.
     """
     return small_arg_scope([_conv2d, linear], weight_decay, batch_norm_updates_collections, is_training)
 
@@ -88,7 +87,7 @@ def _conv2d(
     weights_regularizer: Callable | None = None,
     outputs_collections: layers.Collections = None,
 ) -> tf.Tensor:
-    """A convolution without bias, padded 'SAME'."""
+    """Applies a convolution without bias, padded 'SAME'."""
     with v1.variable_scope(scope) as sc:
         depth_in = utils.last_dimension(inputs.shape, min_rank=4)
         initializer = _he_initializer(kernel_size * kernel_size * depth)
@@ -101,21 +100,21 @@ def _conv2d(
         return utils.collect_named_outputs(outputs_collections, sc.name, outputs)
 
 
-@functools.cache  # equal units ask for the same initializer, by which they are known to be equal
+@functools.cache  # equal units must get the same object
 def _he_initializer(fan_out: int) -> Callable:
     return v1.random_normal_initializer(stddev=math.sqrt(2 / fan_out))
 
 
 def _batch_norm(inputs: tf.Tensor, scope: str, relu_leakiness: float) -> tf.Tensor:
-    """Batch norm and leaky ReLU; outside of training with histograms of the moving statistics."""
+    """Applies batch norm and leaky ReLU; outside of training, adds histograms of the moving statistics."""
     normalized = layers.population_batch_norm(inputs, decay=0.9, scope=scope)
-    # In the body of a tf.function, which has no summaries to merge, a histogram would reach nobody.
+    # The body of a tf.function has no summaries to merge, so nobody would get a histogram.
     if layers.static_bool(layers.training_mode()) is not True and not v1.get_default_graph().building_function:
         with v1.variable_scope(scope, reuse=True, auxiliary_name_scope=False) as sc:
-            sc.set_partitioner(None)  # as they were made
+            sc.set_partitioner(None)  # they were created without one
             for name in ("moving_mean", "moving_variance"):
                 moving = v1.get_variable(name)
-                v1.summary.histogram(moving.op.name, moving)  # the whole name, inside of its scope: as in the original
+                v1.summary.histogram(moving.op.name, moving)  # as in the original, the whole name inside of its scope
     return tf.nn.leaky_relu(normalized, relu_leakiness, name=f"{scope}/leaky_relu")
 
 
@@ -129,19 +128,19 @@ def residual(
     outputs_collections: layers.Collections = None,
     scope: str | None = None,
 ) -> tf.Tensor:
-    """The two-layer unit: two 3x3 convolutions, each after batch norm and activation, beside a shortcut.
+    """Builds the two-layer unit: two 3x3 convolutions, each after batch norm and activation, beside a shortcut.
 
-    Where the depths differ the shortcut is averaged over windows of the stride, and gets channels of zeros, one half
+    The shortcut is averaged over windows of the stride. If the depths differ, it gets channels of zeros, one half
     before and one half after its own.
 
     Args:
       inputs: [batch, height, width, channels]; height and width multiples of ``stride``.
       depth: channels of the output, no fewer than those of ``inputs``.
-      stride: of the first convolution and the shortcut.
-      activate_before_residual: whether the shortcut branches off after the first activation, and not before.
+      stride: stride of the first convolution and the shortcut.
+      activate_before_residual: whether the shortcut begins after the first activation rather than before it.
       relu_leakiness: slope of the ReLU below zero.
       outputs_collections: collections that get the output, under the scope's name.
-      scope: variable scope; 'residual' where None.
+      scope: variable scope; None for 'residual', made unique.
 
     Returns:
       [batch, height / stride, width / stride, depth].
@@ -163,7 +162,7 @@ def residual(
 
 
 def _widened(inputs: tf.Tensor, depth: int, stride: int) -> tf.Tensor:
-    """``inputs`` averaged over windows of the stride, with channels of zeros around its own."""
+    """Averages over windows of the stride, and adds channels of zeros before and after."""
     if stride > 1:
         inputs = tf.nn.avg_pool2d(inputs, stride, stride, "VALID")
     missing = depth - utils.last_dimension(inputs.shape, min_rank=4)
@@ -184,12 +183,12 @@ def bottleneck_residual(
     outputs_collections: layers.Collections = None,
     scope: str | None = None,
 ) -> tf.Tensor:
-    """The bottleneck unit: 1x1, 3x3 and 1x1 convolution, each after batch norm and activation, beside a shortcut.
+    """Builds the bottleneck unit: 1x1, 3x3 and 1x1 convolution, each after batch norm and activation, and a shortcut.
 
-    The first convolution carries the stride; inside there is a quarter of the channels. Where the depths differ the
+    The first convolution carries the stride; the first two have a quarter of the channels. If the depths differ, the
     shortcut is a 1x1 projection.
 
-    Arguments and result are those of ``residual``; ``depth`` is a multiple of 4.
+    Arguments and result are those of ``residual``; ``depth`` must be a multiple of 4.
     """
     depth, stride = whole_numbers(depth=depth, stride=stride)
     activate_before_residual = flag("activate_before_residual", activate_before_residual)
@@ -230,22 +229,22 @@ def resnet_cifar(
 
     Args:
       inputs: [batch, height, width, channels]; height and width multiples of 4, 32 in the paper.
-      n: units a stage: 6n+2 layers of two-layer units, or 9n+2 of bottleneck units.
-      num_classes: channels of the logits; 0 or None for a network without.
-      is_training: mode of the batch norms. None takes it from the enclosing arg scope, and trains where none says.
-      reuse: whether the variables are taken again.
-      scope: variable scope around the network; None for none.
-      bottleneck: whether units are of the bottleneck kind, and stages four times as wide.
-      activate_before_residual: of the first unit of each stage, whether its shortcut branches off after the activation.
+      n: units in each stage; the network has 6n+2 layers with two-layer units, or 9n+2 with bottleneck units.
+      num_classes: channels of the logits; 0 or None for a network without logits.
+      is_training: mode of the batch norms. None takes it from the enclosing arg scope, whose default is training.
+      reuse: whether to reuse the variables.
+      scope: variable scope around the network, or None.
+      bottleneck: whether units are bottleneck units, and stages four times as wide.
+      activate_before_residual: one bool for the first unit of each stage, see ``residual``.
       relu_leakiness: slope of the ReLUs below zero.
 
     Returns:
-      net: the logits, [batch, num_classes]; without classes the features, [batch, channels].
-      end_points: from the end points' names to their tensors, in graph order: ``init/init_conv``, every unit and its
-        convolutions, ``unit_last``, ``global_pool``, ``logits``, ``predictions``.
+      net: logits, [batch, num_classes]; without classes features, [batch, channels].
+      end_points: dict from the names of the end points to their tensors, in graph order: ``init/init_conv``, every unit
+        and its convolutions, ``unit_last``, ``global_pool``, ``logits``, ``predictions``.
 
     Raises:
-      ValueError: for an argument that no network can be built from; the message names it.
+      ValueError: for an argument that no network can be built with; the message names it.
     """
     inputs = tf.convert_to_tensor(inputs)
     num_classes = check_inputs(inputs, num_classes)
@@ -341,9 +340,7 @@ def _builder(name: str) -> Builder:
         )
 
     kind = "bottleneck" if variant.bottleneck else "two-layer"
-    description = (
-        f"The network of {variant.units[0]} {kind} units a stage; ``resnet_cifar`` describes arguments and results."
-    )
+    description = f"Builds the network with {variant.units[0]} {kind} units in each stage; see ``resnet_cifar``."
     return named(build, name, variant, description)
 
 

@@ -1,18 +1,19 @@
-"""ResNets as a well-known Keras tutorial writes them, 18 to 152 layers deep, and its network for digits.
+"""ResNets of a well-known Keras tutorial, 18 to 152 layers deep, and its network for digits.
 
-They are not the paper's (arXiv:1512.03385). What is odd about them belongs to them, and their weights need it:
+They differ from the paper (arXiv:1512.03385), and their weights need these differences:
 
-- the first convolution has stride 1, so that only its pooling halves the image before the blocks;
+- the first convolution has stride 1, so only the pooling halves the image before the blocks;
 - every block begins with a unit of stride 2, the first block too;
 - convolutions have biases, although a batch norm (epsilon 0.001) follows each;
-- the projected shortcut has a batch norm and a ReLU of its own, and none comes after the addition;
-- a bottleneck's stride sits in its first 1x1 convolution;
-- dropout is applied to the logits, not to what they are made from.
+- the projected shortcut has its own batch norm and ReLU, and no ReLU follows the addition;
+- the stride of a bottleneck sits in its first 1x1 convolution;
+- dropout is applied to the logits, not to the features.
 
-Under slim's names: ``<scope>/conv1``, ``<scope>/block{1..4}/unit_{i}/basic_keras/{conv1,conv2,shortcut}`` (of 18 and 34
-layers) or ``bottleneck_keras/{conv1,conv2,conv3,shortcut}``, each with ``weights``, ``biases`` and
-``BatchNorm/{beta,gamma,moving_mean,moving_variance}``; then ``<scope>/logits/{weights,biases}``. Keras' own automatic
-names count the same layers in the same order: ``nets.layer_info`` gives both.
+The variables have slim's names: ``<scope>/conv1``, then ``<scope>/block{1..4}/unit_{i}/`` with
+``basic_keras/{conv1,conv2,shortcut}`` (18 and 34 layers) or ``bottleneck_keras/{conv1,conv2,conv3,shortcut}``, each with
+``weights``, ``biases`` and ``BatchNorm/{beta,gamma,moving_mean,moving_variance}``, then
+``<scope>/logits/{weights,biases}``. Keras' automatic names count the same layers in the same order;
+``nets.layer_info`` gives both.
 
     with slim.arg_scope(resnet_keras.resnet_keras_arg_scope()):
         net, end_points = resnet_keras.resnet_keras_18(images, 1000, is_training=False)
@@ -74,12 +75,11 @@ def resnet_keras_arg_scope(
     *,
     is_training: bool | tf.Tensor | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """The arg scope of these networks, for ``slim.arg_scope(...)``.
+    """Returns the arg scope of these networks, for ``slim.arg_scope(...)``.
 
     Args:
-      weight_decay: factor of the L2 loss on the weights; the tutorial has none.
-      batch_norm_updates_collections: where the updates of the moving statistics go; None for in place.
-      is_training: mode of the batch norms, where a builder is not told its own; None says nothing.
+      weight_decay: factor of the L2 loss on the weights; the tutorial has no such loss.
+      batch_norm_updates_collections, is_training: see ``resnet_utils.resnet_arg_scope``.
     """
     return small_arg_scope([layers.conv2d, linear], weight_decay, batch_norm_updates_collections, is_training)
 
@@ -92,7 +92,7 @@ def _conv2d(
     scope: str,
     activation_fn: Callable | None = tf.nn.relu,
 ) -> tf.Tensor:
-    """Convolution, bias, batch norm, activation."""
+    """Applies convolution, bias, batch norm and activation."""
     return layers.conv2d(
         inputs,
         depth,
@@ -108,7 +108,7 @@ def _conv2d(
 
 def _bias_and_batch_norm(inputs: tf.Tensor) -> tf.Tensor:
     channels = utils.last_dimension(inputs.shape, min_rank=4)
-    # conv2d has no biases under a normalizer: what the scope says of them is obeyed here.
+    # conv2d has no biases under a normalizer, so the arguments that the scope has for biases are used here.
     scoped = layers.scoped_arguments(layers.conv2d)
     biases = layers.model_variable(
         "biases",
@@ -121,13 +121,13 @@ def _bias_and_batch_norm(inputs: tf.Tensor) -> tf.Tensor:
         loss_scope=f"{v1.get_default_graph().get_name_scope()}/bias",
     )
     biased = tf.nn.bias_add(inputs, biases, name="BiasAdd")
-    # The population's variance as in Keras 3; the Keras of TensorFlow 2.15 and before averages the sample's.
+    # Keras 3 averages the variance of the population; up to TensorFlow 2.15, Keras averages that of the sample.
     return layers.population_batch_norm(biased, decay=0.99)
 
 
 def _check_rate(rate: int) -> None:
     if isinstance(rate, bool) or rate != 1:
-        raise ValueError(f"rate must be 1: there is no dilated form of these units, and {rate!r} was given.")
+        raise ValueError(f"rate must be 1, and is {rate!r}: these units have no dilated form.")
 
 
 @slim.add_arg_scope
@@ -139,15 +139,15 @@ def basic_keras(
     outputs_collections: layers.Collections = None,
     scope: str | None = None,
 ) -> tf.Tensor:
-    """The two-layer unit: two 3x3 convolutions, beside the input itself or, where the shape changes, a projection.
+    """Builds the two-layer unit: two 3x3 convolutions, beside the input or, if the shape changes, a projection of it.
 
     Args:
       inputs: [batch, height, width, channels].
       depth: channels of the output and of both convolutions.
-      stride: of the first convolution and the shortcut.
-      rate: 1.
+      stride: stride of the first convolution and the shortcut.
+      rate: must be 1.
       outputs_collections: collections that get the output, under the scope's name.
-      scope: variable scope; 'basic_keras' where None.
+      scope: variable scope; None for 'basic_keras', made unique.
 
     Returns:
       [batch, ceil(height / stride), ceil(width / stride), depth].
@@ -170,10 +170,10 @@ def bottleneck_keras(
     outputs_collections: layers.Collections = None,
     scope: str | None = None,
 ) -> tf.Tensor:
-    """The bottleneck unit: 1x1, 3x3 and 1x1 convolution, beside the input itself or a projection.
+    """Builds the bottleneck unit: 1x1, 3x3 and 1x1 convolution, beside the input or a projection of it.
 
-    Arguments and result are those of ``basic_keras``; inside there are ``depth / 4`` channels, and the default scope is
-    'bottleneck_keras'.
+    Arguments and result are those of ``basic_keras``. The first two convolutions have ``depth / 4`` channels, and the
+    default scope is 'bottleneck_keras'.
     """
     _check_rate(rate)
     depth, stride = whole_numbers(depth=depth, stride=stride)
@@ -200,13 +200,13 @@ def identity(
     outputs_collections: layers.Collections = None,
     scope: str | None = None,
 ) -> tf.Tensor:
-    """The unit of the digit network: two 3x3 convolutions beside the input, and a ReLU after the addition.
+    """Builds the unit of the digit network: two 3x3 convolutions beside the input, and a ReLU after the addition.
 
     Args:
       inputs: [batch, height, width, channels].
-      rate: 1.
+      rate: must be 1.
       outputs_collections: collections that get the output, under the scope's name.
-      scope: variable scope; 'identity' where None.
+      scope: variable scope; None for 'identity', made unique.
 
     Returns:
       A tensor of the shape of ``inputs``.
@@ -233,22 +233,21 @@ def resnet_keras(
 
     Args:
       inputs: [batch, height, width, channels]; batch, height and width may be unknown.
-      blocks: the blocks, in order.
-      num_classes: channels of the logits; 0 or None for a network without.
-      is_training: whether batch norms normalize by the batch, and logits are dropped. None takes it from the enclosing
-        arg scope, and trains where none says.
-      reuse: whether the variables of ``scope`` are taken again.
-      scope: variable scope; 'resnet_keras', made unique, where None.
-      dropout_rate: part of the logits that is set to zero in training, the rest being scaled up.
+      blocks: blocks in order.
+      num_classes: channels of the logits; 0 or None for a network without logits.
+      is_training: whether batch norms normalize by the batch, and dropout is applied. None takes it from the enclosing
+        arg scope, whose default is training.
+      reuse: whether to reuse the variables of ``scope``.
+      scope: variable scope; None for 'resnet_keras', made unique.
+      dropout_rate: fraction of the logits that is set to zero in training; the others are scaled up.
 
     Returns:
-      net: the logits, [batch, num_classes], dropped in training; without classes the features, [batch, channels].
-      end_points: from the end points' names to their tensors, in graph order.
+      net: logits, [batch, num_classes], after dropout in training; without classes features, [batch, channels].
+      end_points: dict from the names of the end points to their tensors, in graph order.
 
     Raises:
-      ValueError: for an argument that no network can be built from; the message names it.
+      ValueError: for an argument that no network can be built with; the message names it.
     """
-
     blocks = with_unit_arguments(blocks)
 
     def body(net: tf.Tensor) -> tf.Tensor:
@@ -269,7 +268,7 @@ def _build(
     default_scope: str,
     dropout_rate: float,
 ) -> tuple[tf.Tensor, EndPoints]:
-    """The network of which ``body`` makes what comes before the pooling."""
+    """Builds a network; ``body`` builds the part before the global pooling."""
     inputs = tf.convert_to_tensor(inputs)
     num_classes = check_inputs(inputs, num_classes)
     check_scope(scope, reuse)
@@ -296,7 +295,7 @@ def _build(
 
 
 def _dropout(inputs: tf.Tensor, rate: float) -> tf.Tensor:
-    """Dropout in the mode of the batch norms."""
+    """Applies dropout in the mode of the batch norms."""
     mode = layers.training_mode()
     training = layers.static_bool(mode)
     if training is None:
@@ -323,7 +322,7 @@ def _builder(name: str) -> Builder:
             blocks.append(Block(block, unit_fn, [first] + [{**first, "stride": 1}] * (num_units - 1)))
         return resnet_keras(inputs, blocks, num_classes, is_training, reuse, scope, dropout_rate=dropout_rate)
 
-    description = f"The network of {variant.units} units a block; ``resnet_keras`` describes arguments and results."
+    description = f"Builds the network with {variant.units} units in its blocks; see ``resnet_keras``."
     return named(build, name, variant, description)
 
 
@@ -341,9 +340,9 @@ def resnet_keras_18_digits(
     reuse: bool | None = None,
     scope: str | None = "resnet_keras_18_digits",
 ) -> tuple[tf.Tensor, EndPoints]:
-    """The network for digits of 28x28 grey levels: a 3x3 convolution, of stride 2 but for the first, before each block
-    of two ``identity`` units; no pooling but the last, and no dropout.
+    """Builds the network for digits of 28x28 grey levels, without dropout, and with no pooling but the global one.
 
+    A 3x3 convolution comes before each block of two ``identity`` units; all but the first have stride 2.
     Arguments and results are those of ``resnet_keras``; variables are ``<scope>/conv{1..4}`` and
     ``<scope>/block{1..4}/unit_{1,2}/identity/{conv1,conv2}``.
     """
