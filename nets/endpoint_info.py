@@ -384,8 +384,9 @@ def _slide(op: tf.Operation, window: _Window, axis: int, kernel: int | None, rat
 
 
 def _interleave(op: tf.Operation, window: _Window, axis: int) -> _Window | None:
-    """Returns the window after one of the two ops around a dilated convolution. Between them, neighbours are ``block``
-    positions of the image apart.
+    """Returns the window after one of the two ops around a dilated convolution.
+
+    Between the two, neighbours are ``block`` positions of the image apart.
     """
     block, cut = (tf.get_static_value(tensor) for tensor in op.inputs[1:3])
     if block is None or cut is None:

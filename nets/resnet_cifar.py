@@ -252,15 +252,10 @@ def resnet_cifar(
     bottleneck = flag("bottleneck", bottleneck)
     check_scope(scope, reuse)
     _check_arguments(inputs, activate_before_residual, relu_leakiness)
-    around = (
-        v1.variable_scope(v1.get_variable_scope(), reuse=reuse, auxiliary_name_scope=False)
-        if scope is None
-        else v1.variable_scope(scope, reuse=reuse)
-    )
     collection = v1.get_default_graph().unique_name("resnet_cifar_end_points")
     with (
         building(),
-        around as sc,
+        _scope_around(scope, reuse) as sc,
         slim.arg_scope([_conv2d, residual, bottleneck_residual], outputs_collections=collection),
         slim.arg_scope([residual, bottleneck_residual], relu_leakiness=relu_leakiness),
         training_scope(is_training),
@@ -274,13 +269,24 @@ def resnet_cifar(
             net = tf.reduce_mean(net, [1, 2], name="global_pool")
         end_points = utils.convert_collection_to_dict(collection, clear_collection=True)
         end_points["global_pool"] = net
-        if num_classes:
-            # "Uniform unit scaling": the logits vary as the features do.
-            initializer = v1.variance_scaling_initializer(1.0, "fan_in", "uniform")
-            net = linear(net, num_classes, scope="logit", weights="DW", weights_initializer=initializer)
-            end_points["/".join(filter(None, (sc.name, "logits")))] = net
-            end_points["predictions"] = tf.nn.softmax(net, name="predictions")
-        return net, end_points
+        return _classify(net, end_points, num_classes, sc.name) if num_classes else (net, end_points)
+
+
+def _scope_around(scope: str | None, reuse: bool | None) -> v1.variable_scope:
+    """Returns the variable scope of a network; None puts variables and ops directly into the current scope."""
+    if scope is None:
+        return v1.variable_scope(v1.get_variable_scope(), reuse=reuse, auxiliary_name_scope=False)
+    return v1.variable_scope(scope, reuse=reuse)
+
+
+def _classify(net: tf.Tensor, end_points: EndPoints, num_classes: int, scope: str) -> tuple[tf.Tensor, EndPoints]:
+    """Builds the logits and predictions; returns the logits and all end points."""
+    # "Uniform unit scaling": the logits vary as the features do.
+    initializer = v1.variance_scaling_initializer(1.0, "fan_in", "uniform")
+    net = linear(net, num_classes, scope="logit", weights="DW", weights_initializer=initializer)
+    end_points[f"{scope}/logits" if scope else "logits"] = net
+    end_points["predictions"] = tf.nn.softmax(net, name="predictions")
+    return net, end_points
 
 
 def _stages(n: int, bottleneck: bool, activate_before_residual: Sequence[bool]) -> list[Block]:

@@ -10,8 +10,8 @@ They differ from the paper (arXiv:1512.03385), and their weights need these diff
 - dropout is applied to the logits, not to the features.
 
 The variables have slim's names: ``<scope>/conv1``, then ``<scope>/block{1..4}/unit_{i}/`` with
-``basic_keras/{conv1,conv2,shortcut}`` (18 and 34 layers) or ``bottleneck_keras/{conv1,conv2,conv3,shortcut}``, each with
-``weights``, ``biases`` and ``BatchNorm/{beta,gamma,moving_mean,moving_variance}``, then
+``basic_keras/{conv1,conv2,shortcut}`` (18 and 34 layers) or ``bottleneck_keras/{conv1,conv2,conv3,shortcut}``. Each has
+``weights``, ``biases`` and ``BatchNorm/{beta,gamma,moving_mean,moving_variance}``. Last come
 ``<scope>/logits/{weights,biases}``. Keras' automatic names count the same layers in the same order;
 ``nets.layer_info`` gives both.
 

@@ -1,6 +1,6 @@
-"""What arg scopes, builders, units and layers refuse: numbers that are none, and what tf_slim itself refuses.
+"""Tests of the arguments that arg scopes, builders, units and layers refuse.
 
-TensorFlow takes True for 1 and reads numbers out of texts, so that a mistake becomes another network.
+TensorFlow accepts True as 1 and converts strings to numbers, so a mistake would build another network.
 """
 
 import fractions
@@ -37,7 +37,7 @@ SCOPES = {
 
 
 def shown_as(value):
-    """A name for a test, the same in each process: not that of an address in memory."""
+    """Returns a name for a test that is the same in each process, without an address in memory."""
     return getattr(value, "__name__", None) or repr(value)
 
 
@@ -83,7 +83,7 @@ DECAYS = [
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("value", DECAYS, ids=shown_as)
 def test_weight_decay_is_what_tf_slim_takes(scope, value):
-    """Of numbers exactly those that the original's regularizer takes."""
+    """The accepted numbers are exactly those that the original's regularizer accepts."""
     try:
         slim.l2_regularizer(value)
     except ValueError:
@@ -106,7 +106,7 @@ def test_an_int_is_told_how_it_is_written():
 
 
 def test_legal_weight_decays_give_their_loss():
-    """The sum of squares over 2, times the decay: of a float, of NumPy's, and of a tensor."""
+    """The loss is the sum of squares over 2, times the decay, which is a float, NumPy's float or a tensor."""
     decay = v1.placeholder_with_default(np.float32(0.25), [])
     for i, value in enumerate([0.25, np.float32(0.25), decay]):
         with slim.arg_scope(resnet_v2.resnet_arg_scope(value)):

@@ -1,4 +1,4 @@
-"""Where and when networks are built: in a graph, and one at a time, whichever thread builds."""
+"""Tests that networks are built only in a graph, and one at a time, whichever thread builds."""
 
 import threading
 
@@ -84,7 +84,7 @@ def test_what_the_message_advises_builds():
     ],
 )
 def test_the_body_of_a_function_is_a_graph(name):
-    """Both of TensorFlow's ways to one, under eager execution; equal weights, by an initializer without chance."""
+    """Tries tf.function and wrap_function, under eager execution; all weights are 1."""
     build = nets_factory.get_network_fn(name, 10)
 
     def logits(images):
@@ -109,7 +109,7 @@ def test_layers_by_themselves_compute_eagerly_as_ever():
 
 
 def at_once(functions):
-    """What the functions return, each called in a thread of its own, all of them started together."""
+    """Returns the results of functions that are called at the same time, each in its own thread."""
     results, barrier = [None] * len(functions), threading.Barrier(len(functions))
 
     def call(i):
@@ -128,7 +128,7 @@ def at_once(functions):
 
 
 def network_of_a_user(images):
-    """Opens an arg scope of its own, which in another thread would reach everything that is built there."""
+    """Opens its own arg scope, which would affect the networks that other threads build at the same time."""
     with slim.arg_scope(resnet_v2.resnet_arg_scope()), slim.arg_scope([slim.conv2d], activation_fn=tf.nn.relu6):
         return resnet_v2.resnet_v2_tiny(images, 10, is_training=False)
 
@@ -141,7 +141,7 @@ def features(checkpoint, **options):
 
 @pytest.fixture(scope="module")
 def extractors(tmp_path_factory):
-    """Functions that compute features with an extractor of their own, and what they return one by one."""
+    """Returns functions that compute features with their own extractor, and their results one by one."""
     path = save_v2(tmp_path_factory.mktemp("tiny") / "model.ckpt", weights())
     users = {"net": network_of_a_user, "image_size": 32, "preprocessing": "inception"}
     kinds = [
@@ -174,7 +174,7 @@ def test_eight_extractors_at_once_twenty_times(extractors):
 
 
 def graph_of(name, weight_decay, is_training):
-    """The operations of a network, with all that an arg scope decides."""
+    """Returns the operations of a network, which show all arguments of its arg scope."""
     with tf.Graph().as_default() as graph:
         nets_factory.get_network_fn(name, 10, weight_decay, is_training)(FLOATS)
         return [(op.name, op.type, [tensor.name for tensor in op.inputs]) for op in graph.get_operations()]

@@ -1,4 +1,4 @@
-"""End points against the graphs that run, and against published receptive fields."""
+"""Compares end points with the graphs that run, and with published receptive fields."""
 
 import numpy as np
 import pytest
@@ -116,7 +116,7 @@ def test_descriptions_agree_with_the_graph_that_runs(name, size, options):
     ],
 )
 def test_receptive_field_is_where_a_gradient_comes_from(size, options, alias):
-    """The pixels that move one position, by differentiation: what a receptive field is, whatever the rule says."""
+    """Returns the pixels that change one position, by differentiation, which defines a receptive field."""
     images, end_points = build(shape=[1, size, size, 3], global_pool=False, spatial_squeeze=False, **options)
     assert_gradient_agrees(images, end_points, alias)
 
@@ -180,7 +180,7 @@ def test_a_way_through_an_unknown_op_has_no_receptive_field():
 
 
 def test_union_of_paths_of_different_extent():
-    """By hand: a 3x3 convolution beside one of 5x1 sees 5 rows and 3 columns, from 2 above and 1 to the left."""
+    """A 3x3 convolution beside a 5x1 convolution sees 5 rows and 3 columns, from 2 above and 1 to the left."""
     images = v1.placeholder(tf.float32, [1, 9, 9, 1])
     small = tf.nn.conv2d(images, tf.ones([3, 3, 1, 1]), 1, "SAME")
     tall = tf.nn.conv2d(images, tf.ones([5, 1, 1, 1]), 1, "SAME")
@@ -344,7 +344,7 @@ ELSEWHERE = {
 
 
 def unknown(name, end_points):
-    """The sentence for a name that no end point has."""
+    """Returns the message for a name that no end point has."""
     with pytest.raises(endpoint_info.UnknownEndPointError) as caught:
         endpoint_info.resolve(name, end_points)
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""Graphs whose units' variables were copied, against the same graphs made one variable at a time."""
+"""Compares graphs whose units' variables were copied with the same graphs made one variable at a time."""
 
 import contextlib
 import gc
@@ -25,7 +25,7 @@ def build(name="resnet_v2_50", surrounding=contextlib.nullcontext, **kwargs):
 
 @pytest.fixture
 def copies(monkeypatch):
-    """The scopes of the units whose ops were copied."""
+    """Returns a list that gets the scopes of the units whose ops are copied."""
     copied = []
     original = fast_units._Template.copy_ops
 
@@ -38,7 +38,7 @@ def copies(monkeypatch):
 
 
 def as_written(graph):
-    """The graph's nodes and collections, by name."""
+    """Returns the nodes and the collections of a graph, by name."""
     nodes = {node.name: node.SerializeToString(deterministic=True) for node in graph.as_graph_def().node}
     collections = {
         key: [getattr(item, "name", item) for item in graph.get_collection(key)]
@@ -53,8 +53,8 @@ def one_by_one(monkeypatch, **kwargs):
         return as_written(build(**kwargs))
 
 
-# How many units are copies: of the units of a block all but the first are equal, and the second is copied from. Of
-# resnet_basic_34 the first unit of block1, too, is equal to those after it.
+# Number of copied units. All units of a block but the first are equal, and the others are copied from the second. In
+# block1 of resnet_basic_34 the first unit is equal to the others too.
 OTHERS = {
     "resnet_v1_50": 1 + 2 + 4 + 1,
     "resnet_basic_34": 2 + 2 + 4 + 1,
@@ -76,7 +76,7 @@ def test_copied_graphs_of_other_networks_equal_those_made_one_by_one(name, copie
 @pytest.mark.parametrize("is_training", [False, True])
 def test_copied_graph_equals_the_one_made_one_by_one(is_training, copies, monkeypatch):
     copied = as_written(build(is_training=is_training))
-    # Of the 3, 4, 6 and 3 units of the blocks all but the first are equal, and all but the second are copied.
+    # The blocks have 3, 4, 6 and 3 units. All but the first are equal, and all but the second are copied.
     assert len(copies) == 1 + 2 + 4 + 1
     assert copied == one_by_one(monkeypatch, is_training=is_training)
 
@@ -128,7 +128,7 @@ def test_graph_is_the_same_in_any_surroundings(name, monkeypatch):
 
 
 def test_graph_is_the_same_under_another_normalizer(monkeypatch):
-    """Of layer norm the variables' shape depends on the image."""
+    """The shape of layer norm's variables depends on the size of the image."""
 
     def build_normalized():
         with tf.Graph().as_default() as graph:
@@ -144,7 +144,7 @@ def test_graph_is_the_same_under_another_normalizer(monkeypatch):
 
 
 def test_names_that_are_taken_are_not_copied_to(copies):
-    """A graph that was imported has the ops, and get_variable does not know them."""
+    """An imported graph has the ops, and get_variable does not know them."""
     graph_def = build().as_graph_def()
     with tf.Graph().as_default():
         tf.graph_util.import_graph_def(graph_def, name="")
@@ -225,7 +225,7 @@ def test_a_custom_getter_sees_every_variable():
 
 
 def test_a_unit_that_is_not_as_the_one_before_keeps_its_own_variables():
-    """A unit function of the user's own may depend on more than its arguments, and take some that have no hash."""
+    """A user's unit function may depend on more than its arguments, and take arguments without a hash."""
     sizes = iter([3, 5, 7])
 
     def unit(net, rate, depth, list_of_something):
@@ -250,7 +250,7 @@ def test_a_unit_that_is_not_as_the_one_before_keeps_its_own_variables():
     ids=["of the weights alone", "of a tensor from outside", "of nothing", "of a seed"],
 )
 def test_losses_of_another_regularizer(regularizer, copies, monkeypatch):
-    """They are copied, or made one by one: the graph is the same."""
+    """The graph is the same whether the losses are copied or made one by one."""
 
     def graph():
         with tf.Graph().as_default() as graph:

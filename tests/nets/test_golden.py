@@ -1,6 +1,6 @@
-"""Names, shapes and parameter counts against the golden files, which other implementations made.
+"""Compares names, shapes and parameter counts with the golden files, which other implementations made.
 
-A file is made anew with ``python -m tests.golden.make``, which shows the difference, and ``--write``.
+``python -m tests.golden.make`` shows the differences; with ``--write`` it replaces the files.
 """
 
 import json

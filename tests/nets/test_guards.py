@@ -1,5 +1,6 @@
-"""What a graph is warned of: training mode at inference, updates that nobody runs, weights and input that do not go
-together; and where it is said: once each, as a warning, on the extractor, on stderr and in run.json.
+"""Tests of the warnings: training mode at inference, updates that nobody runs, weights and input that do not match.
+
+Each warning comes once: as a Python warning, on the extractor, on stderr and in run.json.
 """
 
 import json
@@ -24,7 +25,7 @@ UPDATES = v1.GraphKeys.UPDATE_OPS
 
 
 def network(images, is_training, scope="net", **norm):
-    """Two convolutions with batch norms: 4 updates in training."""
+    """Builds two convolutions with batch norms, which have 4 updates in training."""
     with slim.arg_scope([layers.batch_norm], is_training=is_training, **norm), v1.variable_scope(scope):
         net = layers.conv2d(images, 4, 3, normalizer_fn=layers.batch_norm, scope="conv1")
         return layers.conv2d(net, 4, 3, normalizer_fn=layers.batch_norm, scope="conv2")
@@ -32,7 +33,7 @@ def network(images, is_training, scope="net", **norm):
 
 @pytest.fixture
 def images():
-    """The input of a graph of the test's own."""
+    """Yields the input of a new graph."""
     with tf.Graph().as_default():
         yield v1.placeholder(tf.float32, [2, 8, 8, 3], name="images")
 
@@ -50,7 +51,7 @@ def test_inference_is_no_training(images, fused):
     [(True, UPDATES), (True, None), (True, "another collection"), (False, UPDATES), (False, None)],
 )
 def test_training_mode_is_said(images, fused, updates):
-    """By the norms; of norms of separate ops by the updates, collected or in place."""
+    """Fused norms show the mode themselves; norms of separate ops show it by their updates."""
     outputs = network(images, True, fused=fused, updates_collections=updates)
     sentence = training_mode(images, [outputs])
     assert sentence.startswith("The network was built in training mode (net/conv")
@@ -69,7 +70,7 @@ def test_a_network_without_batch_norm(images):
 
 
 def test_what_comes_before_the_inputs_does_not_count(images):
-    """Random crops, say, or another network in training."""
+    """Random crops and another network in training are examples."""
     prepared = network(images + tf.random.uniform([2, 8, 8, 3]), True, updates_collections="of the other")
     assert training_mode(prepared, [network(prepared, False, scope="second")]) is None
 
@@ -81,7 +82,7 @@ def test_what_comes_after_the_outputs_does_not_count(images):
 
 
 def test_a_training_network_beside_does_not_count(images):
-    """The usual script: one network for training and, of the same variables, one for evaluation."""
+    """The usual script builds one network for training, and one for evaluation with the same variables."""
     network(v1.placeholder(tf.float32, [2, 8, 8, 3]), True)
     with v1.variable_scope("", reuse=True):
         outputs = network(images, False)
@@ -108,7 +109,7 @@ def test_training_is_said_before_dropout(images):
 
 
 def test_ancestors(images):
-    """By inputs and by control inputs, and nothing else."""
+    """Ancestors are found through inputs and control inputs only."""
     with tf.control_dependencies([tf.no_op("before")]):
         middle = tf.identity(images, "middle")
     result = tf.identity(middle, "result")
@@ -121,7 +122,7 @@ def test_ancestors(images):
 
 
 def train(images, **norm):
-    """(loss, optimizer) of a network in training."""
+    """Returns (loss, optimizer) of a network in training."""
     return tf.reduce_mean(network(images, True, **norm)), v1.train.MomentumOptimizer(0.1, 0.9)
 
 
@@ -143,7 +144,7 @@ def test_slims_train_op_without_updates_is_said(images):
 
 
 def test_a_plain_step_is_said(images):
-    """Once, where the check was called, with what repairs it."""
+    """The warning comes once, names the line of the call, and says how to repair it."""
     loss, optimizer = train(images)
     with pytest.warns(InferenceWarning) as caught:
         check_train_op(optimizer.minimize(loss))
@@ -181,7 +182,7 @@ def test_updates_in_place_are_run(images):
 
 @pytest.mark.parametrize(("updates", "silent"), [(None, True), (UPDATES, False)])
 def test_slims_batch_norm(images, updates, silent):
-    """In the place of ours, as the arg scope of a script has it."""
+    """A script's arg scope puts tf_slim's normalizer in the place of ours."""
     norm = {"updates_collections": updates, "is_training": True}
     loss = tf.reduce_mean(layers.conv2d(images, 4, 3, normalizer_fn=slim.batch_norm, normalizer_params=norm))
     step = v1.train.GradientDescentOptimizer(0.1).minimize(loss)
@@ -199,7 +200,7 @@ def test_no_batch_norm_needs_no_updates(images):
 
 
 def test_updates_that_are_variables(images):
-    """tf_slim's own layers collect what an assignment returns, which is no operation."""
+    """tf_slim's layers collect the result of an assignment, which is not an operation."""
     loss = tf.reduce_mean(layers.conv2d(images, 4, 3))
     v1.add_to_collection(UPDATES, v1.get_variable("moving", [], use_resource=True).assign_add(1.0))
     v1.add_to_collection(UPDATES, v1.get_variable("old", [], use_resource=False).assign_add(1.0))
@@ -221,15 +222,15 @@ def test_what_is_no_training_step_is_refused(images, kind):
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory):
-    path = tmp_path_factory.mktemp("pictures") / "a.png"
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, [40, 50, 3], dtype=np.uint8)).save(path)
     return path
 
 
 @pytest.fixture(scope="module")
 def untrained_checkpoint(tmp_path_factory, tiny_checkpoint):
-    """The same weights with moving statistics as they are before training."""
+    """Returns the same weights with the moving statistics from before training."""
     path = tmp_path_factory.mktemp("untrained") / "model.ckpt"
     reader = tf.train.load_checkpoint(str(tiny_checkpoint))
     values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
@@ -260,7 +261,7 @@ def with_dropout(images):
 
 
 def extractor_and_warnings(checkpoint, end_points, **options):
-    """What the extractor holds to be said, and what was said."""
+    """Returns the warnings of the extractor, and the warnings that were raised."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with FeatureExtractor(checkpoint, end_points, freeze=False, **options) as extractor:
@@ -285,7 +286,7 @@ def test_a_function_that_builds_for_training(tiny_checkpoint):
 
 
 def test_a_function_with_dropout(tiny_checkpoint):
-    """Only where an end point comes after it."""
+    """The warning comes only if an end point follows."""
     held, said = extractor_and_warnings(tiny_checkpoint, ["dropped"], net=with_dropout, **OF_A_FUNCTION)
     assert list(held) == said
     assert said[0].startswith("The network draws random numbers (dropout/")
@@ -319,7 +320,7 @@ def test_input_that_does_not_go_with_the_weights(tiny_checkpoint, options, asked
     ],
 )
 def test_input_that_is_its_users_affair(tiny_checkpoint, options):
-    """Prepared elsewhere, the right one by name, or of a network that nothing is known of."""
+    """The input is prepared elsewhere, the right one by name, or belongs to an unknown network."""
     assert extractor_and_warnings(tiny_checkpoint, ["block1"], **options) == ((), [])
 
 
@@ -340,9 +341,9 @@ def test_an_extractor_warns_where_it_was_made(tiny_checkpoint):
 
 @pytest.mark.filterwarnings("always::nets.guards.InferenceWarning")
 @pytest.mark.parametrize("options", [["--image-size=48"], ["--preprocessing=none", "--image-size=32"], []])
-def test_the_command_says_each_once_and_records_it(capfd, tmp_path, untrained_checkpoint, picture, options):
+def test_the_command_says_each_once_and_records_it(capfd, tmp_path, untrained_checkpoint, image, options):
     prepared = tmp_path / "prepared.png"
-    Image.open(picture).resize((32, 32)).save(prepared)
+    Image.open(image).resize((32, 32)).save(prepared)
     capfd.readouterr()
     arguments = [f"--checkpoint={untrained_checkpoint}", f"--output={tmp_path / 'out'}", "--end-points=block1"]
     assert main(["features", str(prepared), *arguments, *options]) == 0
@@ -360,9 +361,9 @@ def test_the_command_says_each_once_and_records_it(capfd, tmp_path, untrained_ch
         assert stderr.count(sentence) == 1
 
 
-def test_the_command_has_nothing_to_say_of_a_good_file(capfd, tmp_path, tiny_checkpoint, picture):
+def test_the_command_has_nothing_to_say_of_a_good_file(capfd, tmp_path, tiny_checkpoint, image):
     arguments = [f"--checkpoint={tiny_checkpoint}", f"--output={tmp_path / 'out'}", "--end-points=block1"]
-    assert main(["features", str(picture), *arguments]) == 0
+    assert main(["features", str(image), *arguments]) == 0
     assert "warning" not in capfd.readouterr().err
     assert json.loads((tmp_path / "out" / "run.json").read_text())["warnings"] == []
 
@@ -390,7 +391,7 @@ def test_an_end_point_that_needs_what_is_excluded(tiny_checkpoint, exclude, end_
 
 
 def test_an_end_point_before_what_is_excluded(tiny_checkpoint):
-    """Has the values that it has without."""
+    """The values are the same as without it."""
     pixels = np.random.default_rng(0).integers(0, 256, [2, 40, 40, 3], dtype=np.uint8)
     results = []
     for exclude in ([], [f"{SCOPE}/block3/*", f"{SCOPE}/logits/*", "*/postnorm/*"]):
@@ -400,9 +401,9 @@ def test_an_end_point_before_what_is_excluded(tiny_checkpoint):
     assert np.array_equal(*results)
 
 
-def test_the_command_refuses_an_end_point_without_its_variables(capfd, tmp_path, tiny_checkpoint, picture):
+def test_the_command_refuses_an_end_point_without_its_variables(capfd, tmp_path, tiny_checkpoint, image):
     arguments = [f"--checkpoint={tiny_checkpoint}", f"--output={tmp_path / 'out'}", "--end-points=logits"]
-    assert main(["features", str(picture), *arguments, f"--exclude={SCOPE}/logits/*"]) == 1
+    assert main(["features", str(image), *arguments, f"--exclude={SCOPE}/logits/*"]) == 1
     stdout, stderr = capfd.readouterr()
     assert stdout == ""
     assert f"leaves {SCOPE}/logits/weights without a value, which an end point needs" in stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The layers by themselves: against NumPy, against what tf_slim's arg scopes promise, and in every mode of graphs."""
+"""Compares single layers with NumPy, and tests them under tf_slim's arg scopes and in every mode of graphs."""
 
 import functools
 import os
@@ -39,16 +39,16 @@ def images(*shape, dtype=np.float32, seed=0):
 
 @pytest.mark.numerical
 def test_conv2d_is_a_correlation_with_bias_and_relu():
-    picture = images(2, 5, 6, 3)
-    outputs = layers.conv2d(picture, 4, [3, 1], padding="VALID", scope="conv")
+    inputs = images(2, 5, 6, 3)
+    outputs = layers.conv2d(inputs, 4, [3, 1], padding="VALID", scope="conv")
     result, weights, biases = evaluate([outputs, *v1.global_variables()])
     expected = np.zeros([2, 3, 6, 4])
     for row in range(3):
         for column in range(6):
-            window = picture[:, row : row + 3, column : column + 1]
+            window = inputs[:, row : row + 3, column : column + 1]
             expected[:, row, column] = np.tensordot(window, weights, axes=3) + biases
     # Sums of 9 products in float32, in any order: so many roundings of at most the sum of their sizes.
-    sizes = np.abs(picture).max() * np.abs(weights).sum((0, 1, 2)).max()
+    sizes = np.abs(inputs).max() * np.abs(weights).sum((0, 1, 2)).max()
     np.testing.assert_allclose(result, np.maximum(expected, 0), rtol=0, atol=9 * 2**-24 * sizes)
 
 
@@ -134,11 +134,11 @@ def test_custom_getter_and_partitioner_are_obeyed():
 
 @pytest.mark.numerical
 def test_rate_is_a_dilation():
-    picture = images(1, 9, 9, 1)
-    outputs = layers.conv2d(picture, 1, 3, rate=2, padding="VALID", activation_fn=None, biases_initializer=None)
+    inputs = images(1, 9, 9, 1)
+    outputs = layers.conv2d(inputs, 1, 3, rate=2, padding="VALID", activation_fn=None, biases_initializer=None)
     result, weights = evaluate([outputs, v1.global_variables()[0]])
     expected = [
-        [np.sum(picture[0, row : row + 5 : 2, column : column + 5 : 2, 0] * weights[..., 0, 0]) for column in range(5)]
+        [np.sum(inputs[0, row : row + 5 : 2, column : column + 5 : 2, 0] * weights[..., 0, 0]) for column in range(5)]
         for row in range(5)
     ]
     np.testing.assert_allclose(result[0, ..., 0], expected, atol=1e-5)
@@ -165,26 +165,26 @@ def test_conv2d_refuses_inputs(shape):
 # batch_norm
 
 
-def batch_norm_in_numpy(picture, values, training, epsilon=0.001, bessel=True):
-    """Outputs, and the statistics that the moving averages take in."""
-    axes = tuple(range(picture.ndim - 1))
+def batch_norm_in_numpy(inputs, values, training, epsilon=0.001, bessel=True):
+    """Returns the outputs, and the statistics that enter the moving averages."""
+    axes = tuple(range(inputs.ndim - 1))
     if training:
-        mean, variance = picture.mean(axes), picture.var(axes)
+        mean, variance = inputs.mean(axes), inputs.var(axes)
     else:
         mean, variance = values["BatchNorm/moving_mean"], values["BatchNorm/moving_variance"]
-    outputs = (picture - mean) / np.sqrt(variance + epsilon) * values["BatchNorm/gamma"] + values["BatchNorm/beta"]
-    count = np.prod([picture.shape[axis] for axis in axes])
+    outputs = (inputs - mean) / np.sqrt(variance + epsilon) * values["BatchNorm/gamma"] + values["BatchNorm/beta"]
+    count = np.prod([inputs.shape[axis] for axis in axes])
     return outputs, mean, variance * count / (count - 1) if bessel else variance
 
 
-# Of rank 3 slim has no fused op, of rank 5 it has one where the updates go to UPDATE_OPS, as they do here.
+# slim has no fused op for rank 3, and one for rank 5 if the updates go to UPDATE_OPS, as they do here.
 @pytest.mark.parametrize("shape", [(8, 5, 6, 3), (32, 3), (4, 7, 3), (2, 3, 4, 5, 3)])
 @pytest.mark.numerical
 @pytest.mark.parametrize("fused", [None, True, False])
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_equals_numpy(shape, fused, training):
-    picture = images(*shape) * 3 + 1
-    outputs = layers.batch_norm(picture, scale=True, decay=0.9, fused=fused, is_training=training)
+    inputs = images(*shape) * 3 + 1
+    outputs = layers.batch_norm(inputs, scale=True, decay=0.9, fused=fused, is_training=training)
     updates = v1.get_collection(v1.GraphKeys.UPDATE_OPS)
     assert len(updates) == (2 if training else 0)
     values = random_values(v1.global_variables())
@@ -194,7 +194,7 @@ def test_batch_norm_equals_numpy(shape, fused, training):
         session.run(updates)
         after = session.run({variable.op.name: variable for variable in v1.global_variables()})
     bessel = fused is not False and len(shape) != 3
-    expected, mean, variance = batch_norm_in_numpy(picture.astype(np.float64), values, training, bessel=bessel)
+    expected, mean, variance = batch_norm_in_numpy(inputs.astype(np.float64), values, training, bessel=bessel)
     np.testing.assert_allclose(result, expected, atol=1e-5)
     if training:
         for name, statistic in (("BatchNorm/moving_mean", mean), ("BatchNorm/moving_variance", variance)):
@@ -204,15 +204,15 @@ def test_batch_norm_equals_numpy(shape, fused, training):
 
 @pytest.mark.parametrize(("rank", "bessel"), [(2, True), (3, False), (4, True), (5, False)])
 def test_updates_in_place_have_the_variance_of_slim(rank, bessel):
-    """In slim another collection than UPDATE_OPS is the way to code that has a fused op for ranks 2 and 4 alone."""
-    picture = images(*[4] * (rank - 1), 3) * 3 + 1
-    outputs = layers.batch_norm(picture, decay=0.0, updates_collections=None)
+    """With another collection than UPDATE_OPS, slim runs code that has a fused op for ranks 2 and 4 alone."""
+    inputs = images(*[4] * (rank - 1), 3) * 3 + 1
+    outputs = layers.batch_norm(inputs, decay=0.0, updates_collections=None)
     with v1.Session() as session:
         session.run(v1.global_variables_initializer())
         session.run(outputs)
         variance = session.run(slim.get_variables_by_name("moving_variance")[0])
     axes = tuple(range(rank - 1))
-    np.testing.assert_allclose(variance, picture.astype(np.float64).var(axes, ddof=int(bessel)), rtol=1e-5)
+    np.testing.assert_allclose(variance, inputs.astype(np.float64).var(axes, ddof=int(bessel)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(None, 7, 3), (None, None, None, None, 3)])
@@ -244,8 +244,8 @@ def test_other_data_formats_are_refused_as_by_slim(data_format):
 @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
 @pytest.mark.parametrize("fused", [None, False])
 def test_half_precision_has_float32_parameters(dtype, fused):
-    picture = images(4, 5, 5, 3)
-    outputs = layers.batch_norm(tf.cast(picture, dtype), scale=True, fused=fused)
+    inputs = images(4, 5, 5, 3)
+    outputs = layers.batch_norm(tf.cast(inputs, dtype), scale=True, fused=fused)
     assert outputs.dtype == dtype
     assert {variable.dtype.base_dtype for variable in v1.global_variables()} == {tf.float32}
     values = random_values(v1.global_variables())
@@ -254,21 +254,21 @@ def test_half_precision_has_float32_parameters(dtype, fused):
             evaluate(outputs, values)
         return
     result = evaluate(tf.cast(outputs, tf.float32), values)
-    expected, *_ = batch_norm_in_numpy(picture, values, training=True)
+    expected, *_ = batch_norm_in_numpy(inputs, values, training=True)
     # bfloat16 has 8 bits of significand, so half a unit in the last place of a value up to 4 is 2^-7.
     np.testing.assert_allclose(result, expected, atol=4 * 2**-7 if dtype == tf.bfloat16 else 4 * 2**-10)
 
 
 @pytest.mark.numerical
 def test_updates_in_place_run_with_the_output():
-    picture = images(4, 5, 5, 3) + 1
-    outputs = layers.batch_norm(picture, decay=0.0, updates_collections=None)
+    inputs = images(4, 5, 5, 3) + 1
+    outputs = layers.batch_norm(inputs, decay=0.0, updates_collections=None)
     assert v1.get_collection(v1.GraphKeys.UPDATE_OPS) == []
     with v1.Session() as session:
         session.run(v1.global_variables_initializer())
         session.run(outputs)
         moving_mean = session.run(slim.get_variables_by_name("moving_mean")[0])
-    np.testing.assert_allclose(moving_mean, picture.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(moving_mean, inputs.mean((0, 1, 2)), rtol=1e-5)
 
 
 def test_a_constant_tensor_as_is_training_is_settled_in_the_graph():
@@ -313,11 +313,11 @@ def test_param_initializers_and_regularizers():
     assert loss == pytest.approx(3 * 9 / 2)
 
 
-# Initial values: as slim's, drawn by slim's own initializers, so only the default is ours to get right.
+# Initial values: slim's own initializers draw them, so only the default needs a test.
 
 
 def test_default_initializer_is_slims():
-    """Glorot and Bengio's: uniform within sqrt(6 / (fan in + fan out)), so of variance 2 / (fan in + fan out)."""
+    """Glorot and Bengio's is uniform within sqrt(6 / (fan in + fan out)); the variance is 2 / (fan in + fan out)."""
     layers.conv2d(images(1, 8, 8, 64), 64, 3, scope="conv")
     with tf_slim_scope(), slim.arg_scope([slim.conv2d], weights_initializer=slim.xavier_initializer()):
         slim.conv2d(images(1, 8, 8, 64), 64, 3, scope="theirs")
@@ -334,13 +334,13 @@ def test_default_initializer_is_slims():
 
 @pytest.mark.numerical
 def test_max_pool2d_and_softmax_equal_numpy():
-    picture = images(2, 7, 8, 3)
-    pooled = layers.max_pool2d(picture, [3, 3], stride=2, scope="pool")
+    inputs = images(2, 7, 8, 3)
+    pooled = layers.max_pool2d(inputs, [3, 3], stride=2, scope="pool")
     assert pooled.name == "pool/MaxPool:0"
-    windows = np.lib.stride_tricks.sliding_window_view(picture, (3, 3), axis=(1, 2))[:, ::2, ::2]
-    predictions = layers.softmax(picture, scope="predictions")
+    windows = np.lib.stride_tricks.sliding_window_view(inputs, (3, 3), axis=(1, 2))[:, ::2, ::2]
+    predictions = layers.softmax(inputs, scope="predictions")
     assert predictions.name == "predictions/Reshape_1:0"
-    exponents = np.exp(picture)
+    exponents = np.exp(inputs)
     with v1.Session() as session:
         assert np.array_equal(session.run(pooled), windows.max((-2, -1)))
         result = session.run(predictions)
@@ -353,7 +353,7 @@ def test_max_pool2d_refuses(kwargs):
         layers.max_pool2d(**{"inputs": images(1, 4, 4, 3), "kernel_size": 2, **kwargs})
 
 
-# Whole processes: what changes a process for good is tried in one of its own.
+# Tests that change a process for good run in their own process.
 
 
 def run_in_process(*arguments):
@@ -390,7 +390,7 @@ MODES = {
     ],
 )
 def test_research_slim_training_code_runs(mode, tmp_path):
-    """A training script as written for research/slim, with a head that calls slim.batch_norm itself."""
+    """Runs a training script for research/slim, with a head that calls slim.batch_norm itself."""
     done = run_in_process("-m", "tests.helpers.research_slim_script", MODES[mode], str(tmp_path / "model.ckpt"))
     assert done.returncode == 0, done.stderr[-5000:]
     # 42 of the backbone, 5 of the extra convolution, 3 + 4 + 4 + 2 of the head's layers.

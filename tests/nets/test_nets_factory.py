@@ -1,4 +1,4 @@
-"""The table of networks, and the factory of research/slim on it."""
+"""Tests of the table of networks, and of research/slim's factory."""
 
 import importlib
 import pkgutil
@@ -45,7 +45,7 @@ def test_the_table_is_complete():
 
 
 def held_against_another_implementation():
-    """The networks that tests with the mark ``parity`` are run for."""
+    """Returns the networks for the tests with the mark ``parity``."""
     for module in (test_slim_parity, test_resnet_basic, test_resnet_keras, test_resnet_cifar):
         for function in vars(module).values():
             marks = getattr(function, "pytestmark", [])
@@ -101,7 +101,7 @@ def test_network_fn_takes_weight_decay_mode_and_options(name):
     assert counts == {True: len(moving), False: 0}
 
 
-# What any builder refuses: inputs, arguments, and what the message says.
+# Inputs and arguments that every builder refuses, and the message.
 FLOATS = ((1, 32, 32, 3), tf.float32)
 REFUSED = {
     "rank": ((32, 32, 3), tf.float32, {}, r"inputs must be \[batch, height, width, channels\].*\(32, 32, 3\)"),
@@ -184,7 +184,7 @@ def modules():
 
 
 def test_public_names_are_there():
-    """That they are sorted, the linter sees to."""
+    """The linter checks that they are sorted."""
     for module in modules():
         names = getattr(module, "__all__", [])
         assert len(names) == len(set(names)), module.__name__
@@ -192,5 +192,5 @@ def test_public_names_are_there():
     assert sorted(nets.__all__) == sorted({module.name for module in pkgutil.iter_modules(nets.__path__)} - PRIVATE)
 
 
-# Modules of nets that are of no use by themselves.
+# Modules of nets that only its other modules use.
 PRIVATE = {"arguments", "batch_normalization", "builders", "fast_units", "known_names", "layer_basics"}

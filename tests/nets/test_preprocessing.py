@@ -1,8 +1,8 @@
-"""The preprocessings against NumPy, written here from what TensorFlow 1 computed.
+"""Compares the preprocessings with NumPy code for the results of TensorFlow 1.
 
 The bilinear resize that the published weights saw in training (``align_corners=False``, no half-pixel centres) takes
-output row i from the source row i * rows_in / rows_out: its fraction mixes the two neighbours, and the last row has
-itself for a neighbour. Positions are float32, as in TensorFlow's kernel, and all values float64.
+output row i from the source row i * rows_in / rows_out: its fraction mixes the two neighbours, and the last row is
+its own neighbour. Positions are float32, as in TensorFlow's kernel, and all values float64.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from nets.preprocessing import PREPROCESSINGS, get_preprocessing, preprocess
 v1 = tf.compat.v1
 
 # Share of the range of values that a result may be off by: float32 carries 24 bits, 6e-8 of a value, and there are
-# a few tens of operations, sums over whole pictures among them, from a pixel to its result.
+# a few tens of operations, sums over whole images among them, from a pixel to its result.
 TOLERANCE = 1e-5
 
 SIZES = (224, 299, 32, 97)
@@ -29,7 +29,7 @@ def graph_result(images, name, size):
 
 
 def neighbours(size_in, size_out):
-    """(lower, upper, fraction) for each output position along one axis."""
+    """Returns (lower, upper, fraction) for each output position along one axis."""
     positions = np.arange(size_out, dtype=np.float32) * (np.float32(size_in) / np.float32(size_out))
     lower = np.minimum(np.floor(positions).astype(np.int64), size_in - 1)
     return lower, np.minimum(lower + 1, size_in - 1), positions.astype(np.float64) - lower
@@ -76,7 +76,7 @@ def cifar(images, size):
 
 
 def crop_or_pad(side, size):
-    """(where from, where to) along one axis: centred, the odd row left out, or added, at the end."""
+    """Returns the source and target slices along one axis, centred; an odd row is removed or added at the end."""
     if side >= size:
         start = (side - size) // 2
         return slice(start, start + size), slice(0, size)
@@ -85,7 +85,7 @@ def crop_or_pad(side, size):
 
 
 def grayscale(images, size):
-    """Luma of ITU-R BT.601."""
+    """Computes the luma of ITU-R BT.601."""
     return resize(images @ np.array([0.2989, 0.5870, 0.1140])[..., np.newaxis] / 255.0, size, size)
 
 
@@ -97,7 +97,7 @@ def noise(*shape):
 
 
 # Landscape, portrait and square; odd and even sides; larger and smaller than any of the sizes.
-PICTURES = {
+IMAGES = {
     "astronaut": skimage.data.astronaut()[np.newaxis],
     "chelsea": skimage.data.chelsea()[np.newaxis],
     "coffee, portrait": skimage.data.coffee()[np.newaxis].swapaxes(1, 2),
@@ -121,17 +121,17 @@ def assert_close(result, expected):
 
 @pytest.mark.numerical
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("name", REFERENCES)
-def test_equals_numpy(name, picture, size):
-    images = PICTURES[picture]
+def test_equals_numpy(name, image, size):
+    images = IMAGES[image]
     assert_close(graph_result(images, name, size), REFERENCES[name](images, size))
 
 
 @pytest.mark.numerical
 @pytest.mark.parametrize("side", range(1, 40))
 def test_crops_of_every_small_side(side):
-    """Where halves are rounded, and which fraction of the side is truncated, shows at small sides."""
+    """Small sides show how halves are rounded, and which fraction of the side is truncated."""
     images = noise(1, side, 41 - side, 3)
     for name, reference in REFERENCES.items():
         assert_close(graph_result(images, name, 19), reference(images, 19))
@@ -139,8 +139,8 @@ def test_crops_of_every_small_side(side):
 
 @pytest.mark.numerical
 @pytest.mark.parametrize("level", [0, 7, 255])
-def test_cifar_of_a_flat_picture(level):
-    """No deviation to divide by: the floor of 1 / sqrt(count) keeps the result finite."""
+def test_cifar_of_a_flat_image(level):
+    """The deviation is 0; its lower bound of 1 / sqrt(count) keeps the result finite."""
     flat = np.full([1, 32, 32, 3], level, np.uint8)
     assert np.array_equal(graph_result(flat, "cifar", 32), np.zeros([1, 32, 32, 3]))
     nearly_flat = np.array(flat)
@@ -157,7 +157,7 @@ def test_none_changes_nothing(dtype):
 
 
 @pytest.mark.parametrize("name", PREPROCESSINGS)
-def test_a_batch_is_its_pictures_one_by_one(name):
+def test_a_batch_is_its_images_one_by_one(name):
     size = 32
     images = noise(3, 32, 32, 3) if name == "none" else noise(3, 45, 70, 3)
     images[1] //= 4  # of another mean and deviation
@@ -178,8 +178,8 @@ def test_static_shape(name):
 @pytest.mark.numerical
 @pytest.mark.parametrize("name", ["inception", "vgg"])
 def test_resizing_is_not_that_of_tensorflow_2(name):
-    """Half-pixel centres move the picture by a part of a pixel, which is far above the tolerance."""
-    images = PICTURES["astronaut"]
+    """Half-pixel centres move the image by a part of a pixel, which is far above the tolerance."""
+    images = IMAGES["astronaut"]
     size = 97
     if name == "inception":
         modern = (tf.image.resize(images[:, 32:480, 32:480] / np.float32(255), [size, size]).numpy() - 0.5) * 2
@@ -193,13 +193,13 @@ def test_resizing_is_not_that_of_tensorflow_2(name):
 @pytest.mark.parametrize("size", [224, 97])
 @pytest.mark.parametrize("cut", [(512, 512), (400, 500), (333, 257), (120, 90)])
 def test_torchvision_is_pillow_and_its_documented_figures(cut, size):
-    """The shorter side by Pillow, as torchvision resizes pictures, to 256 for 224; a level is off where rounding is."""
-    picture = skimage.data.astronaut()[: cut[0], : cut[1]]
+    """Pillow resizes the shorter side to 256 for 224, as in torchvision; rounding may differ by a level."""
+    image = skimage.data.astronaut()[: cut[0], : cut[1]]
     shorter = round(256 * size / 224)
     height, width = (int(shorter * side / min(cut)) for side in cut)
-    resized = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+    resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     top, left = round((height - size) / 2), round((width - size) / 2)
-    pixels = graph_result(picture[np.newaxis], "torchvision", size)[0]
+    pixels = graph_result(image[np.newaxis], "torchvision", size)[0]
     levels = (pixels * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
     differences = np.abs(levels - resized[top : top + size, left : left + size])
     assert differences.max() < 1.01

@@ -1,4 +1,4 @@
-"""ResNets of two-layer units against PyTorch's layers, given the same weights."""
+"""Compares ResNets of two-layer units with PyTorch's layers, given the same weights."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def graph():
         yield graph
 
 
-def pictures(*shape):
+def random_images(*shape):
     return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
@@ -58,7 +58,7 @@ def test_outputs_equal_pytorchs(name, shortcut, classes):
         for size in (
             ((224, 224), (97, 75)) if name.endswith("34") and shortcut == "first_unit" else ((64, 96), (75, 97))
         ):
-            batch = pictures(2, *size, 3)
+            batch = random_images(2, *size, 3)
             tensors = [end_points["global_pool"], logits, end_points["predictions"]]
             features, result, predictions = session.run(tensors, {images: batch})
             theirs = torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())
@@ -95,7 +95,7 @@ def small(images, num_classes=None, shortcut="B", **kwargs):
 @pytest.mark.parametrize("shortcut", ["B", "C"])
 @pytest.mark.parametrize("output_stride", [4, 8])
 def test_atrous_network_subsampled_equals_the_nominal_one(shortcut, output_stride):
-    """Also inside of a unit: behind its stride the second convolution is dilated as well."""
+    """This holds inside of a unit too: the second convolution after its stride is dilated as well."""
     images = v1.placeholder(tf.float32, [2, 81, 97, 3])
     nominal, _ = small(images, shortcut=shortcut, global_pool=False)
     dense, _ = small(images, shortcut=shortcut, global_pool=False, output_stride=output_stride, reuse=True)
@@ -103,20 +103,20 @@ def test_atrous_network_subsampled_equals_the_nominal_one(shortcut, output_strid
     dense = resnet_utils.subsample(dense, 16 // output_stride)
     with v1.Session() as session:
         assign(session, random_values(v1.global_variables()))
-        feeds = {images: pictures(2, 81, 97, 3)}
+        feeds = {images: random_images(2, 81, 97, 3)}
         expected = float64.references(session, {"nominal": nominal}, feeds)
         assert_as_exact(session.run(dense, feeds), expected["nominal"])
 
 
 @pytest.mark.numerical
 def test_stored_activations_are_those_before_the_stride():
-    """Of a block of one unit, whose stride is its first unit's and its last one's."""
+    """Tests a block of one unit, which is its first and its last unit."""
     images = v1.placeholder(tf.float32, [2, 81, 97, 3])
     _, end_points = small(images)
     _, stored = small(images, store_non_strided_activations=True, reuse=True)
     with v1.Session() as session:
         assign(session, random_values(v1.global_variables()))
-        feeds = {images: pictures(2, 81, 97, 3)}
+        feeds = {images: random_images(2, 81, 97, 3)}
         expected = float64.references(session, {"block3": end_points["small/block3"]}, feeds)
         assert_as_exact(session.run(stored["small/block3"][:, ::2, ::2], feeds), expected["block3"])
 

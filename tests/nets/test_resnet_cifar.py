@@ -1,4 +1,4 @@
-"""The networks for small images against an implementation in NumPy."""
+"""Compares the networks for small images with an implementation in NumPy."""
 
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ def random_values(shapes):
     return random_values_of_shapes(shapes, gain=0.5)
 
 
-def pictures(batch, size=16):
+def random_images(batch, size=16):
     return np.random.default_rng(1).normal(size=[batch, size, size, 3]).astype(np.float32)
 
 
@@ -73,7 +73,7 @@ def assert_equal(results, expected):
 @pytest.mark.parametrize("activate_before_residual", [(True, False, False), (False, False, False), (True, True, True)])
 @pytest.mark.parametrize("training", [False, True])
 def test_units_and_statistics_equal_numpys(bottleneck, activate_before_residual, training):
-    n, batch = 2, pictures(4)
+    n, batch = 2, random_images(4)
     options = {"bottleneck": bottleneck, "activate_before_residual": activate_before_residual}
     values = random_values(numpy_cifar.variable_shapes(**options, n=n))
     expected = forward(values, batch, n, training=training, **options)
@@ -120,7 +120,7 @@ def test_units_and_statistics_equal_numpys(bottleneck, activate_before_residual,
 def test_outputs_equal_numpys(name):
     n, bottleneck = numpy_cifar.SIZES[name]
     values = random_values(numpy_cifar.variable_shapes(n, bottleneck))
-    batch = pictures(2, 32)
+    batch = random_images(2, 32)
     expected = forward(values, batch, n, bottleneck)
     images = v1.placeholder(tf.float32, batch.shape)
     logits, end_points = nets_factory.networks_map[name](images, 10, is_training=False)
@@ -136,7 +136,7 @@ def test_outputs_equal_numpys(name):
 @pytest.mark.parametrize("mode", [True, False])
 def test_a_tensor_as_is_training(mode):
     values = random_values(numpy_cifar.variable_shapes(1, False))
-    batch = pictures(4)
+    batch = random_images(4)
     expected = forward(values, batch, 1, False, training=mode)
     images, is_training = v1.placeholder(tf.float32, batch.shape), v1.placeholder(tf.bool, [])
     logits, _ = resnet_cifar.resnet_cifar(images, 1, 10, is_training)
@@ -159,7 +159,7 @@ def test_parameter_counts(n, bottleneck):
 @pytest.mark.numerical
 def test_relu_leakiness_is_the_slope_below_zero():
     values = random_values(numpy_cifar.variable_shapes(1, True))
-    batch = pictures(2)
+    batch = random_images(2)
     expected = forward(values, batch, 1, True, leakiness=0.3)
     images = v1.placeholder(tf.float32, batch.shape)
     logits, _ = resnet_cifar.resnet_cifar(images, 1, 10, False, bottleneck=True, relu_leakiness=0.3)
@@ -213,7 +213,7 @@ def test_histograms_of_the_moving_statistics_in_evaluation():
 
 
 def test_initial_values():
-    """Kernels: a normal of variance 2 / (k k out); of the logits, a uniform that keeps the variance; else constants."""
+    """Kernels are normal of variance 2 / (k k out), logits uniform with the variance kept, all else constant."""
     resnet_cifar.resnet_cifar_20(v1.placeholder(tf.float32, [1, 32, 32, 3]), 10)
     with v1.Session() as session:
         session.run(v1.global_variables_initializer())

@@ -1,4 +1,4 @@
-"""The Keras tutorial's networks against functional models of Keras itself, given the same weights."""
+"""Compares the Keras tutorial's networks with functional models of Keras, given the same weights."""
 
 import csv
 import json
@@ -73,7 +73,7 @@ def without_dropout(name):
 @pytest.mark.numerical
 @pytest.mark.parametrize("name", ["resnet_keras_18", "resnet_keras_50", "resnet_keras_18_digits"])
 def test_training_statistics_equal_keras(name):
-    """Batch statistics normalize, and the moving ones become 0.99 old + 0.01 new, as Keras has it."""
+    """Batch statistics normalize, and the moving ones become 0.99 old + 0.01 new, as in Keras."""
     from tests.helpers import keras_resnet
 
     model = keras_model(name, num_classes=11, image_size=32)
@@ -165,7 +165,7 @@ def test_printed_layers_are_the_tutorials(capsys):
 
 
 def test_layers_are_those_of_one_network_alone():
-    """Beside another in the graph that trains the same variables."""
+    """Another network in the graph trains the same variables."""
     with tf.Graph().as_default(), slim.arg_scope(resnet_keras.resnet_keras_arg_scope()):
         images = v1.placeholder(tf.float32, [None, 32, 32, 3])
         resnet_keras.resnet_keras_18(images, 10, is_training=True)

@@ -1,4 +1,4 @@
-"""What the v1 family has beyond v2's options; ``test_slim_parity`` holds it against tf_slim's."""
+"""Tests the options that v1 has beyond v2's; ``test_slim_parity`` compares the networks with tf_slim's."""
 
 import inspect
 
@@ -83,7 +83,7 @@ def run(end_points, size=64):
 
 
 def test_bounded_activations():
-    """By hand, from the values that a unit adds: each is bounded, and the sum."""
+    """Computes the output by hand from the values that a unit adds: each is bounded, and so is the sum."""
     images = v1.placeholder(tf.float32, [2, 64, 64, 3], name="images")
     with slim.arg_scope([resnet_v1.bottleneck], use_bounded_activations=True):
         _, end_points = small(images, is_training=False)

@@ -1,4 +1,4 @@
-"""The v2 family's options; ``test_slim_parity`` holds it against tf_slim's."""
+"""Tests the options of v2; ``test_slim_parity`` compares the networks with tf_slim's."""
 
 import contextlib
 
@@ -90,7 +90,7 @@ def test_reuse_takes_the_same_variables():
 
 @pytest.mark.numerical
 def test_atrous_network_subsampled_equals_the_nominal_one():
-    """The identity that atrous convolution rests on; odd sizes align the corners (arXiv:1606.00915)."""
+    """Tests the identity behind atrous convolution; odd sizes align the corners (arXiv:1606.00915)."""
     images = np.random.default_rng(0).normal(size=[2, 81, 97, 3]).astype(np.float32)
     with graph_with_images(*images.shape) as placeholder:
         options = {"global_pool": False, "is_training": False}
@@ -147,7 +147,7 @@ def test_pool1_padding_follows_the_arg_scope_unless_given():
 
 
 def trains(**kwargs):
-    """Whether the batch norms of a network built in the current arg scope train."""
+    """Returns whether the batch norms of a network built in the current arg scope train."""
     with graph_with_images(2, 64, 64, 3) as images:
         resnet_v2.resnet_v2(images, small_blocks(), scope="small", **kwargs)
         ops = {op.get_attr("is_training") for op in images.graph.get_operations() if op.type == "FusedBatchNormV3"}

@@ -1,4 +1,4 @@
-"""The slim families against tf_slim's own networks, built in the same process and given the same weights."""
+"""Compares the slim families with tf_slim's networks, built in the same process and given the same weights."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ FAMILIES = {"v1": (resnet_v1, tf_slim_v1), "v2": (resnet_v2, tf_slim_v2)}
 
 
 def build(builder, scope, shape, **kwargs):
-    """(graph, end points) of a network of 1001 classes on a placeholder 'images'."""
+    """Returns (graph, end points) of a network of 1001 classes on a placeholder 'images'."""
     graph = tf.Graph()
     with graph.as_default():
         images = v1.placeholder(tf.float32, shape, name="images")
@@ -42,7 +42,7 @@ def build(builder, scope, shape, **kwargs):
 
 
 def both(name, shape, **kwargs):
-    """Our network and tf_slim's, in inference mode; ours with logits as tf_slim's, not squeezed."""
+    """Returns our network and tf_slim's, in inference mode; our logits are not squeezed, like tf_slim's."""
     ours = build(
         nets_factory.networks_map[name],
         slim.arg_scope(resnet_arg_scope()),
@@ -151,7 +151,7 @@ def both_small(family):
 
 
 def training_step(builder, scope, shape, values, images, labels, updates_collections, mode, *, double=False, **kwargs):
-    """Loss, gradients by variable, and the moving statistics after the step."""
+    """Returns the loss, the gradients by variable, and the moving statistics after the step."""
     graph = tf.Graph()
     with graph.as_default():
         placeholder = v1.placeholder(tf.float32, shape, name="images")
@@ -262,14 +262,14 @@ def test_training_step_equals_tf_slims(family, updates_collections, mode):
 
 
 def changed(before, after):
-    """The names of the moving statistics that a step changed."""
+    """Returns the names of the moving statistics that a step changed."""
     return {name for name in before if not np.array_equal(before[name], after[name])}
 
 
 @pytest.mark.numerical
 @pytest.mark.parametrize("onednn", ["0", pytest.param("1", marks=pytest.mark.full)])
 def test_atrous_training_step_equals_tf_slims(onednn):
-    """In a process of its own: whether TensorFlow uses oneDNN is settled when it is imported."""
+    """Runs in its own process, since TensorFlow decides about oneDNN when it is imported."""
     call = "from tests.nets import test_slim_parity; test_slim_parity.compare_atrous_steps()"
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
     done = subprocess.run([sys.executable, "-c", call], env=environment, capture_output=True, text=True, check=False)
