@@ -168,9 +168,10 @@ def build_resnet(
     )
     root = root._replace(include_root_block=flag("include_root_block", root.include_root_block))
     output_stride = None if output_stride is None else whole_number("output_stride", output_stride, least=1)
-    stored = {"store_non_strided_activations": store_non_strided_activations}
-    if store_non_strided_activations is None:
-        stored = {}  # the arg scope decides
+    stored = {}  # the arg scope decides
+    if store_non_strided_activations is not None:
+        name = "store_non_strided_activations"
+        stored = {name: flag(name, store_non_strided_activations)}
     check_scope(scope, reuse)
     _check_pool1_padding(root)
     check_output_stride(output_stride, blocks, root_stride=_ROOT_STRIDE if root.include_root_block else 1)

@@ -75,11 +75,9 @@ def resnet_keras_arg_scope(
     *,
     is_training: bool | tf.Tensor | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Returns the arg scope of these networks, for ``slim.arg_scope(...)``.
+    """Returns the arg scope of these networks; ``resnet_utils.resnet_arg_scope`` describes the arguments.
 
-    Args:
-      weight_decay: factor of the L2 loss on the weights; the tutorial has no such loss.
-      batch_norm_updates_collections, is_training: see ``resnet_utils.resnet_arg_scope``.
+    The tutorial has no weight decay.
     """
     return small_arg_scope([layers.conv2d, linear], weight_decay, batch_norm_updates_collections, is_training)
 
