@@ -43,7 +43,7 @@ def require_graph() -> None:
     """Raises ValueError under eager execution; the body of a ``tf.function`` has a graph."""
     if tf.executing_eagerly():
         raise ValueError(
-            "A network needs a graph, and eager execution is on: build the network and its inputs in a "
+            "A network needs a graph to build in, and eager execution is on: create the network and its inputs in a "
             "tf.Graph(), inside of `with tf.Graph().as_default():`, or call tf.compat.v1.disable_eager_execution() "
             "at the start of the program."
         )

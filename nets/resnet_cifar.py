@@ -252,10 +252,11 @@ def resnet_cifar(
     bottleneck = flag("bottleneck", bottleneck)
     check_scope(scope, reuse)
     _check_arguments(inputs, activate_before_residual, relu_leakiness)
+    around = _scope_around(scope, reuse)
     collection = v1.get_default_graph().unique_name("resnet_cifar_end_points")
     with (
         building(),
-        _scope_around(scope, reuse) as sc,
+        around as sc,
         slim.arg_scope([_conv2d, residual, bottleneck_residual], outputs_collections=collection),
         slim.arg_scope([residual, bottleneck_residual], relu_leakiness=relu_leakiness),
         training_scope(is_training),

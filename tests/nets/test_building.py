@@ -8,7 +8,6 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import (
-    building,
     endpoint_info,
     layer_info,
     layers,
@@ -19,6 +18,7 @@ from nets import (
     resnet_v1,
     resnet_v2,
 )
+from nets.building import building
 from tests.helpers.corpus import save_v2, weights
 from tools.features import FeatureExtractor
 
