@@ -20,7 +20,7 @@ v1 = tf.compat.v1
 
 NAMES = (
     "resnet_keras_18",
-    "resnet_keras_34",
+    pytest.param("resnet_keras_34", marks=pytest.mark.full),
     "resnet_keras_50",
     pytest.param("resnet_keras_101", marks=pytest.mark.full),
     pytest.param("resnet_keras_152", marks=pytest.mark.full),
@@ -71,7 +71,9 @@ def without_dropout(name):
 
 
 @pytest.mark.numerical
-@pytest.mark.parametrize("name", ["resnet_keras_18", "resnet_keras_50", "resnet_keras_18_digits"])
+@pytest.mark.parametrize(
+    "name", ["resnet_keras_18", pytest.param("resnet_keras_50", marks=pytest.mark.full), "resnet_keras_18_digits"]
+)
 def test_training_statistics_equal_keras(name):
     """Batch statistics normalize, and the moving ones become 0.99 old + 0.01 new, as in Keras."""
     from tests.helpers import keras_resnet

@@ -11,10 +11,8 @@ v1 = tf.compat.v1
 STEPS = 60
 # Whose graphs and steps take seconds; the full run has the others.
 QUICK = {
-    "resnet_v1_50",
     "resnet_v2_tiny",
     "resnet_basic_18",
-    "resnet_keras_18",
     "resnet_keras_18_digits",
     "resnet_cifar_20",
 }
