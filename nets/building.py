@@ -16,6 +16,8 @@ import tensorflow as tf
 
 __all__ = ["building", "one_at_a_time", "require_graph"]
 
+v1 = tf.compat.v1
+
 # Reentrant, since builders call each other.
 _LOCK = threading.RLock()
 
@@ -28,7 +30,7 @@ def building() -> Iterator[None]:
       ValueError: under eager execution, which has no graph to build in.
     """
     require_graph()
-    with _LOCK:
+    with _LOCK, _reusing_in_functions():
         yield
 
 
@@ -36,6 +38,19 @@ def building() -> Iterator[None]:
 def one_at_a_time() -> Iterator[None]:
     """Holds the lock of ``building`` without requiring a graph, for code that only creates arg scopes."""
     with _LOCK:
+        yield
+
+
+@contextlib.contextmanager
+def _reusing_in_functions() -> Iterator[None]:
+    """Lets each tracing of a ``tf.function`` under eager execution find the variables that the first one created."""
+    if not v1.get_default_graph().building_function:
+        yield
+        return
+    with tf.init_scope():
+        is_eager = tf.executing_eagerly()
+    scope = v1.get_variable_scope()
+    with v1.variable_scope(scope, reuse=v1.AUTO_REUSE if is_eager else None, auxiliary_name_scope=False):
         yield
 
 

@@ -1,5 +1,7 @@
 """Tests that networks are built only in a graph, and one at a time, whichever thread builds."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -20,6 +22,7 @@ from nets import (
 )
 from nets.building import building
 from tests.helpers.corpus import save_v2, weights
+from tests.helpers.processes import environment
 from tools.features import FeatureExtractor
 
 v1 = tf.compat.v1
@@ -98,6 +101,28 @@ def test_the_body_of_a_function_is_a_graph(name):
         logits(FLOATS)
         expected = [variable.op.name for variable in v1.global_variables()]
     assert sorted(variable.name.partition(":")[0] for variable in wrapped.variables) == sorted(expected)
+
+
+_IN_A_FUNCTION = """
+from tools.runtime.importing import import_tensorflow
+import_tensorflow()
+import tensorflow as tf
+from nets import resnet_v2
+
+@tf.function
+def logits(images):
+    return resnet_v2.resnet_v2_tiny(images, 10, is_training=False)[0]
+
+print(logits(tf.zeros([1, 32, 32, 3])).shape, logits(tf.zeros([2, 32, 32, 3])).shape)
+"""
+
+
+def test_a_function_builds_in_a_fresh_process():
+    """The first to ask TensorFlow for a variable is the network inside of the function."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IN_A_FUNCTION], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "(1, 10) (2, 10)\n"
 
 
 def test_layers_by_themselves_compute_eagerly_as_ever():
