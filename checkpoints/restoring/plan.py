@@ -18,7 +18,7 @@ __all__ = ["Plan", "plan_restore"]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Which stored values go to which variables of the graph.
+    """The stored values for the variables of the graph.
 
     reader: reader of the file.
     shapes: the graph's variables and their shapes.

@@ -109,7 +109,7 @@ def compare_folders(before: Path, after: Path) -> list[Difference]:
 def _content(file: Path) -> Any:
     if file.suffix == ".json":
         # The folders that the commands ran in differ.
-        text = re.sub(r"[^\"]*/(before|after)/work/", "", file.read_text(encoding="utf-8"))
+        text = re.sub(r"[^\"]*/(before|after)/files/", "", file.read_text(encoding="utf-8"))
         return _stable(json.loads(_OF_KERAS.sub("<sha256>", text) if ".keras" in text + file.name else text))
     if file.name == "images.npz":
         with np.load(file) as arrays:
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str]) -> int:
     differences = []
     with tempfile.TemporaryDirectory() as top:
         # Folders of one name, since what is printed and recorded names them.
-        folders = [Path(top, side, "work") for side in ("before", "after")]
+        folders = [Path(top, side, "files") for side in ("before", "after")]
         _make_material(folders[0])
         subprocess.run(["cp", "-a", folders[0].parent, folders[1].parent], check=True)
         for command in COMMANDS:

@@ -116,7 +116,7 @@ SURROUNDINGS = {
 
 
 # The others are of the same kind, and in the full run.
-QUICK = ("device", "initial value from outside", "partitioner of some", "getter that freezes", "regularizer")
+QUICK = ("initial value from outside", "partitioner of some", "regularizer")
 
 
 @pytest.mark.parametrize(

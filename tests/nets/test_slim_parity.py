@@ -101,7 +101,7 @@ def test_end_points_under_output_stride_equal_tf_slims(name, output_stride):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize("is_training", [pytest.param(False, marks=pytest.mark.full), True])
 def test_names_and_collections_equal_tf_slims(name, is_training):
     shape = [None, 224, 224, 3]
     scope = slim.arg_scope(resnet_arg_scope())

@@ -375,7 +375,7 @@ def followed(name, model):
     return any(layer.name == name.replace("_conv", "_bn") for layer in model.layers)
 
 
-@pytest.mark.parametrize("name", ["resnet_v1_50", full("resnet_v2_50")])
+@pytest.mark.parametrize("name", [full("resnet_v1_50"), full("resnet_v2_50")])
 def test_slim_to_keras_and_back(tmp_path, name):
     """Nothing is folded, and every variable is equal to the bit."""
     values = slim_checkpoint(tmp_path / "slim.ckpt", name, 11)

@@ -26,8 +26,8 @@ def full(*values):
     return pytest.param(*values, marks=pytest.mark.full)
 
 
-SILENT = [{}, {LEVEL: ""}, {LEVEL: "1"}, {LEVEL: "3"}, {LEVEL: "none"}, {LEVEL: "3", VERBOSITY: "1"}]
-RARE = [{LEVEL: "2"}, {LEVEL: "99"}, {VERBOSITY: "0"}, {"PYTHONWARNINGS": "always"}]
+SILENT = [{}, {LEVEL: "none"}, {LEVEL: "3", VERBOSITY: "1"}]
+RARE = [{LEVEL: ""}, {LEVEL: "1"}, {LEVEL: "2"}, {LEVEL: "3"}, {LEVEL: "99"}, {VERBOSITY: "0"}, {"PYTHONWARNINGS": "always"}]
 
 
 @pytest.mark.parametrize("variables", [*SILENT, *map(full, RARE)])
