@@ -27,7 +27,7 @@ def full(*values):
 
 
 SILENT = [{}, {LEVEL: "none"}, {LEVEL: "3", VERBOSITY: "1"}]
-RARE = [{LEVEL: ""}, {LEVEL: "1"}, {LEVEL: "2"}, {LEVEL: "3"}, {LEVEL: "99"}, {VERBOSITY: "0"}, {"PYTHONWARNINGS": "always"}]
+RARE = [*({LEVEL: level} for level in ("", "1", "2", "3", "99")), {VERBOSITY: "0"}, {"PYTHONWARNINGS": "always"}]
 
 
 @pytest.mark.parametrize("variables", [*SILENT, *map(full, RARE)])
