@@ -1,11 +1,11 @@
-"""Checkpoints of the smallest network, of random weights: what they compute means nothing, and depends on them all."""
+"""Checkpoints of the smallest network. The weights are random, and the outputs depend on all of them."""
 
 import os
 
 import numpy as np
 import pytest
 
-# Before anything imports TensorFlow, whose messages would be taken for the programs'.
+# Set before anything imports TensorFlow, whose messages would be mistaken for the programs' own.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 CLASSES = 10
@@ -13,13 +13,13 @@ CLASSES = 10
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory):
-    """A V2 bundle of ``resnet_v2_tiny`` with nothing but its model variables: the files' common name."""
+    """Returns a V2 bundle of ``resnet_v2_tiny`` with only its model variables: the common name of its files."""
     return _save(tmp_path_factory.mktemp("tiny") / "tiny.ckpt", "V2", training=False)
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint_v1(tmp_path_factory):
-    """A V1 file of the same weights, as training leaves it: with the global step and the optimizer's slots."""
+    """Returns a V1 file of the same weights as training leaves it: with the global step and the optimizer's slots."""
     return _save(tmp_path_factory.mktemp("tiny_v1") / "tiny_v1.ckpt", "V1", training=True)
 
 
@@ -49,7 +49,7 @@ def _save(path, version, training):
 
 
 def _random_value(rng, name, shape):
-    """Statistics far from their initial 0 and 1, and convolutions that keep the size of what they are given."""
+    """Returns statistics far from their initial 0 and 1, and kernels that keep the size of their inputs."""
     kind = name.rpartition("/")[-1]
     if kind == "weights":
         return rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape).astype(np.float32)

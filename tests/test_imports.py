@@ -1,4 +1,4 @@
-"""The rules of imports, read from the code: which room may import which, no circles, and the names of each face."""
+"""Tests the rules of imports in the code: which room may import which, no circles, and the public names."""
 
 import ast
 import importlib
@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.processes import ROOT, environment
 
-# From a room to the rooms of the same package that it may import, besides itself.
+# Maps a room to the other rooms of the same package that it may import.
 CHECKPOINTS = {
     "errors": set(),
     "names": set(),
@@ -47,7 +47,7 @@ TOOLS["commands"] = {*TOOLS} - {"", "benchmarks"}
 TOOLS["cli"] = {"commands", "terminal", "runtime"}
 TOOLS["__main__"] = {"cli"}
 
-# Files that may print: besides commands, the function that prints by contract, and processes that speak on stdout.
+# Files that may print: commands, the function that prints by contract, and processes that communicate on stdout.
 PRINTING = re.compile(
     r"tools/(cli|commands/.*|terminal/.*|benchmarks/.*|digits/train|timing/steps|peers/(worker|onnx_export))\.py"
 )
@@ -78,7 +78,7 @@ class Import(NamedTuple):
     """An import of one of our modules.
 
     at_start: whether it happens when the file is imported, and not when a function is called.
-    names: what is imported from the module; none for a module itself.
+    names: names imported from the module; empty if the module itself is imported.
     """
 
     module: str
@@ -96,7 +96,7 @@ def module_of(file: str) -> str:
 
 
 def imports_of(source: str, modules: set[str]) -> Iterator[Import]:
-    """Yields the imports of our modules, but for those that only type checkers see."""
+    """Yields the imports of our modules, except those that only type checkers see."""
     tree = ast.parse(source)
     unseen = {
         id(part)
@@ -164,7 +164,7 @@ def violations(files: Mapping[str, str]) -> list[str]:
 
 
 def circles(files: Mapping[str, str]) -> list[str]:
-    """Returns a sentence for each file that imports itself by way of others."""
+    """Returns a sentence for each file that imports itself through others."""
     modules = {module_of(file): file for file in files}
     graph = {module: {found.module for found in imports_of(files[modules[module]], {*modules})} for module in modules}
     reached = {module: set(graph[module]) for module in graph}
@@ -177,7 +177,7 @@ def circles(files: Mapping[str, str]) -> list[str]:
 
 
 def strays(files: Mapping[str, str]) -> list[str]:
-    """Returns a sentence for each library file that prints, or speaks of a command's options."""
+    """Returns a sentence for each library file that prints, or mentions a command's options."""
     found = []
     for file, source in files.items():
         if PRINTING.fullmatch(file):
@@ -283,7 +283,7 @@ def test_help_imports_neither_tensorflow_nor_numpy(command):
 
 
 def test_what_a_worker_imports_first_leaves_tensorflow_alone():
-    """TensorFlow has to be imported quietly, by ``import_tensorflow``."""
+    """TensorFlow must be imported quietly, by ``import_tensorflow``."""
     rooms = "tools.cli, tools.commands, tools.peers.worker, tools.runtime.importing, tools.workers.processes"
     code = f"import sys, {rooms}; print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
@@ -291,7 +291,7 @@ def test_what_a_worker_imports_first_leaves_tensorflow_alone():
 
 
 def test_files_and_rooms_stay_small():
-    """At most 400 lines a file and 12 files a room; ``nets`` keeps slim's names, and the commands their arguments."""
+    """Allows 400 lines a file and 12 files a room; ``nets`` keeps slim's names, and the commands their arguments."""
     rooms: dict[Path, int] = {}
     for file, source in sources().items():
         if not file.startswith(("nets/", "tools/commands/")):

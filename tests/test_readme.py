@@ -1,4 +1,4 @@
-"""The READMEs: their length, their links, and the imports of their examples."""
+"""Tests the READMEs: their length, their links, and the imports of their examples."""
 
 import ast
 import importlib

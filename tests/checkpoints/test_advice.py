@@ -1,8 +1,8 @@
-"""Each argument that a sentence of ``checkpoints`` offers is read out of the sentence, given, and must succeed.
+"""Checks that each argument that a message of ``checkpoints`` offers works: it is parsed from the message and tried.
 
-The table has a row a situation. What to give is parsed from the message; what each variable must then hold is looked up
-among the values that were written, by the names that the row says by hand. The last test finds in the sources every
-sentence that offers an argument, so that none can be added that no row, or no test named here, follows.
+The table has one row per situation. The arguments are parsed from the message. The values that each variable must hold
+afterwards are looked up among the written values, by names that the row gives by hand. The last test finds every
+message in the sources that offers an argument, so none can be added without a row or a test named here.
 """
 
 import ast
@@ -55,7 +55,7 @@ BASIC = "resnet_basic_18"
 
 
 class Offer(NamedTuple):
-    """An argument in a sentence: whether the network is to be built with it, or it is to be given or left out."""
+    """An argument that a message offers: give it, omit it, or build the network with it."""
 
     verb: str
     name: str
@@ -63,7 +63,7 @@ class Offer(NamedTuple):
 
 
 def offers(message: str) -> list[Offer]:
-    """The arguments that a message offers, in its order."""
+    """Returns the arguments that a message offers, in the message's order."""
     found, verb = [], "give"
     for match in _OFFER.finditer(message):
         if match[1]:
@@ -78,7 +78,7 @@ def offers(message: str) -> list[Offer]:
 
 
 def tiny(scope=TINY, classes=10, channels=3, arg_scope=None):
-    """Makes the variables of the tiny network, or builds it where it is another's."""
+    """Makes the variables of the tiny network, or builds the network where ``restore`` is given another one."""
     if arg_scope:
         with slim.arg_scope(resnet_v2.resnet_arg_scope(**arg_scope)):
             resnet_v2.resnet_v2_tiny(v1.placeholder(tf.float32, [1, 32, 32, 3]), classes, is_training=False)
@@ -115,7 +115,7 @@ def tinies(*scopes, **options):
 
 
 def slots_of(part):
-    """A network with an optimizer's slots and a global step."""
+    """Returns the values of a network with an optimizer's slots and a global step."""
 
     def build(**options):
         part(**options)
@@ -127,7 +127,7 @@ def slots_of(part):
 
 
 def plain(shapes):
-    """Variables that make up no network and are in no collection of slim's."""
+    """Makes variables that belong to no network and are in none of slim's collections."""
 
     def build():
         for name, shape in shapes.items():
@@ -158,13 +158,13 @@ def basic_weights():
 
 
 class Row(NamedTuple):
-    """A mistake, and what the sentence must offer.
+    """A mistake, and the arguments that the message must offer.
 
-    parts: what builds the graph.
-    stored: the values in the file.
-    follow: verbs and names of the arguments that are offered, those together that are to be given together.
-    given: arguments of ``restore`` that the mistake is made with.
-    place: from a variable's name in the graph to its name in the file, in what is expected.
+    parts: functions that build the graph.
+    stored: values in the file.
+    follow: verbs and names of the offered arguments; those that must be given together stand together.
+    given: arguments of ``restore`` that make the mistake.
+    place: maps a variable's name in the graph to its expected name in the file.
     """
 
     parts: list[Callable[..., None]]
@@ -180,7 +180,7 @@ def shadows_alone(values):
 
 
 def one_scope(name):
-    """Of whatever network in the graph."""
+    """Finds the one scope, whatever network is in the graph."""
     return re.sub(r"^.*?(?=(block\d|conv1|logits|postnorm)/)", f"{TINY}/", name, count=1)
 
 
@@ -477,7 +477,7 @@ def variables_of(part, **build):
     return graph_of(part, **build).get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
 
 
-# How what is to be built with an argument is built.
+# How to build what must be built with an argument.
 BUILT = {
     "use_batch_norm": {"arg_scope": {"use_batch_norm": False}},
     "preprocessing": {"channels": 1},
@@ -486,11 +486,11 @@ BUILT = {
 
 
 def built(row: Row, building: Mapping[str, Any]) -> tf.Graph:
-    """The row's graph, built with what was offered."""
+    """Builds the row's graph with the offered arguments."""
     if "num_classes" in building:
         return graph_of(*row.parts, classes=building["num_classes"])
     if "include_root_block" in building:
-        # Of the generator: the builders of whole networks have it always.
+        # Only the generator takes these; builders of whole networks always have them.
         with tf.Graph().as_default() as graph, slim.arg_scope(resnet_v2.resnet_arg_scope()):
             blocks = [resnet_v2.resnet_v2_block(f"block{i + 1}", 16 * 2**i, 1, 2 if i < 3 else 1) for i in range(4)]
             images = v1.placeholder(tf.float32, [1, 8, 8, 64])
@@ -506,7 +506,7 @@ def built(row: Row, building: Mapping[str, Any]) -> tf.Graph:
 
 
 def arguments(graph, given):
-    """The arguments, of which variables may be a function that looks into the graph."""
+    """Returns the arguments; variables may be a function that looks into the graph."""
     with graph.as_default():
         return {name: value() if callable(value) else value for name, value in given.items()}
 
@@ -530,7 +530,7 @@ def test_what_is_offered_succeeds(tmp_path, name):
 
 
 def said(message, given):
-    """The message without what it repeats of the arguments, and with what it says to leave out by its name."""
+    """Returns the message without the arguments that it repeats, and with the names that it says to leave out."""
     message = re.sub(r"^.* does not fit the graph: ", "", message)
     message = re.sub(r"((?:, \w+='[^']*')+); build that network", r"; build that network\1", message)
     only = next(iter(given), "")
@@ -567,7 +567,7 @@ def all_resources(graph):
     return all(hasattr(variable, "handle") for variable in graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES))
 
 
-# Sentences that are not restore's.
+# Messages of functions other than restore.
 
 
 @pytest.mark.parametrize(
@@ -583,7 +583,7 @@ def all_resources(graph):
     ],
 )
 def test_what_a_diagnosis_offers_succeeds(tmp_path, stored, given, place, verb):
-    """In restore, into the network under the scope that it has in the file; with the classes that were expected."""
+    """Gives the offers to ``restore``, with the scope that the network has in the file and the expected classes."""
     stored = stored()
     path = write(tmp_path / "model.ckpt", stored)
     [problem] = diagnose(path, **given).problems
@@ -609,7 +609,7 @@ def test_a_scope_that_a_diagnosis_offers(tmp_path):
 
 
 def test_a_root_of_ones_own(tmp_path):
-    """DeepLab's: the generator without its root block, below a root that is built by hand."""
+    """Builds as DeepLab does: the generator without its root block, below a root that is built by hand."""
     root = {f"{TINY}/conv1_{i}/weights": np.ones([3, 3, 3, 64], np.float32) for i in (1, 2, 3)}
     path = write(tmp_path / "model.ckpt", {**without(weights(), f"{TINY}/conv1/"), **root})
     [problem] = diagnose(path).problems
@@ -642,7 +642,7 @@ def test_the_pooling_that_is_offered(tmp_path):
 
 @pytest.mark.parametrize(("module", "name"), [(resnet_v2, TINY), (resnet_basic, BASIC)])
 def test_the_arg_scope_that_is_offered(tmp_path, module, name):
-    """The networks of the other families need none: their variables are the same without."""
+    """Networks of the other families need no arg scope: their variables are the same without it."""
     build = functools.partial(getattr(module, name), num_classes=10, is_training=False)
     with tf.Graph().as_default() as graph:
         build(v1.placeholder(tf.float32, [1, 32, 32, 3]))
@@ -658,7 +658,7 @@ def test_the_arg_scope_that_is_offered(tmp_path, module, name):
 
 
 def test_what_weights_offer_succeeds(tmp_path):
-    """The options of ``slimnets convert``, by the functions that it calls."""
+    """Tries the options of ``slimnets convert`` through the functions that it calls."""
     plain = write(tmp_path / "plain", weights())
     some = write(tmp_path / "some", {**weights(), **only(averages(weights()), "/block4/")})
     for path in (plain, some):
@@ -690,7 +690,7 @@ def test_what_weights_offer_succeeds(tmp_path):
 
 
 def test_what_a_writer_offers_succeeds(tmp_path):
-    """What it cannot hold is left out by the pattern that it gives, or by taking the other format."""
+    """Values that a format cannot hold are left out by the offered pattern, or written in the other format."""
     values = {"": np.ones(1, np.float32), "net/w": np.ones(2, np.float32), "net/u": np.ones(2, np.uint32)}
     for write_it in (
         lambda kept: write_checkpoint(tmp_path / "model", kept, "V1"),
@@ -709,7 +709,7 @@ def test_what_a_writer_offers_succeeds(tmp_path):
     write_checkpoint(tmp_path / "model", {"net/u": values["net/u"]}, "V2")
 
 
-# What repeats an argument that was given, and offers none.
+# Messages that repeat a given argument and offer none.
 ECHOES = {
     ("read", "scope={scope}"),
     ("diagnosing", "scope={scope}"),
@@ -719,7 +719,7 @@ ECHOES = {
     ("weights", "image_size={image_size}"),
 }
 
-# From where an argument is offered to the row or the test that follows it.
+# Maps the place where an argument is offered to the row or the test that tries it.
 FOLLOWED = {
     ("diagnosing", "scope={structures[0].scope}"): "test_a_scope_that_a_diagnosis_offers",
     ("diagnosing", "num_classes={here}"): "test_what_a_diagnosis_offers_succeeds",
@@ -768,7 +768,7 @@ _ARGUMENT = re.compile(
 
 
 def written_offers():
-    """(module, argument) of each argument in a string of the sources, docstrings apart."""
+    """Returns (module, argument) of each argument in the strings of the sources, except docstrings."""
     found = set()
     for file in Path(checkpoints.__file__).parent.rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -783,7 +783,7 @@ def written_offers():
 
 
 def written(node):
-    """What a string is written as, with what is put into it in braces."""
+    """Returns the text of a string, with inserted expressions in braces."""
     if isinstance(node, ast.JoinedStr):
         return "".join(
             part.value if isinstance(part, ast.Constant) else f"{{{ast.unparse(part.value)}}}" for part in node.values
@@ -804,7 +804,7 @@ def test_a_variable_is_no_pattern(tmp_path):
 
 
 def test_no_sentence_offers_what_nothing_follows():
-    """A new offer needs a row, or a test that is named here."""
+    """Requires a row, or a test that is named here, for every new offer."""
     assert written_offers() - ECHOES == set(FOLLOWED)
     assert written_offers() >= ECHOES
     assert set(FOLLOWED.values()) <= {*ROWS, *(name for name in globals() if name.startswith("test_"))}

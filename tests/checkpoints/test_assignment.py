@@ -1,4 +1,4 @@
-"""Values into variables of every kind: TensorFlow 1's and 2's, with initializers of their own and of others' making."""
+"""Tests assignments to variables of every kind: TensorFlow 1's and 2's, with their own initializers and with others."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ KINDS = [
 
 @pytest.mark.parametrize("behavior", ["v1", "v2"])
 def test_variables_of_every_kind(tmp_path, behavior):
-    """In finalized graphs, to which nothing can be added; with disable_v2_behavior, and without."""
+    """Tests finalized graphs, to which nothing can be added, with and without disable_v2_behavior."""
     program = [sys.executable, "-m", "tests.helpers.tensorflow_1_script", str(tmp_path), behavior]
     finished = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
     assert finished.returncode == 0, finished.stderr[-3000:]
@@ -30,7 +30,7 @@ def test_variables_of_every_kind(tmp_path, behavior):
 
 @pytest.fixture
 def unassignable(tmp_path):
-    """(path, graph) of a variable that no op of its graph assigns a value that can be fed."""
+    """Returns (path, graph) of a variable that no op of its graph assigns a value that can be fed."""
     path = write(tmp_path / "model", {"w": np.float32([1, 2])})
     with tf.Graph().as_default() as graph:
         initial = tf.zeros([2])
@@ -40,7 +40,7 @@ def unassignable(tmp_path):
 
 
 def test_an_assignment_is_added_where_there_is_none(unassignable):
-    """Once, however often it is restored."""
+    """Adds the assignment once, however often the variable is restored."""
     path, graph = unassignable
     count = len(graph.get_operations())
     with open_session(graph) as session:

@@ -1,7 +1,7 @@
-"""The catalog of published weights.
+"""Tests the catalog of published weights.
 
-Classes, accuracies and addresses are those of slim's README, the sha256 those of guildai/packages
-(slim/resnet/guild.yml), typed from there.
+Classes, accuracies and addresses were typed from slim's README, and the sha256 from guildai/packages
+(slim/resnet/guild.yml).
 """
 
 import pytest
@@ -50,7 +50,7 @@ def test_published(name, archive, num_classes, preprocessing, image_size, top_1,
 
 
 def test_shipped():
-    """The one that checkpoints/README.md describes, and what its own file says of it."""
+    """Compares the shipped checkpoint with checkpoints/README.md and with its own file."""
     entry = get_entry(SHIPPED)
     assert entry == CatalogEntry(
         key=SHIPPED,

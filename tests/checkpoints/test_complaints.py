@@ -1,4 +1,4 @@
-"""What people complained of, one mistake a test: it is made, and the sentence that its maker gets is asserted.
+"""Makes the mistakes that people reported, one per test, and asserts the message that they now get.
 
 The numbers are those of the threads in github.com/tensorflow/models unless another repository is named.
 """
@@ -36,7 +36,7 @@ def build(classes=10, name=TINY, **kwargs):
 
 
 def refused(path, **options):
-    """The sentence of a restore that is refused, and has changed nothing."""
+    """Returns the message of a refused restore, after checking that it changed nothing."""
     with v1.Session() as session:
         session.run(v1.global_variables_initializer())
         before = session.run(v1.global_variables())
@@ -93,7 +93,7 @@ def test_every_key_is_missing_because_of_a_prefix(tmp_path):
 
 
 def test_optimizer_slots_are_missing(tiny):
-    """The same threads: all variables of a training graph are restored from a file without its optimizer's."""
+    """The same threads: all variables of a training graph are restored from a file without the optimizer's."""
     logits, _ = build()
     v1.train.MomentumOptimizer(0.1, 0.9).minimize(tf.reduce_sum(logits), v1.train.get_or_create_global_step())
     sentence = refused(tiny, variables=v1.global_variables())
@@ -104,7 +104,7 @@ def test_optimizer_slots_are_missing(tiny):
 
 @pytest.mark.parametrize("part", ["", ".index", ".data-00000-of-00001"])
 def test_a_file_without_an_index(tmp_path, part):
-    """8338: a V1 checkpoint is one file, whatever parts a script of today asks for."""
+    """8338: a V1 checkpoint is one file, although today's scripts ask for several parts."""
     save_v1(tmp_path / "resnet_v2_tiny.ckpt", weights())
     assert open_checkpoint(tmp_path / f"resnet_v2_tiny.ckpt{part}").format == "V1"
 
@@ -116,7 +116,7 @@ def test_a_name_without_its_step(tmp_path):
 
 
 def test_an_archive_that_was_not_unpacked(tmp_path):
-    """tensorflow/tensorflow 27980, where it ends in a DataLossError."""
+    """tensorflow/tensorflow 27980, where this ends in a DataLossError."""
     save_v1(tmp_path / "resnet_v2_50.ckpt", weights())
     archive = tmp_path / "resnet_v2_50_2017_04_14.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
@@ -126,7 +126,7 @@ def test_an_archive_that_was_not_unpacked(tmp_path):
 
 
 def test_a_checkpoint_is_not_ignored_in_silence(tmp_path):
-    """As where a training script finds nothing to restore, says nothing, and begins from scratch."""
+    """Some training scripts find nothing to restore, say nothing, and begin from scratch."""
     path = save_v1(tmp_path / "vgg_16.ckpt", {"vgg_16/conv1/weights": np.ones((3, 3, 3, 64), np.float32)})
     build()
     assert "holds the weights of none of the known networks" in refused(path)
@@ -141,7 +141,7 @@ def test_a_checkpoint_is_not_ignored_in_silence(tmp_path):
     ("options", "asked"), [({"preprocessing": "vgg"}, "vgg at 32"), ({"image_size": 48}, "inception at 48")]
 )
 def test_another_preprocessing_or_size_than_the_weights(tmp_path, options, asked):
-    """1497, 2217, 10420: slim's factory gives the published v2 weights vgg at 224."""
+    """1497, 2217, 10420: slim's factory preprocesses for the published v2 weights by vgg at 224."""
     path = save_v1(tmp_path / "resnet_v2_tiny.ckpt", weights())
     sentence = f"The weights go with preprocessing inception at 32, and {asked} was asked for"
     with pytest.warns(guards.InferenceWarning, match=sentence):
@@ -163,7 +163,7 @@ def test_is_training_left_on_in_evaluation(tiny):
 
 
 def test_moving_averages_are_never_updated(tmp_path, capsys):
-    """tensorflow/tensorflow 7469: the script that makes the mistake, and then whoever gets its checkpoint."""
+    """tensorflow/tensorflow 7469: first the script that makes the mistake, then the user of its checkpoint."""
     with slim.arg_scope(resnet_v2.resnet_arg_scope()):
         logits, _ = resnet_v2.resnet_v2_tiny(images(), 10, is_training=True)
     loss = tf.reduce_mean(logits**2)
@@ -207,7 +207,7 @@ def test_logits_with_two_axes_too_many():
 
 
 def test_resnet_18_and_34():
-    """1195, 2347: slim has none; here they are, under their own family's name."""
+    """1195, 2347: slim does not have them; here they belong to a family of their own."""
     for name in ("resnet_v1_18", "resnet_v2_34"):
         depth = name[-2:]
         with pytest.raises(ValueError, match=f"unknown: '{name}'; did you mean resnet_basic_{depth} or"):
@@ -215,7 +215,7 @@ def test_resnet_18_and_34():
 
 
 def test_from_an_index_to_a_label():
-    """1469; in the numbering with a background all is one further on."""
+    """1469; with a background class every index is one higher."""
     names = imagenet_labels(1000)
     assert [names[i] for i in (0, 207, 281, 999)] == [
         "tench, Tinca tinca",
@@ -252,7 +252,7 @@ def test_the_host_answers_403(tmp_path, monkeypatch):
 
 
 def test_a_published_file_is_classified_with_names(tmp_path, capsys):
-    """The whole way: no class but one can win, and it is the one after the background."""
+    """Classifies from file to name: only one class can win, and it is the first after the background."""
     values = weights(classes=1001)
     values["resnet_v2_tiny/logits/weights"][:] = 0
     values["resnet_v2_tiny/logits/biases"][:] = 0
@@ -263,7 +263,7 @@ def test_a_published_file_is_classified_with_names(tmp_path, capsys):
     for classes, number in ((None, "208"), ("1000", "207")):
         assert main([*arguments, "--top", "1", *(["--num-classes", classes] if classes else [])]) == 0
         row = capsys.readouterr().out.splitlines()[2].split()
-        # Of 1001, or of 1000, logits all but one are 0.
+        # All logits but one are 0, of 1001 or of 1000.
         expected = np.exp(5) / (np.exp(5) + int(classes or 1001) - 1)
         assert row[1:] == [f"{expected:.4f}", number, "golden", "retriever"]
 

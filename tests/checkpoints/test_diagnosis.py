@@ -1,4 +1,4 @@
-"""What is said of each file of the corpus, of replicas of the published files, and of values that were damaged."""
+"""Tests the diagnosis of each file of the corpus, of replicas of the published files, and of damaged values."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from tools.commands.inspect import record
 
 
 def differences(case, folder):
-    """What is said of a case that is not what is to be said."""
+    """Returns the differences between the expected and the actual diagnosis of a case."""
     found = diagnose(folder / case.path, check=case.check)
     said = {**record(found, checked=case.check, variables=False), "units": found.structure and found.structure.units}
     expected = {"usable": True, "problems": (), **case.said}
@@ -26,7 +26,7 @@ def differences(case, folder):
     sentences = " ".join(problem.sentence for problem in found.problems)
     wrong |= {word: sentences for word in words if word not in sentences}
     for problem in found.problems:
-        # One sentence each that names the file or what is in it, and says what to do.
+        # One sentence each that names the file or its content, and says what to do.
         if not problem.sentence.endswith(".") or not {":", ";"} & set(problem.sentence):
             wrong["sentence"] = problem.sentence
     return wrong
@@ -46,7 +46,7 @@ PUBLISHED = [key for key, entry in CATALOG.items() if entry.url]
     "key", [pytest.param(key, marks=() if key.endswith("_50") else pytest.mark.full) for key in PUBLISHED]
 )
 def test_replicas_of_the_published_files(tmp_path, key):
-    """Names, shapes and extras as facts have them; what is to be said is the catalog's."""
+    """Names, shapes and extras are those of the published files; the catalog gives the expected diagnosis."""
     entry = CATALOG[key]
     path = published(tmp_path, key, entry.num_classes)
     try:
@@ -96,14 +96,14 @@ def test_an_unknown_network_is_no_problem_of_the_file(tmp_path):
 
 @pytest.mark.parametrize("version", ["V1", "V2"])
 def test_damage_ends_in_the_right_values_or_in_an_error(tmp_path, version):
-    """Two hundred places, each changed or cut at in a process of its own."""
+    """Changes or cuts a checkpoint at two hundred places, each in a process of its own."""
     program = [sys.executable, "-m", "tests.helpers.damage", version, str(tmp_path), "200"]
     finished = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
     assert finished.returncode == 0, finished.stderr[-2000:]
     outcomes = json.loads(finished.stdout)
     assert outcomes.pop("count") == 200
     assert set(outcomes) == {"error", "same"}
-    # Most places are in values, which checksums watch over; few are where nothing is read.
+    # Most places are in values, which have checksums; a few are in bytes that nothing reads.
     assert outcomes["error"] > 150
 
 

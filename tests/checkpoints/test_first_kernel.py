@@ -1,7 +1,7 @@
-"""``restore(first_kernel=...)``: networks for images of other channels than the file's.
+"""Tests ``restore(first_kernel=...)``: networks for images with another number of channels than the file's.
 
-What is right is the network's answer: on images of equal channels it is that of the file's own network, by TensorFlow's
-own assignments. The values are besides calculated by hand.
+On images with equal channels the network must answer as the file's own network does, which TensorFlow's own
+assignments fill. The values are also calculated by hand.
 """
 
 import functools
@@ -30,7 +30,7 @@ TOLERANCE = 1e-5
 
 @functools.cache
 def graph_of(channels, name=TINY, cut=False):
-    """(graph, images, logits)."""
+    """Returns (graph, images, logits)."""
     partitioner = (lambda shape, **_: [1] * (shape.rank - 1) + [2]) if cut else None
     with tf.Graph().as_default() as graph, v1.variable_scope(v1.get_variable_scope(), partitioner=partitioner):
         images = v1.placeholder(tf.float32, [None, 32, 32, channels])
@@ -39,7 +39,7 @@ def graph_of(channels, name=TINY, cut=False):
 
 
 def values_of(name, channels, seed=0):
-    """Random weights of a network for images of so many channels."""
+    """Returns random weights of a network for images with this number of channels."""
     variables = graph_of(channels, name)[0].get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
     return random_values_of_shapes({each.op.name: each.shape.as_list() for each in variables}, seed)
 
@@ -49,7 +49,7 @@ def grey(channels):
 
 
 def logits_of(channels, name, fill, cut=False):
-    """The logits of grey images, of a graph whose session ``fill`` gives the variables their values."""
+    """Returns the logits of grey images, in a session whose variables ``fill`` sets."""
     graph, images, logits = graph_of(channels, name, cut)
     with open_session(graph) as session:
         fill(session)
@@ -69,7 +69,7 @@ def test_the_answer_to_grey_stays(tmp_path, there, here, how):
 @pytest.mark.parametrize("how", ["mean", "repeat"])
 @pytest.mark.parametrize("name", ["resnet_cifar_20", "resnet_keras_18_digits"])
 def test_the_answer_to_grey_stays_in_other_families(tmp_path, name, how):
-    """With kernels of other names; the digits' network is for one channel itself."""
+    """Tests kernels with other names. The digits' network takes one channel already."""
     there, here = (1, 3) if name.endswith("digits") else (3, 1)
     values = values_of(name, there)
     path = write(tmp_path / "model.ckpt", values)
@@ -78,7 +78,7 @@ def test_the_answer_to_grey_stays_in_other_families(tmp_path, name, how):
     assert relative_difference(found, expected) < TOLERANCE
 
 
-# By hand: from the channels of the file's kernel to those of the graph's.
+# By hand: maps the channels of the file's kernel to those of the graph's.
 BY_HAND = {
     ("mean", 3, 1): lambda r, g, b: [r + g + b],
     ("mean", 3, 2): lambda r, g, b: [(r + g + b) / 2] * 2,
@@ -95,7 +95,7 @@ BY_HAND = {
 @pytest.mark.parametrize(("how", "there", "here"), BY_HAND)
 @pytest.mark.parametrize("options", ["", "ema", "cut"])
 def test_values(tmp_path, how, there, here, options):
-    """Of moving averages too, of which the kernel's is converted; and into the pieces that a partitioner cut."""
+    """Tests moving averages too, of which only the kernel's is converted, and the pieces that a partitioner cut."""
     values = values_of(TINY, there)
     shadows = averages(values)
     path = write(tmp_path / "model.ckpt", {**values, **shadows} if options == "ema" else values)
@@ -116,7 +116,7 @@ def test_values(tmp_path, how, there, here, options):
 
 
 def test_a_mean_colour_is_left_over(tmp_path):
-    """mean_rgb, which files of v1 have: what is subtracted from images is who feeds them's affair."""
+    """mean_rgb of v1 files is left over: subtracting a mean from images is the caller's task."""
     values = {**values_of(TINY, 3), f"{TINY}/mean_rgb": np.float32([123.68, 116.78, 103.94])}
     path = write(tmp_path / "model.ckpt", values)
     with open_session(graph_of(1)[0]) as session:

@@ -1,4 +1,4 @@
-"""Checkpoints in every format there is to read: what is read, restored, refused, and in which words."""
+"""Tests every checkpoint format: what is read, restored and refused, and the messages."""
 
 import gzip
 import json
@@ -49,7 +49,7 @@ def save(path, write_version=v1.train.SaverDef.V2, sharded=False, slots=False, *
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """(path, values) of one checkpoint in each format."""
+    """Returns (path, values) of one checkpoint in each format."""
     folder = tmp_path_factory.mktemp("checkpoints")
     paths = {
         "V1": folder / "v1" / "model.ckpt",
@@ -166,7 +166,7 @@ def test_only_model_variables_are_restored_unless_told_otherwise(saved):
 
 @pytest.mark.parametrize("shortcut", ["A", "C", "first_unit"])
 def test_weights_that_the_graphs_units_lack_are_an_error(tmp_path, shortcut):
-    """Of another shortcut option: option B has a place for all its own variables in the files of C and first_unit."""
+    """Tests another shortcut option: files of options C and first_unit have a value for every variable of option B."""
     with tf.Graph().as_default(), v1.Session() as session:
         build("resnet_basic_18", size=32, shortcut=shortcut)
         assign(session, random_values(v1.global_variables()))
@@ -184,7 +184,7 @@ def test_weights_that_the_graphs_units_lack_are_an_error(tmp_path, shortcut):
             assert "resnet_basic_18/block1/unit_1/basic/shortcut" in str(caught.value)
         assert np.array_equal(session.run(v1.global_variables()[0]), before)
         if shortcut != "A":
-            # Who names the variables knows what is left out.
+            # A caller who names the variables knows what is left out.
             assert restore(session, tmp_path / "other.ckpt", variables=v1.global_variables()).missing == ()
 
 
@@ -309,7 +309,7 @@ def test_a_partitioned_variable_can_be_named(saved):
             assert np.array_equal(session.run(variable.as_tensor()), values[name])
 
 
-# What is no checkpoint.
+# Files that are not checkpoints.
 
 
 def broken(kind, good, folder):
@@ -420,7 +420,7 @@ def test_diagnosis(tmp_path, arguments, expected):
 @pytest.mark.parametrize("shortcut", ["A", "B", "C", "first_unit"])
 @pytest.mark.parametrize("name", ["resnet_basic_18", "resnet_basic_34"])
 def test_shortcuts_are_told_by_the_variables(name, shortcut, scope):
-    """Of another implementation's names: the paper's options, and a projection in the first unit of every block."""
+    """Tests another implementation's names: the paper's options, and a projection in the first unit of every block."""
     from tests.helpers import torch_resnet
 
     module = torch_resnet.resnet(nets_factory.get_network(name).variant.units, shortcut, 10)
@@ -444,7 +444,7 @@ def test_activation_before_residual_is_told_by_the_variables(shared, bottleneck)
 
 @pytest.mark.parametrize("name", nets_factory.NETWORKS)
 def test_every_network_is_told_by_its_variables(name):
-    """As another implementation names and shapes them; by themselves, and beside an optimizer's."""
+    """Uses another implementation's names and shapes, alone and beside an optimizer's variables."""
     golden = json.loads(golden_file(name).read_text(encoding="utf-8"))
     shapes = {variable: tuple(shape) for variable, shape in golden["variables"].items()}
     scope = "" if name.startswith("resnet_cifar") else name

@@ -1,4 +1,4 @@
-"""What ``open_checkpoint`` takes besides files of a Saver: keys of the catalog, and object-based checkpoints."""
+"""Tests what ``open_checkpoint`` takes besides a Saver's files: keys of the catalog, and object-based checkpoints."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_what_exists_goes_before_a_key(monkeypatch, tmp_path):
 
 
 def test_a_key_that_is_not_downloaded(monkeypatch, tmp_path):
-    """The command that fetches it is in the sentence, with the folder if one was given."""
+    """The message has the command that fetches it, with the folder if one was given."""
     monkeypatch.setenv("SLIMNETS_CHECKPOINTS", str(tmp_path))
     fetch = f"The weights {KEY} are not in {tmp_path}: fetch them with `slimnets download {KEY}"
     for use in (open_checkpoint, lambda key: restore(None, key)):
@@ -96,7 +96,7 @@ def test_what_is_no_path_is_said(given, sentence):
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
-    """(path, values) of a training graph, as tf.compat.v1.train.Checkpoint saves it: with slots and counters."""
+    """Returns (path, values) of a training graph, saved by tf.compat.v1.train.Checkpoint with slots and counters."""
     path = tmp_path_factory.mktemp("objects") / "model"
     with tf.Graph().as_default() as graph, open_session(graph) as session:
         loss = tf.reduce_sum(build(training=True))
@@ -153,7 +153,7 @@ def test_an_object_based_checkpoint_is_inspected_and_converted(objects, tmp_path
 
 
 def module_of(values, **others):
-    """A TensorFlow 2 module whose variables have slim's names, made eagerly."""
+    """Returns a TensorFlow 2 module, made eagerly, whose variables have slim's names."""
     module = tf.Module()
     module.variables_by_place = [tf.Variable(value, name=name) for name, value in values.items()]
     for attribute, variable in others.items():
@@ -162,7 +162,7 @@ def module_of(values, **others):
 
 
 def test_a_saved_model_of_tensorflow_2(tmp_path):
-    """Its folder of variables is such a checkpoint; the folder itself says which that is."""
+    """The SavedModel's folder of variables is such a checkpoint; for the SavedModel itself the message names it."""
     values = weights()
     tf.saved_model.save(module_of(values), str(tmp_path / "saved"))
     [problem] = diagnose(tmp_path / "saved").problems
@@ -175,7 +175,7 @@ def test_a_saved_model_of_tensorflow_2(tmp_path):
 
 
 def test_names_that_two_variables_have(tmp_path):
-    """Neither can be told from the other: both keep their keys, and nothing else is lost."""
+    """Two variables of one name cannot be told apart: both keep their keys, and nothing else is lost."""
     others = {"one": tf.Variable([1.0], name="twice"), "two": tf.Variable([2.0], name="twice")}
     tf.train.Checkpoint(module_of(weights(), **others)).write(str(tmp_path / "model"))
     reader = open_checkpoint(tmp_path / "model")
@@ -203,7 +203,7 @@ def test_keras_names_are_refused_as_before(tmp_path):
 
 
 def test_damage_in_the_graph_of_objects(objects, tmp_path):
-    """A graph of objects that is none is damage; of one that lacks names the keys stay."""
+    """A graph of objects that cannot be parsed is damage. If it lacks names, the keys stay."""
     save_v2(tmp_path / "model", {OBJECT_GRAPH: np.array(b"\x0a\xff\xff", object), "w": np.ones(1, np.float32)})
     with pytest.raises(CheckpointError, match="damaged or cut short where _CHECKPOINTABLE_OBJECT_GRAPH is stored"):
         open_checkpoint(tmp_path / "model")

@@ -1,6 +1,6 @@
-"""The store of published checkpoints, against a server on this machine that fails in the ways that servers do.
+"""Tests the store of published checkpoints against a local server that fails as servers do.
 
-What is served is no checkpoint: to the store it is bytes under a name.
+The server sends no real checkpoint: to the store it is only bytes under a name.
 """
 
 import contextlib
@@ -35,12 +35,12 @@ from tools.commands.weights import print_weights
 ROOT = Path(checkpoints.__file__).parent.parent
 
 KEY, CHECKPOINT = "resnet_v2_50", "resnet_v2_50.ckpt"
-# As little compressible as weights are, and of several of the pieces that it is read in.
+# As hard to compress as weights, and larger than several of the pieces that are read at once.
 CONTENT = random.Random(0).randbytes(3_400_000)
 
 
 def tar_gz(*members, format=tarfile.GNU_FORMAT):
-    """An archive of these members: a name and its bytes, or a TarInfo and the bytes behind it."""
+    """Returns an archive of these members: a name and its bytes, or a TarInfo and the bytes that follow it."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=format) as tar:
         for member, data in members:
@@ -68,7 +68,7 @@ ELSEWHERE = f"the file may be hosted elsewhere: look for weights.tar.gz with the
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers requests with ``answers`` in turn, and goes on with the last."""
+    """Answers requests with ``answers`` in turn, and repeats the last."""
 
     answers = ()
     count = 0
@@ -116,7 +116,7 @@ def dropped(handler):
 
 
 def reset(handler):
-    """With a packet that says so, where ``dropped`` ends as if all had come."""
+    """Resets the connection by a packet; ``dropped`` instead ends as if everything had been sent."""
     dropped(handler)
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
@@ -154,7 +154,7 @@ def nonsense(handler):
 
 @pytest.fixture
 def server(monkeypatch):
-    """The server, which the catalog's entry of KEY points at."""
+    """Yields the server, to which the catalog's entry for KEY points."""
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
     with Server(("127.0.0.1", 0), Handler) as server:
@@ -172,14 +172,14 @@ def publish(monkeypatch, url, sha256):
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch):
-    """The seconds that pooch would wait before it begins again."""
+    """Returns the list of seconds that pooch would wait before each retry."""
     waits = []
     monkeypatch.setattr(pooch.core.time, "sleep", waits.append)
     return waits
 
 
 def tree(folder):
-    """From every path below a folder to the bytes there; None for what is no file."""
+    """Maps every path below a folder to the bytes of the file, or to None if it is not a file."""
     return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
@@ -232,7 +232,7 @@ def test_missing(monkeypatch, tmp_path):
 
 
 def test_resolve(monkeypatch, tmp_path):
-    """What exists goes before a key of that name; what is neither is left to ``open_checkpoint``."""
+    """An existing path has priority over a key of that name. Anything else is left to ``open_checkpoint``."""
     monkeypatch.chdir(tmp_path)
     assert store.resolve("model.ckpt") == Path("model.ckpt")
     assert store.resolve("resnet_v2_tiny_digits") == ROOT / "checkpoints" / "resnet_v2_tiny_digits.ckpt"
@@ -273,7 +273,7 @@ def test_download(server, tmp_path, waits, capfd, answers, requests):
     if os.name == "posix":
         assert {path.stat().st_mode & 0o777 for path in (tmp_path / KEY).iterdir()} == {0o644}
         assert (tmp_path / KEY).stat().st_mode & 0o777 == 0o755
-    # At once, and without a request.
+    # Immediately, and without a request.
     assert downloading.download(KEY, tmp_path) == tmp_path / KEY / CHECKPOINT
     assert server.count == requests
 
@@ -328,7 +328,7 @@ def test_refusal_is_final(server, tmp_path, waits, code, reason):
 
 
 def test_pooch_is_quiet(monkeypatch, server, tmp_path):
-    """And is left as it was: it may be somebody else's too."""
+    """The logger of pooch is left as it was, since other code may use it too."""
     logger, records = pooch.get_logger(), []
     monkeypatch.setattr(logger, "handle", records.append)
     monkeypatch.setattr(logger, "level", logging.INFO)
@@ -383,7 +383,7 @@ def test_name_that_is_not_resolved(monkeypatch, server, tmp_path):
 
 
 class Bar:
-    """Of tqdm's interface, what pooch uses."""
+    """The part of tqdm's interface that pooch uses."""
 
     def __init__(self, act=lambda: None):
         self.totals, self.updates, self._act = [], 0, act
@@ -426,7 +426,7 @@ def test_interrupt(server, tmp_path):
 
 
 def test_another_process_was_faster(server, tmp_path):
-    """Both come to the same, and the second leaves nothing behind."""
+    """Both processes end with the same file, and the second leaves nothing behind."""
     archive = tmp_path / "copy.tar.gz"
     archive.write_bytes(ARCHIVE)
     server.answers = [whole]
@@ -451,7 +451,7 @@ download(key, folder, progress=Bar())
 
 
 def test_kill(server, tmp_path):
-    """What a killed process leaves is hidden, and neither taken for the checkpoint nor in the way of the next."""
+    """Leftovers of a killed process are hidden, not mistaken for the checkpoint, and do not hinder the next process."""
     server.answers = [stalled]
     command = [sys.executable, "-c", KILLED, KEY, CATALOG[KEY].url, SHA256, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -491,7 +491,7 @@ def test_disk_that_is_full(monkeypatch, server, tmp_path):
 
 
 def test_something_in_the_way(server, tmp_path):
-    """A folder of that name that is not the store's is not touched."""
+    """A folder of that name that does not belong to the store is not touched."""
     server.answers = [whole]
     (tmp_path / KEY).mkdir()
     (tmp_path / KEY / "notes.txt").touch()
@@ -549,7 +549,7 @@ def test_install_of_another_file(monkeypatch, server, tmp_path):
 
 @pytest.fixture
 def archive(monkeypatch, tmp_path):
-    """A function that writes an archive whose sha256 the catalog gives, beside a file that must stay as it is."""
+    """Yields a function that writes an archive with the catalog's sha256, beside a file that must not change."""
     (tmp_path / "outside.txt").write_bytes(b"as it was")
 
     def write(data):
@@ -561,7 +561,7 @@ def archive(monkeypatch, tmp_path):
 
 
 def refused(archive, sentence):
-    """Installs an archive, which must fail with that sentence and leave nothing behind."""
+    """Installs an archive, which must fail with this message and leave nothing behind."""
     before = tree(archive.parent)
     with pytest.raises(CheckpointError, match=sentence):
         downloading.install(KEY, archive, archive.parent / "deep" / "store")
@@ -569,12 +569,12 @@ def refused(archive, sentence):
 
 
 def hostile(member, data=b""):
-    """Puts the member behind the checkpoint, so that what is harmless is unpacked first."""
+    """Puts the member behind the checkpoint, so that harmless members are unpacked first."""
     return tar_gz((CHECKPOINT, b"weights"), (member, data))
 
 
 def test_a_wrong_sha256_unpacks_nothing(monkeypatch, server, tmp_path):
-    """Nothing of the file is even opened as an archive, whether it was downloaded or is at hand."""
+    """The file is not even opened as an archive, whether it was downloaded or given."""
     data, opened = tar_gz((CHECKPOINT, CONTENT), ("eval.graph", b"another")), []
     monkeypatch.setattr(tarfile, "open", lambda *arguments, **_: opened.append(arguments))
     server.answers = [serve(data)]
@@ -587,7 +587,7 @@ def test_a_wrong_sha256_unpacks_nothing(monkeypatch, server, tmp_path):
     with pytest.raises(CheckpointError, match=sentence):
         downloading.download(KEY, folder, retries=0)
     assert tree(tmp_path) == {Path("copy.tar.gz"): data, Path("store"): None}
-    # Nor where a downloaded file is another one by the time that it is unpacked.
+    # Nor if another file replaces the downloaded one before it is unpacked.
     monkeypatch.setattr(downloading, "_fetch", lambda *_: archive)
     with pytest.raises(CheckpointError, match=f"^copy.tar.gz is not weights.tar.gz: {sentence}"):
         downloading.download(KEY, folder)
@@ -622,7 +622,7 @@ def test_hostile_member(archive, member, reason):
 
 
 def test_absolute_path(archive, tmp_path):
-    """It is unpacked inside of the folder, as tar does it."""
+    """It is unpacked inside the folder, as tar does."""
     path = archive(hostile(info(str(tmp_path / "outside.txt"), size=7), b"another"))
     installed = downloading.install(KEY, path, tmp_path / "store")
     assert (tmp_path / "outside.txt").read_bytes() == b"as it was"
@@ -643,7 +643,7 @@ def test_damaged_archive(archive):
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_unpack(archive, tmp_path, format):
-    """As tar writes it of a folder, with names beyond the header, and permissions that are not taken over."""
+    """Unpacks a folder as tar writes it: names longer than the header, and permissions that must not be copied."""
     long_name = f"{'b' * 60}/{'c' * 60}.ckpt"
     data = tar_gz(
         (info(".", type=tarfile.DIRTYPE, mode=0o777), b""),
@@ -691,7 +691,7 @@ def test_command_downloads(server, tmp_path, capsys):
     assert main(["download", KEY, "--to", str(tmp_path)]) == 0
     stdout, stderr = capsys.readouterr()
     assert stdout == f"{tmp_path / KEY / CHECKPOINT}\n"
-    # A file of 3.4 MB, of which 2.0 came at first.
+    # A file of 3.4 MB, of which 2.0 came in the first attempt.
     first, second = stderr.splitlines()
     assert re.fullmatch(rf"download {KEY}: 2/2, \d+\.\d MB/s", first)
     assert re.fullmatch(rf"download {KEY}: 4/4, \d+\.\d MB/s", second)

@@ -1,7 +1,7 @@
-"""The options of ``checkpoints.restore``: scope, exclude, ema, num_classes; and what it says where nothing fits.
+"""Tests the options of ``checkpoints.restore``: scope, exclude, ema, num_classes; and the messages if nothing fits.
 
-Files are written by TensorFlow's own operations and Saver, of values that are known here; what a variable must hold
-afterwards is looked up among these. Each mistake is made, and what its sentence offers is done.
+TensorFlow's own operations and Saver write the files, from known values. The values that a variable must hold
+afterwards are looked up among these. Each mistake is made, and the advice of its message is followed.
 """
 
 import functools
@@ -31,7 +31,7 @@ STATISTICS = ("/moving_mean", "/moving_variance")
 
 
 class Built(NamedTuple):
-    """A graph that is not changed any more; ``initialized`` tells whether each variable has a value."""
+    """A finished graph; ``initialized`` tells whether each variable has a value."""
 
     graph: tf.Graph
     logits: tf.Tensor | None
@@ -39,7 +39,7 @@ class Built(NamedTuple):
 
 
 def finished(graph, logits=None):
-    """The graph, with what tells of its variables whether they have a value."""
+    """Returns the graph with the ops that tell whether its variables have a value."""
     with graph.as_default():
         flags = [tf.raw_ops.VarIsInitializedOp(resource=v.handle) for v in v1.global_variables()]
     graph.finalize()
@@ -48,7 +48,7 @@ def finished(graph, logits=None):
 
 @functools.cache
 def network(name=TINY, classes=10, scope=None, cut=False):
-    """A network for inference; ``cut`` has a partitioner halve its variables along the last axis."""
+    """Builds a network for inference; ``cut`` has a partitioner halve its variables along the last axis."""
     partitioner = (lambda shape, **_: [1] * (shape.rank - 1) + [2]) if cut else None
     with tf.Graph().as_default() as graph, v1.variable_scope(v1.get_variable_scope(), partitioner=partitioner):
         logits = build(name, classes, scope)
@@ -72,7 +72,7 @@ def shapes_of(name=TINY):
 
 
 def weights(name=TINY, scope=None, classes=10, seed=0):
-    """Random values by the names of a network's variables, under another scope if one is given."""
+    """Returns random values by the names of a network's variables, under another scope if one is given."""
     default = name if name == TINY else ""
     shapes = {}
     for variable, shape in shapes_of(name).items():
@@ -86,13 +86,13 @@ def weights(name=TINY, scope=None, classes=10, seed=0):
 
 
 def averages(values, seed=1):
-    """Moving averages, by their names, of all these variables; other values than theirs."""
+    """Returns moving averages of all these variables, by the averages' names; the values differ from the variables'."""
     shapes = {name: value.shape for name, value in values.items()}
     return {f"{name}/{SHADOW}": value for name, value in random_values_of_shapes(shapes, seed).items()}
 
 
 def write(path, values, version="V2"):
-    """Writes a checkpoint by TensorFlow's operations, outside of any graph."""
+    """Writes a checkpoint with TensorFlow's operations, outside any graph."""
     names, tensors = list(values), list(values.values())
     if version == "V1":
         tf.raw_ops.Save(filename=str(path), tensor_names=names, data=tensors)
@@ -103,14 +103,14 @@ def write(path, values, version="V2"):
 
 
 def open_session(graph):
-    """A session of the graph as it is: optimizing it takes longer than what is computed here."""
+    """Opens a session that does not optimize the graph: that would take longer than the computation."""
     config = v1.ConfigProto()
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return v1.Session(graph=graph, config=config)
 
 
 def held(session):
-    """What the variables that have a value hold, by name; the pieces of one that was cut together."""
+    """Returns the values of all initialized variables by name; pieces of a cut variable are joined."""
     with session.graph.as_default():
         variables = v1.global_variables()
     # Not variable.value(), which would add to the graph.
@@ -127,14 +127,14 @@ def held(session):
 
 
 def restored(net, path, **options):
-    """The report, and what the variables hold afterwards."""
+    """Returns the report, and the values of the variables afterwards."""
     with open_session(net.graph) as session:
         report = restore(session, path, **options)
         return report, held(session)
 
 
 def refused(net, path, error=CheckpointMismatch, **options):
-    """The sentence, after which no variable has a value."""
+    """Returns the message, after checking that no variable has a value."""
     with open_session(net.graph) as session:
         with pytest.raises(error) as caught:
             restore(session, path, **options)
@@ -143,7 +143,7 @@ def refused(net, path, error=CheckpointMismatch, **options):
 
 
 def assert_same(found, expected):
-    """Of the same names, equal to the bit."""
+    """Asserts that both have the same names and bit-identical values."""
     assert set(found) == set(expected)
     for name, value in expected.items():
         assert found[name].tobytes() == value.tobytes(), name
@@ -155,7 +155,7 @@ def images(count=3):
 
 # Scope.
 
-# Network, argument scope of its builder, its scope in the graph and in the file, and the file's format.
+# Network, its builder's arg scope, its scope in the graph and in the file, and the file's format.
 SCOPES = [
     (TINY, None, TINY, f"model/{TINY}", "V1"),
     (TINY, "outer/net", "outer/net", "model/other", "V2"),
@@ -170,7 +170,7 @@ SCOPES = [
 
 @pytest.mark.parametrize(("name", "scope", "here", "there", "version"), SCOPES)
 def test_a_network_under_another_scope(tmp_path, name, scope, here, there, version):
-    """By a string and by a dict, and with slashes about them."""
+    """Gives the scope as a string and as a dict, with and without slashes around it."""
     path = write(tmp_path / "model.ckpt", weights(name, there), version)
     expected = weights(name, here)
     for given in (there, {here: there}) if version == "V1" else (f"/{there}/", {f"{here}/": f"{there}/"}):
@@ -191,7 +191,7 @@ def test_a_forgotten_scope_is_offered(tmp_path, name, scope, here, there, versio
 
 
 def test_a_file_of_a_saver_that_was_given_names(tmp_path):
-    """TensorFlow's way to save under other names: a Saver of a dict."""
+    """Reads a file of a Saver with a dict, which is TensorFlow's way to save under other names."""
     expected = weights()
     path = write(tmp_path / "plain.ckpt", expected)
     with tf.Graph().as_default() as graph, open_session(graph) as session:
@@ -204,7 +204,7 @@ def test_a_file_of_a_saver_that_was_given_names(tmp_path):
 
 
 def test_two_networks_of_one_file(tmp_path):
-    """Each under a scope of its own, and so that each has the other's."""
+    """Restores each under its own scope, and each with the values of the other."""
     for one, other in (("model/x", "model/y"), ("other", "one")):
         stored = {**weights(scope=one, classes=0), **weights(scope=other, classes=0, seed=1)}
         path = write(tmp_path / "both.ckpt", stored)
@@ -221,7 +221,7 @@ def test_one_of_two_networks_keeps_its_scope(tmp_path):
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_of_two_scopes_the_inner_one_counts(tmp_path, reverse):
-    """Whatever their order in the dict."""
+    """The order in the dict does not matter."""
     path = write(tmp_path / "model.ckpt", {"x/a": np.float32([1]), "y/b": np.float32([2])})
     with tf.Graph().as_default() as graph:
         for name in ("outer/a", "outer/inner/b"):
@@ -270,7 +270,7 @@ def test_the_start_of_a_name_is_no_scope(tmp_path):
 
 
 def test_a_head_of_ones_own_keeps_its_name(tmp_path):
-    """A string moves the network; what stands beside it is found under its own name, or excluded."""
+    """A string moves the network; a head beside it is found under its own name, or excluded."""
     stored = {**weights(scope="model", classes=0), "head/kernel": np.float32([1, 2])}
     path = write(tmp_path / "model.ckpt", stored)
     with tf.Graph().as_default() as graph:
@@ -315,7 +315,7 @@ def test_without_a_known_network_the_common_scope_is_moved(tmp_path, names, stor
     ],
 )
 def test_what_is_excluded_is_left_alone(tmp_path, patterns, left, lacking):
-    """Whether the file has it or not; the patterns are of the graph's names, although the file has others."""
+    """It may be in the file or not. The patterns apply to the graph's names, although the file has others."""
     stored = {name: value for name, value in weights(scope="model").items() if lacking not in name}
     path = write(tmp_path / "model.ckpt", stored)
     report, found = restored(network(), path, scope="model", exclude=patterns)
@@ -335,7 +335,7 @@ def test_an_excluded_logit_may_have_another_shape_and_scope(tmp_path):
 
 
 def test_a_report_says_what_was_excluded(tmp_path):
-    """And nothing of it where nothing was."""
+    """The report does not mention exclusion if nothing was excluded."""
     path = write(tmp_path / "model.ckpt", weights())
     report, _ = restored(network(), path)
     assert str(report) == f"{path} (V2): 78 variables loaded\n  0 missing\n  0 mismatched\n  0 unused"
@@ -349,7 +349,7 @@ def test_a_report_says_what_was_excluded(tmp_path):
 
 
 def test_nothing_is_excluded_by_none(tmp_path):
-    """slim's own default."""
+    """None is slim's own default."""
     report, _ = restored(network(), write(tmp_path / "model.ckpt", weights()), exclude=None)
     assert (len(report.loaded), report.excluded) == (78, ())
 
@@ -371,13 +371,13 @@ def test_patterns_are_of_the_graphs_names(tmp_path):
 
 
 def split(values):
-    """(trainable, statistics)."""
+    """Returns (trainable, statistics)."""
     statistics = {name: value for name, value in values.items() if name.endswith(STATISTICS)}
     return {name: value for name, value in values.items() if name not in statistics}, statistics
 
 
 def of_averages(shadows):
-    """What the variables are to hold: the averages, by the variables' names."""
+    """Returns the expected values: the averages, by the variables' names."""
     return {name.removesuffix(f"/{SHADOW}"): value for name, value in shadows.items()}
 
 
@@ -386,7 +386,7 @@ def of_averages(shadows):
     [("beside", "V1"), ("alone", "V2"), ("trainable beside", "V2"), ("trainable alone", "V1")],
 )
 def test_averages_are_taken_in_the_place_of_variables(tmp_path, kept, version):
-    """Without an average of the moving statistics these are taken as they are."""
+    """Moving statistics without an average are taken as they are."""
     plain = weights()
     trainable, statistics = split(plain)
     shadows = averages(trainable if kept.startswith("trainable") else plain)
@@ -406,7 +406,7 @@ def test_averages_are_taken_in_the_place_of_variables(tmp_path, kept, version):
 
 @pytest.mark.parametrize("of", ["all", "trainable"])
 def test_a_file_of_averages_alone_needs_ema(tmp_path, of):
-    """Of the trainable variables as well, whose moving statistics lie beside the averages."""
+    """Also tests averages of the trainable variables only, with the plain moving statistics beside them."""
     plain = weights()
     trainable, statistics = split(plain)
     stored = averages(plain) if of == "all" else {**averages(trainable), **statistics}
@@ -452,7 +452,7 @@ def test_averages_under_another_scope(tmp_path, there, beside):
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_scope_that_is_forgotten_with_averages_is_offered(tmp_path, beside):
-    """The file has an average of everything: that none is found is the scope's doing."""
+    """The file has an average of everything, so if none is found, the scope is wrong."""
     values = weights(scope="model/net")
     path = write(tmp_path / "model.ckpt", {**averages(values), **(values if beside else {})})
     message = refused(network(), path, ema=True)
@@ -460,17 +460,17 @@ def test_a_scope_that_is_forgotten_with_averages_is_offered(tmp_path, beside):
     assert "leave ema=True out" not in message
 
 
-# Training graphs, whose names are TensorFlow's.
+# Training graphs, with TensorFlow's own names.
 
 
 class Trained(NamedTuple):
     """A checkpoint of a training graph.
 
-    path: of all its variables; beside it is ``averages.ckpt``, with averages in the place of variables.
+    path: the file with all variables; beside it is ``averages.ckpt``, with averages in place of variables.
     net: the graph.
-    values: all that was saved.
+    values: all saved values.
     model: names of the model variables.
-    average_names: from the names of those that have an average to TensorFlow's names of these.
+    average_names: maps the names of variables that have an average to TensorFlow's names of the averages.
     """
 
     path: Path
@@ -511,14 +511,14 @@ def train(folder, scope, averaged):
 
 @pytest.fixture(scope="module", params=["plain", "train"])
 def trained(request, tmp_path_factory):
-    """Optimizers made beside the network with averages of the trainable variables, which is the default; or all that
+    """Makes two kinds: by default, optimizers beside the network and averages of the trainable variables; or all of this
     under variable_scope('train'), with averages of all model variables."""
     scope, averaged = (None, None) if request.param == "plain" else ("train", "all")
     return train(tmp_path_factory.mktemp(request.param), scope, averaged)
 
 
 def test_slots_and_averages_are_left_over(trained):
-    """Those of Momentum, Adam and RMSProp, under whatever scope they were made."""
+    """Tests those of Momentum, Adam and RMSProp, under any scope."""
     report, found = restored(network(), trained.path)
     assert_same(found, {name: trained.values[name] for name in trained.model})
     assert len(trained.model) == 78
@@ -538,7 +538,7 @@ def test_averages_of_a_training_graph(trained):
 
 
 def test_averages_of_a_training_graph_saved_alone(trained):
-    """As a Saver of ``ExponentialMovingAverage.variables_to_restore`` names them."""
+    """Uses the names of a Saver of ``ExponentialMovingAverage.variables_to_restore``."""
     shadows = {name: trained.values[average] for name, average in trained.average_names.items()}
     expected = {name: shadows.get(name, trained.values[name]) for name in trained.model}
     path = trained.path.with_name("averages.ckpt")
@@ -546,7 +546,7 @@ def test_averages_of_a_training_graph_saved_alone(trained):
     if all(average == f"{name}/{SHADOW}" for name, average in trained.average_names.items()):
         _, found = restored(network(), path, ema=True)
     else:
-        # Made under a scope, which the averages have and the variables have not.
+        # Made under a scope, which the averages' names have and the variables' names do not.
         _, found = restored(network(), path, ema=True, scope=f"train/{TINY}")
     assert_same(found, expected)
 
@@ -566,7 +566,7 @@ def test_a_file_of_model_variables_for_a_training_graph(tmp_path, trained):
 
 
 def original(values, batch):
-    """Logits of a file's network by TensorFlow's own assignments, in float32 and in float64."""
+    """Returns logits of a file's network in float32 and in float64, with TensorFlow's own assignments."""
     classes = values[f"{TINY}/logits/biases"].shape[0]
     net = network(classes=classes)
     with open_session(net.graph) as session:
@@ -652,7 +652,7 @@ def test_other_conversions_are_refused(tmp_path, stored, classes, asked, words):
 
 @pytest.mark.parametrize(("classes", "asked"), [(1001, 1000), (10, 1000)])
 def test_a_conversion_to_another_number_than_the_graphs_is_refused(tmp_path, classes, asked):
-    """In words that do not say of the file what it would have been made to."""
+    """The message does not say what number the file would have been converted to."""
     path = write(tmp_path / "model.ckpt", weights(classes=1001))
     message = refused(network(classes=classes), path, ValueError, num_classes=asked)
     assert str(classes) in message
@@ -661,7 +661,7 @@ def test_a_conversion_to_another_number_than_the_graphs_is_refused(tmp_path, cla
 
 
 def test_a_conversion_for_a_graph_without_logits_is_refused(tmp_path):
-    """It is the graph that has none."""
+    """The message says that the graph has no logits."""
     path = write(tmp_path / "model.ckpt", weights(classes=1001))
     message = refused(network(classes=None), path, ValueError, num_classes=1000)
     assert "num_classes=1000" in message
@@ -674,7 +674,7 @@ def test_a_conversion_for_a_graph_without_logits_is_refused(tmp_path):
     ("stored", "classes", "shadows"), [(1001, 1000, False), (1001, 1000, True), (1000, 1001, True)]
 )
 def test_conversion_with_scope_and_averages_into_pieces(tmp_path, stored, classes, shadows):
-    """All options at once, of variables that a partitioner cut."""
+    """Tests all options at once, with variables that a partitioner cut."""
     there = weights(scope="model/net", classes=stored)
     path = write(tmp_path / "model.ckpt", averages(there) if shadows else there, "V1")
     options = {"scope": "model/net", "ema": shadows}
@@ -694,7 +694,7 @@ def test_conversion_with_scope_and_averages_into_pieces(tmp_path, stored, classe
 
 
 def test_logits_of_another_name_are_converted(tmp_path):
-    """Those of the networks for small images, logit/DW and logit/biases."""
+    """Tests logit/DW and logit/biases, the names of the networks for small images."""
     values = weights(CIFAR, classes=1001)
     path = write(tmp_path / "model.ckpt", values)
     _, found = restored(network(CIFAR, classes=1000), path, num_classes=1000)
@@ -707,7 +707,7 @@ def test_logits_of_another_name_are_converted(tmp_path):
 
 @functools.cache
 def under(**options):
-    """The tiny network under an arg scope of these options, or none."""
+    """Builds the tiny network under an arg scope with these options, or without an arg scope."""
     with tf.Graph().as_default() as graph:
         inputs = v1.placeholder(tf.float32, [1, 32, 32, 3])
         if options == {"arg_scope": False}:
@@ -719,7 +719,7 @@ def under(**options):
 
 
 def values_for(net):
-    """Random values for the variables of a graph."""
+    """Returns random values for the variables of a graph."""
     return random_values(net.graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES))
 
 
@@ -742,7 +742,7 @@ def test_a_file_without_batch_norm(tmp_path):
 
 
 def test_a_file_without_gammas(tmp_path):
-    """Of the user's own arg scope, without batch_norm_scale."""
+    """The user's own arg scope has no batch_norm_scale."""
     values = {name: value for name, value in weights().items() if not name.endswith("/gamma")}
     path = write(tmp_path / "model.ckpt", values)
     message = refused(under(), path)
@@ -760,7 +760,7 @@ def test_a_shallower_file(tmp_path):
 
 
 def test_a_deeper_file(tmp_path):
-    """Which has a value of the right shape for every variable of the graph, and computes something else with them."""
+    """It has a value of the right shape for every variable of the graph, but computes something else with them."""
     path = write(tmp_path / "model.ckpt", weights("resnet_cifar_32"))
     message = refused(network(CIFAR), path)
     assert f"the file holds a resnet_cifar_32 with 10 classes, and the graph {CIFAR}; build what is in" in message
@@ -830,7 +830,7 @@ def test_a_file_of_trainable_variables_alone(tmp_path, ema):
 
 
 def test_images_of_another_number_of_channels(tmp_path):
-    """The sentence speaks of channels, and not of the network that was built."""
+    """The message is about channels, not about the network."""
     kernel = f"{TINY}/conv1/weights"
     path = write(tmp_path / "model.ckpt", {**weights(), kernel: weights()[kernel][:, :, :1]})
     message = refused(network(), path)
@@ -851,7 +851,7 @@ def test_several_networks_in_the_file(tmp_path):
 
 
 def test_a_mismatch_leaves_values_that_were_there(tmp_path):
-    """The session's variables have values already: not one is replaced."""
+    """The session's variables have values already, and none is replaced."""
     path = write(tmp_path / "good.ckpt", weights())
     bad = write(tmp_path / "bad.ckpt", weights(classes=7, seed=1))
     with open_session(network().graph) as session:
@@ -863,7 +863,7 @@ def test_a_mismatch_leaves_values_that_were_there(tmp_path):
 
 
 def test_nothing_is_added_to_the_graph(tmp_path):
-    """The graphs here are finalized, so that adding to one raises."""
+    """All graphs here are finalized, so adding to one raises an error."""
     assert network().graph.finalized
     restored(network(), write(tmp_path / "model.ckpt", weights()))
 
@@ -872,7 +872,7 @@ def test_nothing_is_added_to_the_graph(tmp_path):
 
 
 def initial_statistics(values, scopes=""):
-    """These values with the moving statistics of the batch norms of these scopes as they are before training."""
+    """Returns the values with initial moving statistics for the batch norms of these scopes."""
     initial = dict(values)
     for name, value in values.items():
         if scopes in name and name.endswith("/moving_mean"):
@@ -899,7 +899,7 @@ def test_untrained_statistics_are_said(tmp_path, scopes, count):
 
 
 def test_trained_statistics_are_not_mentioned(tmp_path):
-    """Nor are means of 0 with variances that are not 1, nor variances of 1 in some channels."""
+    """Neither means of 0 with other variances than 1, nor variances of 1 in some channels, are mentioned."""
     values = weights()
     name = f"{TINY}/postnorm"
     values[f"{name}/moving_mean"] = np.zeros_like(values[f"{name}/moving_mean"])
@@ -915,7 +915,7 @@ def test_untrained_statistics_that_are_not_restored_are_not_mentioned(tmp_path):
 
 
 def test_statistics_of_a_training_that_left_the_updates_out(tmp_path):
-    """One real step without, and then one with the updates, which slim's train op runs."""
+    """Runs a real step without the updates, and then one with them, which slim's train op runs."""
     with tf.Graph().as_default() as graph, open_session(graph) as session:
         loss = tf.reduce_mean(build(training=True))
         optimizer = v1.train.GradientDescentOptimizer(0.01)
@@ -932,7 +932,7 @@ def test_statistics_of_a_training_that_left_the_updates_out(tmp_path):
 
 
 def test_untrained_statistics_are_found_among_averages(tmp_path):
-    """Of what is restored, which is the averages where these are asked for."""
+    """Checks the restored values, which are the averages if ``ema`` asks for them."""
     plain, shadows = weights(), averages(weights())
     untrained = initial_statistics(of_averages(shadows))
     shadows = {f"{name}/{SHADOW}": value for name, value in untrained.items()}

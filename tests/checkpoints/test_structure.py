@@ -1,4 +1,4 @@
-"""What stored names are sorted into, where they could be taken for something else."""
+"""Tests how stored names are classified where they could be mistaken for something else."""
 
 import pytest
 
@@ -15,14 +15,14 @@ AVERAGE = "ExponentialMovingAverage"
     "others", [[f"net/w/{AVERAGE}_1"], [f"train/net/w/{AVERAGE}"], [f"a/net/w/{AVERAGE}", f"train/net/w/{AVERAGE}"]]
 )
 def test_of_several_averages_the_plain_one_counts(others):
-    """As tf.train.ExponentialMovingAverage.variables_to_restore has it."""
+    """tf.train.ExponentialMovingAverage.variables_to_restore chooses the same."""
     contents = sort_names(["net/w", f"net/w/{AVERAGE}", *others])
     assert contents.variables == ("net/w",)
     assert contents.shadows == {"net/w": f"net/w/{AVERAGE}"}
 
 
 def test_averages_under_another_name():
-    """Of all model variables, which no optimizer's slots are."""
+    """Tests averages of all model variables, which are not an optimizer's slots."""
     names = ["net/w", "net/bn/moving_mean", "net/w/Smooth", "net/bn/moving_mean/Smooth", "net/w/Momentum"]
     contents = sort_names(names)
     assert contents.shadows == {"net/w": "net/w/Smooth", "net/bn/moving_mean": "net/bn/moving_mean/Smooth"}
@@ -30,7 +30,7 @@ def test_averages_under_another_name():
 
 
 def test_what_corrects_the_bias_of_moving_statistics_is_no_average_of_the_model():
-    """Of zero_debias_moving_mean, beside averages of the trainable variables."""
+    """Tests variables of zero_debias_moving_mean, beside averages of the trainable variables."""
     names = ["net/w", f"net/w/{AVERAGE}", *(f"net/bn/moving_mean{end}" for end in ("", "/biased", "/local_step"))]
     contents = sort_names(names)
     assert contents.shadows == {"net/w": f"net/w/{AVERAGE}"}
@@ -45,7 +45,7 @@ def test_a_short_name_claims_nobody_elses_weights():
 
 
 def test_averages_count_as_what_they_are_of(tmp_path):
-    """521,418 parameters, of which the statistics were saved as they are and the rest as averages."""
+    """521,418 parameters: the statistics were saved as they are, and the rest as averages."""
     values = weights()
     stored = {name if "moving_" in name else f"{name}/{AVERAGE}": value for name, value in values.items()}
     save_v2(tmp_path / "model", stored)

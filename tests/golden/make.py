@@ -1,9 +1,9 @@
-"""Writes the golden files: variables, end points and parameter counts of every network, as ``originals`` has them.
+"""Writes the golden files: variables, end points and parameter counts of every network, taken from ``originals``.
 
     python -m tests.golden.make            shows what would change
     python -m tests.golden.make --write    writes it
 
-They come from other implementations, and not from ours.
+The values come from other implementations, not from ours.
 """
 
 import argparse
@@ -21,14 +21,14 @@ FOLDER = Path(__file__).parent
 
 
 def golden_file(name: str) -> Path:
-    """The golden file of a network."""
+    """Returns the path of a network's golden file."""
     return FOLDER / f"{name}.json"
 
 
 def text(golden: dict[str, Any]) -> str:
-    """A golden file's text: a line for each variable and end point."""
+    """Returns a golden file's text: one line per variable and end point."""
     lines = json.dumps(golden, indent=1).splitlines()
-    # json breaks shapes over several lines; one line each is what a difference is read in.
+    # json breaks shapes over several lines; one line each keeps diffs readable.
     joined: list[str] = []
     for line in lines:
         if joined and joined[-1].count("[") > joined[-1].count("]"):

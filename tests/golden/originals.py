@@ -1,7 +1,7 @@
-"""What the golden files are made from: for each network an implementation that is not ours.
+"""The sources of the golden files: an independent implementation of each network.
 
-tf_slim's own networks for the slim families; PyTorch, Keras and NumPy networks of the tests for the others, whose
-end points are written down here as their families name them.
+The slim families use tf_slim's own networks. The others use the tests' PyTorch, Keras and NumPy networks, whose
+end points are written down here under the names of their families.
 """
 
 import math
@@ -21,7 +21,7 @@ BASIC_UNITS = {"18": (2, 2, 2, 2), "34": (3, 4, 6, 3)}
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What the golden file of a network holds."""
+    """Returns the content of a network's golden file."""
     if name.startswith("resnet_v"):
         return _tf_slim(name)
     family, depth, *_ = name.removeprefix("resnet_").split("_")
@@ -36,7 +36,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def built(variables: Sequence[tf.Variable], end_points: dict[str, tf.Tensor], tensor_names: bool) -> dict[str, Any]:
-    """The same of a network in the current graph; of the slim families with the names of the end points' tensors."""
+    """Describes a network in the current graph; for the slim families with the names of the end points' tensors."""
     trainable = {variable.name for variable in v1.trainable_variables()}
     sizes = {variable.name: math.prod(variable.shape.as_list()) for variable in variables}
 
@@ -53,7 +53,7 @@ def built(variables: Sequence[tf.Variable], end_points: dict[str, tf.Tensor], te
 
 
 def _tf_slim(name: str) -> dict[str, Any]:
-    """tf_slim's own network of that name, at its image size and in inference mode."""
+    """Builds tf_slim's own network of that name, at its image size and in inference mode."""
     network = nets_factory.get_network(name)
     with tf.Graph().as_default():
         images = v1.placeholder(tf.float32, [None, network.image_size, network.image_size, 3])
@@ -63,7 +63,7 @@ def _tf_slim(name: str) -> dict[str, Any]:
 
 
 def _as_slim_creates_them(variables: Shapes) -> Shapes:
-    """The variables of each batch norm in slim's order, which is the alphabet's."""
+    """Sorts the variables of each batch norm as slim creates them, which is alphabetically."""
     names = list(variables)
     for i in range(len(names)):
         group = [name for name in names[i : i + 4] if "/BatchNorm/" in name]
@@ -102,7 +102,7 @@ def _keras(name: str, depth: str) -> tuple[Shapes, Shapes]:
     end_points: Shapes = {}
     previous = None
     for scope, layer in [*zip(scopes, convolutions, strict=True), (None, None)]:
-        # The unit and the block that the previous convolution was the last of.
+        # The unit and the block that end with the previous convolution.
         for closed in _closed(previous, scope):
             end_points[f"{name}/{closed}"] = end_points[f"{name}/{previous}"]
         if scope is not None:
@@ -116,7 +116,7 @@ def _keras(name: str, depth: str) -> tuple[Shapes, Shapes]:
 
 
 def _closed(scope: str | None, following: str | None) -> Iterator[str]:
-    """The scopes around ``scope`` that do not hold ``following``, the innermost first; a unit's is that of its kind."""
+    """Yields the scopes around ``scope`` without ``following``, innermost first; a unit's is that of its kind."""
     parts = (scope or "").split("/")
     for depth in (3, 1):
         outer = "/".join(parts[:depth])

@@ -1,8 +1,8 @@
 """Compares what two checkouts print and write: ``python -m tests.helpers.comparison BEFORE [AFTER]``.
 
 BEFORE and AFTER are folders with a checkout each (AFTER: by default this one). Every command runs in both, on the same
-checkpoint and images. What it prints has to be equal to the byte in tables, figures and JSON; sentences that differ are
-shown, for a reader to judge. What it writes has to be equal to the byte, but for times and versions.
+checkpoint and images. Printed tables, figures and JSON must be equal to the byte; sentences that differ are shown, for
+a reader to judge. Written files must be equal to the byte, except for times and versions.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ __all__ = ["COMMANDS", "Difference", "compare_folders", "compare_outputs", "main
 
 _FEATURES = "features images --checkpoint resnet_v2_50.ckpt --end-points global_pool,block1/unit_1 --pool mean"
 
-# A command a line; {digits} is the checkpoint that ships with a checkout.
+# One command per line; {digits} is the checkpoint that ships with a checkout.
 COMMANDS = f"""
 nets
 nets --json
@@ -59,18 +59,18 @@ classify images --checkpoint resnet_v2_50.ckpt --top 2
 demo
 """.strip().splitlines()
 
-# Fields of JSON that hold times, and so differ from run to run; or versions.
+# Fields of JSON that hold times or versions, and so may differ.
 _VARYING = {"seconds", "images_per_second", "versions", "date_saved", "keras_version"}
 
-# In the notes of what came from a Keras file, which has a date in it.
+# Notes of a conversion from a Keras file contain a date.
 _OF_KERAS = re.compile(r"[0-9a-f]{64}")
 
-# In what is printed: durations, rates and the version.
+# Durations, rates and the version in printed text.
 _VARYING_TEXT = re.compile(r"\b[\d.]+ (s|ms|images/s)\b")
 
 
 class Difference(NamedTuple):
-    """What two checkouts do differently.
+    """A difference between two checkouts.
 
     what: the command or the file.
     shown: the lines that differ.
@@ -83,7 +83,7 @@ class Difference(NamedTuple):
 
 
 def compare_outputs(what: str, before: str, after: str) -> list[Difference]:
-    """Compares what a command printed; lines with figures or columns have to be equal to the byte."""
+    """Compares what a command printed; lines with figures or columns must be equal to the byte."""
     with contextlib.suppress(ValueError):
         if _stable(json.loads(before)) == _stable(json.loads(after)):
             return []
@@ -96,7 +96,7 @@ def compare_outputs(what: str, before: str, after: str) -> list[Difference]:
 
 
 def compare_folders(before: Path, after: Path) -> list[Difference]:
-    """Compares all files of two folders to the byte, but for times and versions in JSON and in Keras' archives."""
+    """Compares all files of two folders to the byte, except for times and versions in JSON and in Keras' archives."""
     files = [{str(file.relative_to(top)) for file in top.rglob("*") if file.is_file()} for top in (before, after)]
     missing = [Difference(name, f"{name} is in one folder only", False) for name in sorted(files[0] ^ files[1])]
     return missing + [
@@ -108,12 +108,12 @@ def compare_folders(before: Path, after: Path) -> list[Difference]:
 
 def _content(file: Path) -> Any:
     if file.suffix == ".json":
-        # The folders that the commands ran in differ.
+        # The commands ran in different folders.
         text = re.sub(r"[^\"]*/(before|after)/files/", "", file.read_text(encoding="utf-8"))
         return _stable(json.loads(_OF_KERAS.sub("<sha256>", text) if ".keras" in text + file.name else text))
     if file.name == "images.npz":
         with np.load(file) as arrays:
-            return {name: arrays[name].tobytes() for name in arrays if name != "version"}  # of the times of change
+            return {name: arrays[name].tobytes() for name in arrays if name != "version"}  # without the times of change
     if file.suffix == ".keras":
         with zipfile.ZipFile(file) as archive:
             contents = {name: archive.read(name) for name in archive.namelist()}
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str]) -> int:
     checkouts = [Path(name).resolve() for name in (*arguments, here)[:2]]
     differences = []
     with tempfile.TemporaryDirectory() as top:
-        # Folders of one name, since what is printed and recorded names them.
+        # Folders of the same name, because outputs and records contain it.
         folders = [Path(top, side, "files") for side in ("before", "after")]
         _make_material(folders[0])
         subprocess.run(["cp", "-a", folders[0].parent, folders[1].parent], check=True)

@@ -1,9 +1,9 @@
-"""A corpus of checkpoints, good, odd and broken, each with what there is to say about it.
+"""A corpus of good, odd and broken checkpoints, each with its expected diagnosis.
 
 python -m tests.helpers.corpus FOLDER
 
-Names and shapes come from the golden files, which other implementations made; values are random. What is to be said was
-written down by hand, from how each file is made.
+Names and shapes come from the golden files, which other implementations made; values are random. The expected
+diagnoses were written by hand, from how each file is made.
 """
 
 import bz2
@@ -34,12 +34,12 @@ TINY = "resnet_v2_tiny"
 
 
 class Case(NamedTuple):
-    """A file, and what there is to say about it.
+    """A file, and its expected diagnosis.
 
     path: relative to the corpus.
-    said: attributes of the diagnosis with their values; ``problems`` are the kinds of its problems, none if not given,
+    said: attributes of the diagnosis with their values; ``problems`` are the kinds of its problems (empty by default),
       and ``words`` must be in their sentences.
-    check: whether the values are to be read.
+    check: whether the values are read.
     """
 
     path: str
@@ -50,7 +50,7 @@ class Case(NamedTuple):
 def weights(
     name: str = TINY, *, scope: str | None = None, classes: int | None = None, logits: bool = True, seed: int = 0
 ) -> Values:
-    """Random values for a network's variables, with so many classes, under a scope ('' for none)."""
+    """Returns random values for a network's variables, with so many classes, under a scope ('' for none)."""
     golden = json.loads(golden_file(name).read_text(encoding="utf-8"))
     shapes = {key: tuple(shape) for key, shape in golden["variables"].items()}
     if classes is not None:
@@ -82,7 +82,7 @@ def save_v2(path: Path, values: Mapping[str, np.ndarray]) -> Path:
 
 
 def published(folder: Path, name: str, classes: int) -> Path:
-    """A faithful replica of a published file: V1, with the global step, and of v1 with the mean colour."""
+    """Returns a faithful replica of a published file: V1, with the global step, and for v1 with the mean colour."""
     values = weights(name, classes=classes)
     values["global_step"] = np.array(1_000_000, np.int64)
     if name.startswith("resnet_v1"):
@@ -91,28 +91,28 @@ def published(folder: Path, name: str, classes: int) -> Path:
 
 
 def slots(values: Values, *names: str) -> Values:
-    """An optimizer's slots of what it trains."""
+    """Returns an optimizer's slots for the trained variables."""
     trained = {key: value for key, value in values.items() if not key.endswith(("moving_mean", "moving_variance"))}
     return {f"{key}/{name}": np.zeros_like(value) for name in names for key, value in trained.items()}
 
 
 def shadows(values: Values) -> Values:
-    """Moving averages, under the names that tf.train.ExponentialMovingAverage gives them."""
+    """Returns moving averages, under the names that tf.train.ExponentialMovingAverage gives them."""
     return {f"{key}/ExponentialMovingAverage": value for key, value in values.items()}
 
 
 def changed(values: Values, ending: str, function: Callable[[np.ndarray], np.ndarray]) -> Values:
-    """The values with those of names that end so changed."""
+    """Returns the values with a change to those whose names have this ending."""
     return {key: function(value) if key.endswith(ending) else value for key, value in values.items()}
 
 
 def without(values: Values, part: str) -> Values:
-    """The values whose names do not have that part."""
+    """Returns the values whose names do not have that part."""
     return {key: value for key, value in values.items() if part not in key}
 
 
 def make(folder: Path) -> list[Case]:
-    """Makes the corpus in a folder, and returns what is in it."""
+    """Makes the corpus in a folder, and returns its cases."""
     folder.mkdir(parents=True, exist_ok=True)
     return [case for maker in (_good, _odd, _unfit, _broken, _damaged, _others) for case in maker(folder)]
 
@@ -205,7 +205,7 @@ def _unlike(*problems: str, words: str | tuple[str, ...] = (), **said: Any) -> d
 
 
 def _odd(folder: Path) -> Iterator[Case]:
-    """Networks that can be used, by who knows what to say."""
+    """Writes networks that are usable by someone who knows what to say about them."""
     values = weights()
     save_v2(folder / "only_shadows", shadows(values))
     yield Case("only_shadows", _unlike("only shadows", words="ema=True", net=TINY, moving_averages=78))
@@ -227,7 +227,7 @@ def _odd(folder: Path) -> Iterator[Case]:
 
 
 def _unfit(folder: Path) -> Iterator[Case]:
-    """Readable checkpoints that are not, or not wholly, a network of the table."""
+    """Writes readable checkpoints that are not, or not completely, a network of the table."""
     values = weights()
     trainable = without(values, "moving_")
     cases = {
@@ -277,7 +277,7 @@ def _unfit(folder: Path) -> Iterator[Case]:
 
 
 def _broken(folder: Path) -> Iterator[Case]:
-    """What came over a line, or was copied, and not whole."""
+    """Writes files that were downloaded or copied incompletely."""
     v1, index, data = (
         (folder / name).read_bytes()
         for name in ("plain_v1.ckpt", "plain_v2.ckpt.index", "plain_v2.ckpt.data-00000-of-00001")
@@ -332,7 +332,7 @@ def _broken(folder: Path) -> Iterator[Case]:
 
 
 def _damaged(folder: Path) -> Iterator[Case]:
-    """What only the values show."""
+    """Writes damage that only the values show."""
     values = weights()
     initial = {key: np.zeros_like(v) if key.endswith("mean") else v for key, v in values.items()}
     initial = changed(initial, "moving_variance", np.ones_like)
@@ -359,7 +359,7 @@ def _damaged(folder: Path) -> Iterator[Case]:
 
 
 def _others(folder: Path) -> Iterator[Case]:
-    """Files of other kinds, under a checkpoint's name where the name could tell."""
+    """Writes files of other kinds under a checkpoint's name."""
     v1 = (folder / "plain_v1.ckpt").read_bytes()
     files = {
         "gzipped.ckpt": (gzip.compress(v1), "archive", "gunzip"),

@@ -2,8 +2,8 @@
 
 python -m tests.helpers.damage V1|V2 FOLDER COUNT
 
-Prints as JSON how often the values were the right ones ('same'), how often a ``CheckpointError`` was raised ('error'),
-and whatever else happened.
+Prints as JSON how often the values were right ('same'), how often a ``CheckpointError`` was raised ('error'), and
+anything else that happened.
 """
 
 import collections
@@ -19,7 +19,7 @@ from tests.helpers.corpus import save_v1, save_v2, weights
 
 
 def digest(path: Path) -> str:
-    """Of everything that a checkpoint holds, as it is read."""
+    """Returns a digest of everything that is read from a checkpoint."""
     reader = open_checkpoint(path)
     hashed = hashlib.sha256()
     for name, shape in reader.shapes.items():
@@ -29,7 +29,7 @@ def digest(path: Path) -> str:
 
 
 def outcome(path: Path, right: str) -> str:
-    """What becomes of a process that reads the checkpoint."""
+    """Returns the outcome of a process that reads the checkpoint."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -49,7 +49,7 @@ def outcome(path: Path, right: str) -> str:
 
 
 def damaged(content: bytes, generator: random.Random) -> bytes:
-    """A byte changed, anywhere or in the last hundred; or the end cut off."""
+    """Changes a byte, anywhere or in the last hundred, or cuts off the end."""
     kind = generator.choice(("byte", "byte", "end", "cut"))
     place = generator.randrange(max(len(content) - 100, 0) if kind == "end" else 0, len(content))
     if kind == "cut":

@@ -1,4 +1,4 @@
-"""Image files put together byte by byte, by what the formats' specifications say."""
+"""Builds image files byte by byte from the formats' specifications."""
 
 import struct
 import zlib
@@ -16,12 +16,12 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def packed(values: np.ndarray, bits: int, order: str = ">") -> bytes:
-    """Rows of samples of some bits each, the first in the highest bits, each row filled up to a byte.
+    """Returns rows of samples of some bits each, the first in the highest bits, each row filled up to a byte.
 
     Args:
       values: whole numbers [height, samples].
-      bits: of a sample.
-      order: of the bytes of a sample of 16 or 32 bits.
+      bits: bits per sample.
+      order: byte order of samples of 16 or 32 bits.
     """
     if bits >= 16:
         return values.astype(f"{order}u{bits // 8}").tobytes()
@@ -32,7 +32,7 @@ def packed(values: np.ndarray, bits: int, order: str = ">") -> bytes:
 
 
 def png(values: np.ndarray, bits: int, colour_type: int, extra: bytes = b"") -> bytes:
-    """A PNG file of samples [height, width] or [height, width, channels]; ``extra``: the chunks before the pixels."""
+    """Returns a PNG file of samples [height, width] or [height, width, channels]; ``extra``: chunks before the pixels."""
     height, width = values.shape[:2]
     row_bytes = packed(values.reshape(height, -1), bits)
     size = len(row_bytes) // height
@@ -55,18 +55,18 @@ def tiff(
     data: bytes | None = None,
     compression: int = 1,
 ) -> bytes:
-    """A TIFF file of one strip, or of one a channel.
+    """Returns a TIFF file of one strip, or of one strip per channel.
 
     Args:
       values: samples [height, width, channels].
-      bits: of each sample.
-      photometric: the tag PhotometricInterpretation; None leaves it out.
+      bits: bits per sample.
+      photometric: the tag PhotometricInterpretation; None omits it.
       tags: further tags: the number, with the kind (B, H, I: 8, 16, 32 bits) and the values.
       order: "<" for II, ">" for MM.
       planar: whether each channel is stored by itself.
       deflated: whether the strips are compressed.
       reversed_bits: FillOrder 2: the first sample in the lowest bits.
-      data, compression: the one strip in the place of the values', and the tag that says how it is compressed.
+      data, compression: the one strip in place of the values, and the tag that says how it is compressed.
     """
     height, width, channels = values.shape
     planes = [values[..., i] for i in range(channels)] if planar else [values.reshape(height, -1)]

@@ -1,4 +1,4 @@
-"""Small files of formats with a header and rows, put together byte by byte; ``image_bytes`` has the others.
+"""Builds small files of formats with a header and rows, byte by byte; ``image_bytes`` has the others.
 
 Colours are uint8 [height, width, channels], red first.
 """
@@ -14,7 +14,7 @@ __all__ = ["bmp", "dds", "flc", "gif", "icon", "pcx", "pixar", "psd", "sgi", "su
 
 
 def bgr(colours: np.ndarray) -> np.ndarray:
-    """Blue first, and what comes after the colours where it was."""
+    """Returns the channels with blue first; channels after the colours stay where they are."""
     return colours[..., [2, 1, 0, *range(3, colours.shape[-1])]]
 
 
@@ -29,11 +29,11 @@ def bmp(
     header: int = 40,
     top_down: bool = False,
 ) -> bytes:
-    """Windows' BMP, or OS/2's with a header of 12 or 64 bytes.
+    """Returns Windows' BMP, or OS/2's with a header of 12 or 64 bytes.
 
     Args:
-      rows: from the top, not filled up; with a compression, one piece that goes into the file as it is.
-      masks: red, green, blue and opacity: after a header of 40 bytes, or in a longer one.
+      rows: rows from the top, without padding; with a compression, one piece that goes into the file as it is.
+      masks: red, green, blue and opacity; after a header of 40 bytes, or in a longer one.
     """
     pixels = rows[0] if compression in (1, 2) else b"".join(row + bytes(-len(row) % 4) for row in rows[::-1])
     height = 3 if compression in (1, 2) else len(rows)
@@ -59,7 +59,7 @@ def tga(
     entry: int = 24,
     first: int = 0,
 ) -> bytes:
-    """Truevision's TGA: ``size`` is height and width; the descriptor says where row 0 is, and how many bits opacity."""
+    """Returns Truevision's TGA of ``size`` (height, width); the descriptor gives row 0's corner and the opacity's bits."""
     entries = 8 * len(palette) // entry
     colour_map = (first, entries, entry) if palette else (0, 0, 0)
     head = struct.pack("<BBBHHBHHHHBB", 0, bool(palette), kind, *colour_map, 0, 0, *size[::-1], depth, descriptor)
@@ -67,7 +67,7 @@ def tga(
 
 
 def psd(values: np.ndarray, colours: int, bits: int = 8, palette: bytes = b"", layers: int | None = None) -> bytes:
-    """Photoshop's merged image, not compressed; ``layers``: how many, below zero where a channel is opacity."""
+    """Returns Photoshop's merged image, uncompressed; ``layers`` is their number, negative if a channel is opacity."""
     height, width, channels = values.shape
     planes = values.transpose(2, 0, 1)
     pixels = packed(planes.reshape(height * channels, width), bits)
@@ -78,7 +78,7 @@ def psd(values: np.ndarray, colours: int, bits: int = 8, palette: bytes = b"", l
 
 
 def sgi(values: np.ndarray, size: int = 1, table: int = 0) -> bytes:
-    """Silicon Graphics' image of 1 or 2 bytes a channel; ``table``: what the colours are by, 0 for themselves."""
+    """Returns Silicon Graphics' image of 1 or 2 bytes a channel; ``table`` is the colour map's kind, 0 for no map."""
     height, width, channels = values.shape
     head = struct.pack(
         ">hbbHHHHII4x80sI404x", 474, 0, size, 3 if channels > 1 else 2, width, height, channels, 0, 255, b"", table
@@ -87,13 +87,13 @@ def sgi(values: np.ndarray, size: int = 1, table: int = 0) -> bytes:
 
 
 def sun(pixels: bytes, size: tuple[int, int], depth: int, kind: int = 1, palette: bytes = b"") -> bytes:
-    """Sun's raster file, its rows filled up to 16 bits already; ``size`` is height and width."""
+    """Returns Sun's raster file; ``size`` is height and width, and the rows are padded to 16 bits already."""
     numbers = (0x59A66A95, *size[::-1], depth, len(pixels), kind, bool(palette), len(palette))
     return struct.pack(">8I", *numbers) + palette + pixels
 
 
 def pcx(planes: np.ndarray, bits: int, version: int = 5, palette: bytes = b"", vga: bytes = b"") -> bytes:
-    """ZSoft's PCX of samples [height, width, planes], each byte as a run of one; ``vga``: 256 colours at the end."""
+    """Returns ZSoft's PCX of [height, width, planes], each byte as a run of one; ``vga``: 256 colours at the end."""
     height, width, count = planes.shape
     stride = -(-width * bits // 16) * 2
     rows = [packed(planes[y : y + 1, :, i], bits).ljust(stride, b"\0") for y in range(height) for i in range(count)]
@@ -111,7 +111,7 @@ def gif(
     background: int = 0,
     transparent: int | None = None,
 ) -> bytes:
-    """One frame of 8 colours, with codes that are never packed; canvas and corner are height and width, y and x."""
+    """Returns a frame of 8 colours with unpacked codes; canvas and corner are (height, width) and (y, x)."""
     height, width = indices.shape
     out = b"GIF89a" + struct.pack("<HHBBB", *(canvas or indices.shape)[::-1], 0x82, background, 0) + palette.tobytes()
     if transparent is not None:
@@ -127,20 +127,20 @@ def gif(
 
 
 def icon(pixels: bytes, mask: np.ndarray, bits: int, palette: bytes = b"", kind: int = 1) -> bytes:
-    """An icon of 16 by 16 pixels, its rows from the bottom; ``mask`` is 1 where there is nothing. 2 is a cursor."""
+    """Returns an icon of 16 by 16 pixels, rows from the bottom; ``mask``: 1 for transparent; ``kind`` 2: a cursor."""
     rows = b"".join(packed(row[np.newaxis], 1) + b"\0\0" for row in mask[::-1])
     image = struct.pack("<IiiHHIIiiII", 40, 16, 32, 1, bits, 0, 0, 0, 0, 0, 0) + palette + pixels + rows
     return struct.pack("<HHHBBBBHHII", 0, kind, 1, 16, 16, 0, 0, 1, bits, len(image), 22) + image
 
 
 def dds(kind: bytes, block: bytes) -> bytes:
-    """DirectDraw's surface of 4 by 4 pixels in one block."""
+    """Returns DirectDraw's surface of 4 by 4 pixels in one block."""
     head = struct.pack("<7I44x", 124, 0x1007, 4, 4, 8, 0, 0) + struct.pack("<II4s5I", 32, 4, kind, 0, 0, 0, 0, 0)
     return b"DDS " + head + struct.pack("<5I", 0x1000, 0, 0, 0, 0) + block
 
 
 def flc(indices: np.ndarray, palette: np.ndarray) -> bytes:
-    """Autodesk's animation of one frame: a palette of 256 colours, and pixels that are not compressed."""
+    """Returns Autodesk's animation of one frame: a palette of 256 colours, and uncompressed pixels."""
     height, width = indices.shape
     colours = struct.pack("<IHHBB", 6 + 4 + 768, 4, 1, 0, 0) + palette.tobytes()
     pixels = struct.pack("<IH", 6 + indices.size, 16) + indices.tobytes()

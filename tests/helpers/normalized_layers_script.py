@@ -1,6 +1,6 @@
-"""Layers of tf_slim's own that take ``slim.batch_norm`` as their normalizer, after the repair, against NumPy.
+"""Compares tf_slim's own layers with ``slim.batch_norm`` as their normalizer, after the repair, with NumPy.
 
-Called with a statement that sets TensorFlow's mode.
+The argument is a statement that sets TensorFlow's mode.
 """
 
 import sys
@@ -13,7 +13,7 @@ import nets.layers
 
 nets.layers.repair_tf_slim()
 
-# By the layer: its inputs' shape, and its arguments.
+# Shape of the inputs, and arguments, by layer.
 LAYERS = {
     "conv1d": ([4, 9, 3], [5, 3]),
     "conv2d": ([4, 8, 8, 3], [5, 3]),
@@ -24,14 +24,14 @@ LAYERS = {
     "separable_conv2d": ([4, 8, 8, 3], [5, 3]),
     "conv2d_in_plane": ([4, 8, 8, 3], [3]),
 }
-# Of any rank: the channels of the last axis.
+# Of any rank: the channels are the last axis.
 FULLY_CONNECTED = {"rank 2": [16, 6], "rank 3": [4, 5, 6], "rank 5": [2, 2, 3, 4, 6]}
 
 DECAY, EPSILON = 0.75, 0.001
 
 
 def check(layer, inputs, arguments, is_training):
-    """The layer with the normalizer against the layer without, normalized here in float64."""
+    """Compares the layer with the normalizer with the layer without it, normalized here in float64."""
     inputs = np.random.default_rng(0).normal(size=inputs).astype(np.float32)
     bare = {"activation_fn": None, "weights_initializer": tf.constant_initializer(0.1)}
     if layer is not slim.conv2d_in_plane:
@@ -51,7 +51,7 @@ def check(layer, inputs, arguments, is_training):
         after = session.run(moving)
     plain = plain.astype(np.float64)
     axes = tuple(range(plain.ndim - 1))
-    # The sample's variance but for rank 3, for which slim has no fused op.
+    # The sample's variance except for rank 3, for which slim has no fused op.
     mean, variance = plain.mean(axes), plain.var(axes, ddof=int(plain.ndim != 3))
     before = np.full_like(mean, 0.5), np.full_like(mean, 2.0)
     center, spread = (mean, plain.var(axes)) if is_training else before

@@ -9,12 +9,12 @@ import numpy as np
 
 EPSILON = 0.001
 STEM_WIDTH = 16
-# Units a stage and kind of unit: 6n + 2 and 9n + 2 layers.
+# Units per stage and kind of unit: 6n + 2 and 9n + 2 layers.
 SIZES = {f"resnet_cifar_{6 * n + 2}": (n, False) for n in (3, 5, 7, 9, 18)} | {"resnet_cifar_164": (18, True)}
 
 
 class Forward(NamedTuple):
-    """What `forward` returns."""
+    """The results of `forward`."""
 
     logits: np.ndarray
     predictions: np.ndarray
@@ -23,7 +23,7 @@ class Forward(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """One residual unit; with `shared` its shortcut branches off after the first activation."""
+    """Computes one residual unit; with `shared` its shortcut branches off after the first activation."""
 
     scope: str
     inputs: int
@@ -49,14 +49,14 @@ def _activation_scope(bottleneck: bool, shared: bool) -> str:
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after, as TensorFlow's padding SAME adds them: an odd one goes after."""
+    """Returns the zeros before and after, as TensorFlow's padding SAME adds them: an odd one goes after."""
     outputs = -(-size // stride)
     total = max((outputs - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 def convolution(x: np.ndarray, kernel: np.ndarray, stride: int = 1) -> np.ndarray:
-    """Convolution with padding SAME of images NHWC with a kernel HWIO."""
+    """Convolves images NHWC with a kernel HWIO and padding SAME."""
     (height, width), (rows, columns) = x.shape[1:3], kernel.shape[:2]
     x = np.pad(x, ((0, 0), same_padding(height, rows, stride), same_padding(width, columns, stride), (0, 0)))
     height, width = (-(-size // stride) for size in (height, width))
@@ -85,7 +85,7 @@ def forward(
     activate_before_residual: Sequence[bool] = (True, False, False),
     dtype: type = np.float64,
 ) -> Forward:
-    """The network of 3n units on images NHWC; `values` are by variable name without a network scope."""
+    """Runs the network of 3n units on images NHWC; `values` are by variable name without a network scope."""
     values = {name: np.asarray(value, dtype) for name, value in values.items()}
     end_points, statistics = {}, {}
 
@@ -119,7 +119,7 @@ def forward(
 def variable_shapes(
     n: int, bottleneck: bool, num_classes: int = 10, activate_before_residual: Sequence[bool] = (True, False, False)
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of all variables by name, in order of creation."""
+    """Returns the shapes of all variables by name, in order of creation."""
     shapes: dict[str, tuple[int, ...]] = {"init/init_conv/DW": (3, 3, 3, STEM_WIDTH)}
 
     def norm(scope: str, width: int) -> None:

@@ -1,6 +1,6 @@
-"""A program as users of research/slim write it: trains a network with a head of its own, saves, restores.
+"""A program as users of research/slim write it: trains a network with its own head, saves it and restores it.
 
-Called with a statement that sets TensorFlow's mode, and where to save.
+The arguments are a statement that sets TensorFlow's mode, and the path to save to.
 """
 
 import sys
@@ -37,7 +37,7 @@ def build(images, is_training):
             images, blocks, is_training=is_training, global_pool=False, scope="backbone"
         )
         assert "backbone/block1/unit_1/bottleneck_v2/conv2" in end_points
-        # A scope of the user's own, that names slim's layers.
+        # The user's own scope, with names of slim's layers.
         with slim.arg_scope([slim.conv2d], normalizer_fn=slim.batch_norm, outputs_collections="my_outputs"):
             net = resnet_utils.conv2d_same(net, 16, 3, stride=1, scope="extra")
     assert list(slim.utils.convert_collection_to_dict("my_outputs")) == ["extra"]

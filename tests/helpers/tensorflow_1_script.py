@@ -1,4 +1,4 @@
-"""Restores into graphs of TensorFlow 1's kinds; run as a process of its own, as ``disable_v2_behavior`` is for good.
+"""Restores into graphs of TensorFlow 1's kinds, in its own process because ``disable_v2_behavior`` is permanent.
 
 python -m tests.helpers.tensorflow_1_script FOLDER v1|v2
 """
@@ -24,7 +24,7 @@ VALUES = {
 
 
 def variables(resource):
-    """A variable, one and another whose initial value is the first one's, and one that a partitioner cut."""
+    """Makes a variable, two of which one's initial value is the other's, and one that a partitioner cut."""
     with v1.variable_scope("net", use_resource=resource):
         v1.get_variable("a", [2, 2])
         b = v1.get_variable("b", [2])
@@ -38,13 +38,13 @@ def from_checkpoint(path, made):
 
 
 def grouped(path, made):
-    """Initializers that are no assignments themselves."""
+    """Makes initializers that are not assignments themselves."""
     for variable in made:
         variable._initializer_op = tf.group(variable.initializer)
 
 
 def meta_graph(path, made):
-    """The graph as import_meta_graph makes it."""
+    """Imports the graph by import_meta_graph."""
     exported = v1.train.export_meta_graph()
     graph = tf.Graph()
     with graph.as_default():
@@ -68,7 +68,7 @@ def check(session, made):
 
 
 def fill(graph, path):
-    """By restore, and by what the programs give random weights with."""
+    """Fills the variables by ``restore``, and by the functions that the programs use for random weights."""
     made = graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
     with v1.Session(graph=graph) as session:
         restore(session, path, variables=made)

@@ -1,4 +1,4 @@
-"""The comparison of two checkouts tells figures and files from sentences and times."""
+"""Tests that the comparison of two checkouts tells figures and files from sentences and times."""
 
 import json
 

@@ -1,9 +1,8 @@
 """Runs the test suites that tf_slim ships for its own networks, with the networks of this project in their place.
 
-A program: the suites turn eager execution off for their process. Called with the family, 'v1' or 'v2'. Nothing of a
-suite changes but what two names mean. The one thing the drop-in does not share with tf_slim, and does with
-research/slim, is the place of ``reuse`` and ``scope`` among the positional arguments, which the suites give by
-position.
+This is a program because the suites turn eager execution off for their process. Its argument is the family, 'v1' or
+'v2'. Only two names in a suite get another meaning. The suites give ``reuse`` and ``scope`` by position, and these
+two have the positions of research/slim in this project, not those of tf_slim.
 """
 
 import sys
@@ -19,7 +18,7 @@ FAMILIES = {"v1": resnet_v1, "v2": resnet_v2}
 
 
 def as_in_tf_slim(generator):
-    """``generator`` with the positions that tf_slim's has."""
+    """Returns ``generator`` with the positional arguments of tf_slim's."""
 
     def build(
         inputs,
@@ -56,7 +55,7 @@ def suite_on_our_networks(family: str) -> types.ModuleType:
     setattr(tf_slim.nets, name, ours)
     tf_slim.nets.resnet_utils = resnet_utils
     path = Path(tf_slim.nets.__path__[0]) / f"{name}_test.py"
-    # Known to Python by its name, so that unittest finds the suite's set-up.
+    # Registered in sys.modules, so that unittest finds the suite's set-up.
     suite = sys.modules[f"{name}_test"] = types.ModuleType(f"{name}_test")
     exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(suite))
     return suite

@@ -1,4 +1,4 @@
-"""A timing script as in tutorials on ResNet v2, in two ways: with its own definitions of the network, or with ours.
+"""A timing script like those of tutorials on ResNet v2, with its own definitions of the network or with ours.
 
     python -m tests.helpers.timing_script own|imported NET BATCH SIZE STEPS
     python -m tests.helpers.timing_script compare
@@ -133,7 +133,7 @@ def measure(way, name, batch, size, steps):
 
 
 def compare():
-    """Checks that both ways have the same names, and with the same weights the same values."""
+    """Checks that both ways have the same names, and the same values if given the same weights."""
     values = np.random.default_rng(0).uniform(size=[2, 97, 97, 3])
     found = []
     for way in ("own", "imported"):

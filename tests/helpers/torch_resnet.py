@@ -27,7 +27,7 @@ class ConvNorm(nn.Sequential):
 
 
 class PaddedIdentity(nn.Module):
-    """Every stride-th pixel, followed by extra channels of zeros."""
+    """Takes every stride-th pixel, and appends extra channels of zeros."""
 
     def __init__(self, extra: int, stride: int) -> None:
         super().__init__()

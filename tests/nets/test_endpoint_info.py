@@ -116,7 +116,7 @@ def test_descriptions_agree_with_the_graph_that_runs(name, size, options):
     ],
 )
 def test_receptive_field_is_where_a_gradient_comes_from(size, options, alias):
-    """Returns the pixels that change one position, by differentiation, which defines a receptive field."""
+    """Asserts the pixels that change one position, found by differentiation, which defines a receptive field."""
     images, end_points = build(shape=[1, size, size, 3], global_pool=False, spatial_squeeze=False, **options)
     assert_gradient_agrees(images, end_points, alias)
 

@@ -200,7 +200,7 @@ def test_no_batch_norm_needs_no_updates(images):
 
 
 def test_updates_that_are_variables(images):
-    """tf_slim's layers collect the result of an assignment, which is not an operation."""
+    """Layers of tf_slim collect the result of an assignment, which is not an operation."""
     loss = tf.reduce_mean(layers.conv2d(images, 4, 3))
     v1.add_to_collection(UPDATES, v1.get_variable("moving", [], use_resource=True).assign_add(1.0))
     v1.add_to_collection(UPDATES, v1.get_variable("old", [], use_resource=False).assign_add(1.0))

@@ -47,7 +47,7 @@ def test_conv2d_is_a_correlation_with_bias_and_relu():
         for column in range(6):
             window = inputs[:, row : row + 3, column : column + 1]
             expected[:, row, column] = np.tensordot(window, weights, axes=3) + biases
-    # Sums of 9 products in float32, in any order: so many roundings of at most the sum of their sizes.
+    # Sums of 9 products in float32, in any order: this many roundings of at most the sum of their sizes.
     sizes = np.abs(inputs).max() * np.abs(weights).sum((0, 1, 2)).max()
     np.testing.assert_allclose(result, np.maximum(expected, 0), rtol=0, atol=9 * 2**-24 * sizes)
 
@@ -198,13 +198,13 @@ def test_batch_norm_equals_numpy(shape, fused, training):
     np.testing.assert_allclose(result, expected, atol=1e-5)
     if training:
         for name, statistic in (("BatchNorm/moving_mean", mean), ("BatchNorm/moving_variance", variance)):
-            # Of values of up to 10, a tenth enters; means may cancel.
+            # A tenth of values of up to 10 enters; means may cancel.
             np.testing.assert_allclose(after[name], 0.9 * values[name] + 0.1 * statistic, rtol=0, atol=8 * 2**-23)
 
 
 @pytest.mark.parametrize(("rank", "bessel"), [(2, True), (3, False), (4, True), (5, False)])
 def test_updates_in_place_have_the_variance_of_slim(rank, bessel):
-    """With another collection than UPDATE_OPS, slim runs code that has a fused op for ranks 2 and 4 alone."""
+    """Slim uses a fused op only for ranks 2 and 4 if the collection is not UPDATE_OPS."""
     inputs = images(*[4] * (rank - 1), 3) * 3 + 1
     outputs = layers.batch_norm(inputs, decay=0.0, updates_collections=None)
     with v1.Session() as session:

@@ -13,7 +13,7 @@ from tests.helpers.reference import assign, random_values
 v1 = tf.compat.v1
 
 SHORTCUTS = ("A", "B", "C", "first_unit")
-# Trainable parameters: of option B they are torchvision's, with 1000 classes; of a single class, a known tutorial's.
+# Trainable parameters: with option B and 1000 classes, torchvision's; with a single class, a known tutorial's.
 PARAMETERS = {
     ("resnet_basic_34", "A", 1000): 21_623_848,
     ("resnet_basic_34", "B", 1000): 21_797_672,
@@ -71,7 +71,7 @@ def test_outputs_equal_pytorchs(name, shortcut, classes):
             theirs = torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())
             expected = float64.of_torch(module, theirs, function=lambda module, images: module.features(images))
             assert_as_exact(features[:, 0, 0], expected)
-            # Two logits may be near 0, being sums that cancel: of products of this size.
+            # Two logits may be near 0, because they are sums that cancel; this is the size of their terms.
             sizes = np.linalg.norm(expected.double, axis=1).max(), np.linalg.norm(module.logits.weight.detach().numpy())
             scale = float(np.prod(sizes)) if classes == 1 else None
             assert result.shape == (2, classes)

@@ -14,7 +14,7 @@ from tests.helpers.reference import assign, random_values_of_shapes
 
 v1 = tf.compat.v1
 
-# Trainable parameters, and with moving statistics; of 29 layers there is no ready-made network.
+# Trainable parameters, and with moving statistics; there is no ready-made network of 29 layers.
 PARAMETERS = {(3, True): (312_218, 316_282)}
 
 
@@ -79,7 +79,7 @@ def test_units_and_statistics_equal_numpys(bottleneck, activate_before_residual,
     expected = forward(values, batch, n, training=training, **options)
     images = v1.placeholder(tf.float32, batch.shape)
     logits, end_points = resnet_cifar.resnet_cifar(images, n, 10, training, **options)
-    # No variables but the original's.
+    # Only the original's variables.
     assert {v.op.name: tuple(v.shape.as_list()) for v in v1.global_variables()} == {
         name: value.shape for name, value in values.items()
     }
@@ -98,10 +98,10 @@ def test_units_and_statistics_equal_numpys(bottleneck, activate_before_residual,
         return
     assert len(moving) == 2 * len(expected.batch_statistics)
     for scope, (mean, variance) in expected.batch_statistics.items():
-        # Means may cancel; the values that they are of have this size.
+        # Means may cancel; this is the size of the averaged values.
         scale = float(np.sqrt(np.mean(np.square(mean.double) + variance.double)))
         for name, statistic, size in (("moving_mean", mean, scale), ("moving_variance", variance, scale**2)):
-            # 0.9 old + 0.1 batch, of the population's variance.
+            # 0.9 old + 0.1 batch, with the population's variance.
             averaged = statistic.map(lambda value, old=values[f"{scope}/{name}"]: 0.9 * old + 0.1 * value)
             assert_as_exact(moving[f"{scope}/{name}"], averaged, scale=size)
 
@@ -180,7 +180,7 @@ def test_names_are_the_originals_and_a_scope_goes_around_them():
     with v1.variable_scope("outer"):
         _, end_points = resnet_cifar.resnet_cifar_20(images, 10)
     assert "outer/unit_1_0/sub1/conv1" in end_points
-    # Taken again, with another number of end points before it in the graph.
+    # Runs again, with another number of end points before it in the graph.
     before = len(v1.global_variables())
     _, end_points = resnet_cifar.resnet_cifar(images, 2, 10, reuse=True)
     assert len(v1.global_variables()) == before
@@ -213,7 +213,7 @@ def test_histograms_of_the_moving_statistics_in_evaluation():
 
 
 def test_initial_values():
-    """Kernels are normal of variance 2 / (k k out), logits uniform with the variance kept, all else constant."""
+    """Kernels are normal with variance 2 / (k k out), logits uniform with the variance kept, all else constant."""
     resnet_cifar.resnet_cifar_20(v1.placeholder(tf.float32, [1, 32, 32, 3]), 10)
     with v1.Session() as session:
         session.run(v1.global_variables_initializer())

@@ -114,7 +114,7 @@ def test_logits_are_dropped_in_training_alone():
             session.run(v1.global_variables_initializer())
             logits, dropped, predictions = session.run(tensors, {placeholder: images, training: True})
             kept = dropped != 0
-            # Of 4,000 coins fewer than 42 % or more than 58 % are heads once in 10^23 times.
+            # Fewer than 42 % or more than 58 % of 4,000 coins are heads once in 10^23 times.
             assert 0.42 < kept.mean() < 0.58
             np.testing.assert_allclose(dropped[kept], 2 * logits[kept], rtol=1e-6)
             np.testing.assert_allclose(predictions.sum(axis=-1), 1, rtol=1e-5)
@@ -143,7 +143,7 @@ def test_layers_equal_keras_summary(name):
         layers = describe_layers(images, end_points["predictions"])
     rows = [(layer.name, layer.kind, (None, *layer.shape), layer.parameters) for layer in layers]
     if name.endswith("_digits"):
-        # It calls its activations ReLU layers, flattens nothing, and has the softmax inside of the dense layer.
+        # It calls its activations ReLU layers, flattens nothing, and has the softmax inside the dense layer.
         rows = [(kind, shape, parameters) for _, kind, shape, parameters in rows if kind not in ("Flatten", "Softmax")]
         expected = [(kind.replace("ReLU", "Activation"), shape, parameters) for _, kind, shape, parameters in expected]
     assert rows == expected
@@ -157,7 +157,7 @@ def test_printed_layers_are_the_tutorials(capsys):
         expected = list(csv.reader(file))
     assert len(expected) == 78
     printed = [[row["name"], "x".join(map(str, row["shape"])), str(row["parameters"])] for row in rows]
-    # The input layer, which Keras names otherwise today.
+    # The input layer, which today's Keras names differently.
     printed[0][0] = "input_1"
     assert printed == expected
     assert main(["nets", "resnet_keras_18", "--layers"]) == 0

@@ -28,7 +28,7 @@ def small(images, num_classes=None, **kwargs):
     return resnet_v1.resnet_v1(images, blocks, num_classes, scope="small", **kwargs)
 
 
-# As research/slim/nets/resnet_v1.py has them; its deepest two networks have two arguments in another order.
+# The signatures of research/slim/nets/resnet_v1.py; its two deepest networks have two arguments in another order.
 COMMON = ["inputs", "num_classes", "is_training", "global_pool", "output_stride"]
 SQUEEZE, STORE = "spatial_squeeze", "store_non_strided_activations"
 LAST = ["min_base_depth", "depth_multiplier", "reuse", "scope"]
@@ -94,7 +94,7 @@ def test_bounded_activations():
     assert (shortcut.min(), shortcut.max()) == (0, 6)
     expected = np.clip(shortcut + np.clip(residual, -6, 6), 0, 6)
     np.testing.assert_array_equal(values[unit], expected)
-    # A shortcut that is the input itself is that of a bounded unit.
+    # A shortcut that is the input itself is bounded already, by the previous unit.
     second = "small/block1/unit_2/bottleneck_v1"
     expected = np.clip(values[unit][:, ::2, ::2] + np.clip(values[f"{second}/conv3"], -6, 6), 0, 6)
     np.testing.assert_array_equal(values[second], expected)

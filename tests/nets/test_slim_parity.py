@@ -156,7 +156,7 @@ def training_step(builder, scope, shape, values, images, labels, updates_collect
     with graph.as_default():
         placeholder = v1.placeholder(tf.float32, shape, name="images")
         if mode == "python" or double:
-            # What is computed in float64 has no conditions, whose branches are functions.
+            # Functions would replace the branches of conditions in float64, so there must be none.
             is_training, feeds = mode != "false tensor", {}
         else:
             is_training = v1.placeholder(tf.bool, [], name="is_training")
@@ -240,7 +240,7 @@ STEPS = [
     for updates_collections in (UPDATE_OPS, None, "my_updates")
     for mode in ("python", "true tensor", "false tensor")
 ]
-# Of each family every collection and every mode once.
+# Every collection and every mode once per family.
 QUICK_STEPS = [
     ("v1", UPDATE_OPS, "python"),
     ("v1", None, "true tensor"),

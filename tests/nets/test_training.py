@@ -1,4 +1,4 @@
-"""Every network learns a small batch by heart."""
+"""Tests that every network learns a small batch by heart."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from nets import nets_factory
 v1 = tf.compat.v1
 
 STEPS = 60
-# Whose graphs and steps take seconds; the full run has the others.
+# Their graphs and steps take seconds; the full run has the others.
 QUICK = {
     "resnet_v2_tiny",
     "resnet_basic_18",

@@ -1,7 +1,7 @@
-"""The ``slimnets`` command: what it lists, and how it ends when its surroundings are not what they should be.
+"""Tests the ``slimnets`` command: its listings, and how it ends if its environment is broken.
 
 The parameter counts are those of the published networks, 1001 classes included; the receptive fields those of
-Araujo, Norris, Sim, Distill 2019. What concerns a whole process is tried in one of its own.
+Araujo, Norris, Sim, Distill 2019. Tests that concern a whole process start one.
 """
 
 import json
@@ -70,7 +70,7 @@ def test_networks_as_json(capsys):
 
 
 def test_end_points_of_a_network():
-    """Nothing but the result on stdout, and nothing at all on stderr."""
+    """Only the result is on stdout, and nothing is on stderr."""
     process = run("nets", "resnet_v2_50", "--json")
     assert process.returncode == 0
     assert process.stderr == ""
@@ -109,7 +109,7 @@ def test_end_points_of_a_network_as_a_table(capsys):
 
 
 def test_layers_of_a_network(capsys):
-    """By hand: of 3 channels a 7x7 convolution to 64 has 9,408 weights, and here biases, of which v2 has none after."""
+    """Calculated by hand: a 7x7 convolution from 3 channels to 64 has 9,408 weights, and biases only here in v2."""
     assert main(["nets", "resnet_v2_tiny", "--layers", "--json"]) == 0
     stdout, stderr = capsys.readouterr()
     assert stderr == ""
@@ -183,7 +183,7 @@ finally:
 
 
 def test_features_say_what_they_do_and_no_more(tmp_path, tiny_checkpoint_v1, image):
-    """On stderr what was restored, the network and the progress, but none of TensorFlow's messages."""
+    """The command reports the restore, the network and the progress on stderr, but none of TensorFlow's messages."""
     output = tmp_path / "out"
     process = run("features", image, f"--checkpoint={tiny_checkpoint_v1}", "--end-points=block3", f"--output={output}")
     assert process.returncode == 0
@@ -201,7 +201,7 @@ def test_features_say_what_they_do_and_no_more(tmp_path, tiny_checkpoint_v1, ima
         assert re.fullmatch(pattern, line)
 
 
-# Surroundings.
+# Environments.
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_features_say_what_they_do_and_no_more(tmp_path, tiny_checkpoint_v1, ima
     ],
 )
 def test_without_tensorflow(tmp_path, arguments):
-    """``None`` in the place of a module is how Python is told that there is none of that name."""
+    """A ``None`` entry in sys.modules tells Python that there is no module of that name."""
     process = run(*arguments, code=f"import sys; sys.modules['tensorflow'] = None\n{COMMAND}", cwd=tmp_path)
     assert process.returncode == 1
     assert process.stdout == ""
@@ -242,7 +242,7 @@ except ModuleNotFoundError as error:
 
 
 def test_tensorflow_that_does_not_load(tmp_path):
-    """What it wrote before it failed is the only hint there is, and not lost."""
+    """Its output before the failure is the only hint, and must not be lost."""
     package = tmp_path / "tensorflow"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -256,7 +256,7 @@ def test_tensorflow_that_does_not_load(tmp_path):
 
 @pytest.mark.parametrize("file", ["nets.py", "nets/__init__.py"])
 def test_another_project_s_nets(tmp_path, file):
-    """Such as that of a checkout of tensorflow/models, which the names of slimnets' packages come from."""
+    """A checkout of tensorflow/models has packages of the same names."""
     foreign = tmp_path / file
     foreign.parent.mkdir(exist_ok=True)
     foreign.write_text("raise RuntimeError('imported')")
@@ -274,7 +274,7 @@ def test_another_project_s_nets(tmp_path, file):
 
 
 def run_without_a_reader(*arguments):
-    """As ``| head`` may have gone before the first line is written."""
+    """Runs the command with a reader like ``| head`` that may have gone before the first line is written."""
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "wb") as stdout:
@@ -288,7 +288,7 @@ def test_reader_that_has_gone(options):
 
 
 def test_reader_that_has_gone_before_a_single_line(tmp_path, tiny_checkpoint, image):
-    """One line stays in the buffer, and must not fail as late as in Python's own clearing up."""
+    """One line stays in the buffer, and must not fail during Python's own cleanup."""
     options = [f"--checkpoint={tiny_checkpoint}", "--end-points=block3", f"--output={tmp_path / 'out'}"]
     process = run_without_a_reader("features", image, *options)
     assert process.returncode == 1
@@ -298,7 +298,7 @@ def test_reader_that_has_gone_before_a_single_line(tmp_path, tiny_checkpoint, im
 
 @pytest.mark.parametrize("moment", ["writing", "loading"])
 def test_interrupt(tmp_path, tiny_checkpoint, image, moment):
-    """Ctrl-C, once some of very many images are done, or as early as TensorFlow is being imported."""
+    """Sends Ctrl-C when some of very many images are done, or while TensorFlow is still being imported."""
     (tmp_path / "list.txt").write_text(f"{image}\n" * 200_000)
     options = [f"--checkpoint={tiny_checkpoint}", "--end-points=block3", f"--output={tmp_path / 'out'}", "--shards=1"]
     code = COMMAND if moment == "writing" else IMPORT_TELLS + COMMAND
@@ -323,7 +323,7 @@ def test_interrupt(tmp_path, tiny_checkpoint, image, moment):
     assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
 
 
-# Tells when TensorFlow's import begins, with a message as TensorFlow has them, and gives the signal time to come.
+# Reports the start of TensorFlow's import, with a message like TensorFlow's, and gives the signal time to arrive.
 IMPORT_TELLS = """
 import os, sys, time
 class Tells:

@@ -263,7 +263,7 @@ def test_a_model_whose_groups_have_no_names(tmp_path, capsys, v2_50):
     assert values.keys() == expected.keys()
     for name, value in values.items():
         np.testing.assert_array_equal(value, expected[name])
-    # Without a configuration nothing tells them apart.
+    # Without a configuration nothing distinguishes them.
     assert main(["convert", str(tmp_path / "model.weights.h5"), str(tmp_path / "none.ckpt")]) == 1
     assert "does not say which layer its" in capsys.readouterr().err
 
@@ -562,7 +562,7 @@ def test_parts(tmp_path, tiny_checkpoint_v1):
 
 
 def test_moving_averages(tmp_path, basic):
-    """With ema the averages replace the variables."""
+    """The averages replace the variables if ``ema`` is given."""
     path, values = basic
     averaged = {f"{name}/ExponentialMovingAverage": value + 1 for name, value in values.items() if "moving" not in name}
     np.savez(tmp_path / "both.npz", **values, **averaged)
@@ -618,7 +618,7 @@ def test_graph_with_other_pooling_is_warned_of(tmp_path, v2_50):
 
 
 def test_notes_of_other_weights_are_left_alone(tmp_path, v2_50, basic):
-    """The notes do not apply to another file of the same name, such as the next save of a training run."""
+    """Notes do not apply to another file of the same name, such as the next save of a training run."""
     convert(v2_50[0], tmp_path / "slim.ckpt")
     values = stored(tmp_path / "slim.ckpt")
     notes = (tmp_path / "slim.ckpt.slimnets.json").read_text()
@@ -646,7 +646,7 @@ class Runs:
 
 
 def lying(folder, header, size):
-    """Writes a safetensors file with the header, and that many bytes behind it."""
+    """Writes a safetensors file with this header, followed by that many bytes."""
     text = json.dumps(header).encode()
     path = folder / "lying.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(size))
@@ -1042,7 +1042,7 @@ def test_the_other_format_of_the_same_name(tmp_path, capsys, tiny_checkpoint):
         convert(tiny_checkpoint, target, format=first)
         with pytest.raises(FileExistsError, match="give another name, or overwrite=True"):
             convert(tiny_checkpoint, target, format=second)
-        # Of itself, as well.
+        # Also the source itself.
         convert(target, target, format=second, overwrite=True)
         assert open_checkpoint(target).format == second
         assert stored(target).keys() == values.keys()
@@ -1111,7 +1111,7 @@ def test_numbers_of_every_kind(tmp_path):
 
 
 def test_one_of_several_networks(tmp_path, basic, tiny_checkpoint):
-    """The chosen network is converted, and nothing of the other."""
+    """Converts the chosen network, and nothing of the other."""
     both = {**basic[1], **stored(tiny_checkpoint)}
     np.savez(tmp_path / "both.npz", **both)
     convert(tmp_path / "both.npz", tmp_path / "one.ckpt", scope="resnet_v2_tiny")
@@ -1128,7 +1128,7 @@ def test_averages_of_some(tmp_path, basic):
 
 
 def test_a_part_is_no_network(tmp_path, v2_50):
-    """A network without logits is still one. For a smaller part, notes and report claim nothing."""
+    """A network without logits still counts. For a smaller part, notes and report claim nothing."""
     convert(v2_50[0], tmp_path / "slim.ckpt")
     bare = convert(tmp_path / "slim.ckpt", tmp_path / "bare.ckpt", exclude=["*/logits/*"])
     assert (bare.network, bare.num_classes, bare.pool1_padding) == ("resnet_v2_50", 0, "PAD1")

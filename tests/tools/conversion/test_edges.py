@@ -402,7 +402,7 @@ def test_odd_sources(tmp_path, capsys, monkeypatch, source, words):
 
 
 def test_no_classes(tmp_path, basic):
-    """0 omits the logits and what training kept of them, for any kind of file."""
+    """0 classes omits the logits and their training variables, for any kind of file."""
     biases = "resnet_basic_18/logits/biases"
     more = {f"{biases}/ExponentialMovingAverage": ones(10), f"{biases}/Momentum": ones(10)}
     np.savez(tmp_path / "a.npz", **basic, **more)
@@ -415,7 +415,7 @@ def test_no_classes(tmp_path, basic):
 
 @pytest.mark.numerical
 def test_one_class_whose_logits_cancel(tmp_path, capsys, monkeypatch):
-    """On the images of the proof the logits are zero but for rounding errors, and a wrong bias is still found."""
+    """The logits on the images of the proof are zero except for rounding errors, and a wrong bias is still found."""
     values = slim_checkpoint(tmp_path / "random.ckpt", "resnet_basic_18", 1)
     preprocessing = preprocessing_for(read_weights(tmp_path / "random.ckpt"))
     images = images_for(preprocessing, 64, 3)

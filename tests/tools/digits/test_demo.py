@@ -1,4 +1,4 @@
-"""What ships: the trained checkpoint, the digits, and the demo on them."""
+"""Tests what ships: the trained checkpoint, the digits, and the demo on them."""
 
 import re
 from pathlib import Path
@@ -14,8 +14,8 @@ from tools.cli import main
 
 SHIPPED = Path(checkpoints.__file__).parent
 
-# Errors of a nearest-neighbour classifier on the raw pixels of the 360 digits, by the 1,437 others: the published
-# split of the data set, and so a check of the images themselves.
+# Errors of a nearest-neighbour classifier of the 360 digits by the raw pixels of the 1,437 others, in the published
+# split of the data set. This also checks the images themselves.
 ERRORS_ON_PIXELS = 16
 
 
@@ -44,7 +44,7 @@ def test_demo_leaves_features_and_a_picture_and_can_be_run_again(output, capfd):
     assert {row.status for row in loaded.index} == {"ok"}
     assert loaded.arrays["global_pool"].shape == (360, 512)
     with Image.open(output / "neighbours.png") as picture:
-        # Three rows, one column for each digit that raw pixels get wrong, of equal square tiles.
+        # Three rows of equal square tiles, with one column for each digit that raw pixels get wrong.
         assert picture.width * 3 == picture.height * ERRORS_ON_PIXELS
     assert main(["demo", "--output", str(output)]) == 0
     again = features.load(output / "features").arrays["global_pool"]

@@ -1,6 +1,6 @@
-"""Names of classes, and ``slimnets classify``.
+"""Tests the names of classes, and ``slimnets classify``.
 
-What a network predicts is set by its biases, its kernel of logits being zero: who must win is chosen here.
+The kernel of the logits is zero, so the biases decide which class wins.
 """
 
 import json
@@ -44,7 +44,7 @@ def test_imagenet_labels():
     ["cat\ndog\nbird: a robin\n", "\ufeffcat\r\ndog\r\n\r\nbird: a robin", "2:bird: a robin\n0:cat\n1:dog\n"],
 )
 def test_labels_of_a_file(tmp_path, text):
-    """Plain; as Windows' editors write it; and with numbers, as slim writes it."""
+    """Reads plain names, a file of Windows' editors, and slim's files with numbers."""
     (tmp_path / "labels.txt").write_bytes(text.encode())
     assert read_labels(tmp_path / "labels.txt", 3) == ["cat", "dog", "bird: a robin"]
 
@@ -78,7 +78,7 @@ def picture(tmp_path):
 
 
 def biased(path, *logits):
-    """A checkpoint that gives every picture these logits."""
+    """Returns a function that writes a checkpoint with these logits for every image."""
     values = weights(classes=len(logits))
     values[f"{TINY}/logits/weights"][:] = 0
     values[f"{TINY}/logits/biases"][:] = logits
@@ -123,7 +123,7 @@ def test_wrong_labels_and_no_logits_are_refused(tmp_path, capsys, picture):
 
 @pytest.mark.parametrize(("given", "winner"), [([], "2"), (["--num-classes", "1000"], "1")])
 def test_numbers_follow_the_classes(tmp_path, capsys, picture, given, winner):
-    """Of 1001 classes the third wins; without the background it is the second, and ImageNet's goldfish."""
+    """Class three of 1001 wins; without the background it is the second, and ImageNet's goldfish."""
     logits = np.zeros(1001)
     logits[2] = 9
     checkpoint = biased(tmp_path / "model", *logits)

@@ -1,7 +1,7 @@
-"""``slimnets features`` from its arguments to the files it leaves, and ``FeatureExtractor``.
+"""Tests ``slimnets features`` from its arguments to the files it leaves, and ``FeatureExtractor``.
 
-Values are compared with a graph that is built, restored by TensorFlow's own Saver and run here, of pictures that
-Pillow decodes. The weights are random: see conftest.py.
+The values are compared with a graph that is built and run here, and restored by TensorFlow's own Saver. Pillow decodes
+its images. The weights are random: see tests/conftest.py.
 """
 
 import csv
@@ -37,7 +37,7 @@ from tools.features import extractor as feature_extractor
 
 v1 = tf.compat.v1
 
-# Random weights go with any input.
+# Random weights fit any input.
 pytestmark = pytest.mark.filterwarnings("ignore:The weights go with:nets.guards.InferenceWarning")
 
 SIZE = 32
@@ -55,7 +55,7 @@ def write_picture(path, height=40, width=50, seed=0):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Eight pictures, upright and wide, smaller and larger than the network's input."""
+    """Returns eight images, upright and wide, smaller and larger than the network's input."""
     folder = tmp_path_factory.mktemp("pictures")
     sizes = [(40, 50), (61, 33), (32, 32), (8, 20), (100, 30), (33, 90), (57, 57), (20, 9)]
     return [write_picture(folder / f"{i}.png", *size, seed=i) for i, size in enumerate(sizes)]
@@ -63,12 +63,12 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(params=["tiny_checkpoint", "tiny_checkpoint_v1"])
 def checkpoint(request):
-    """Each of the two formats."""
+    """Yields a checkpoint in each of the two formats."""
     return request.getfixturevalue(request.param)
 
 
 def by_hand(checkpoint, paths, preprocessing="inception", size=SIZE):
-    """All end points of pictures, and some layers that the network's dict leaves out, in float32 and in float64."""
+    """Returns all end points, and some layers that are not in the network's dict, in float32 and in float64."""
     return _by_hand(str(checkpoint), tuple(paths), preprocessing, size)
 
 
@@ -97,7 +97,7 @@ def _by_hand(checkpoint, paths, preprocessing, size):
 
 @pytest.fixture
 def cli(capfd):
-    """Function of a command's arguments: its exit status, stdout and stderr."""
+    """Returns a function from a command's arguments to its exit status, stdout and stderr."""
 
     def run(*arguments):
         capfd.readouterr()
@@ -173,7 +173,7 @@ def test_values_of_other_networks_are_those_of_the_plain_graph(cli, tmp_path, pi
             options = {"shortcut": "first_unit"} if name.startswith("resnet_basic") else {}
             _, tensors = network.builder(images, CLASSES, is_training=False, **options)
         if name.startswith("resnet_v1"):
-            # What the published v1 files hold besides, and their format.
+            # Extras and format of the published v1 files.
             v1.get_variable(f"{name}/mean_rgb", [3])
             v1.get_variable("global_step", [])
         assign(session, random_values(v1.global_variables()))
@@ -206,7 +206,7 @@ def test_another_preprocessing(cli, tmp_path, tiny_checkpoint, pictures, preproc
 
 
 def test_index(cli, tmp_path, tiny_checkpoint, pictures):
-    """In the order of the inputs, whatever the batches; width before height, as decoded."""
+    """The index has the order of the inputs for any batch size, and decoded width before height."""
     cli(*features_arguments(tiny_checkpoint, tmp_path / "out", pictures[::-1], batch_size=3))
     with (tmp_path / "out" / "index.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))
@@ -301,7 +301,7 @@ def test_a_row_does_not_depend_on_how_many_come_after_it(cli, tmp_path, tiny_che
 
 
 def test_all_batches_are_computed_at_one_size(tiny_checkpoint, pictures):
-    """What the test above rests on, shown by a network whose feature is how many images it was given."""
+    """Shows what the test above assumes, with a network whose feature is the number of images in its batch."""
 
     def count(images):
         tf.compat.v1.get_variable("resnet_v2_tiny/logits/biases", [10])  # something to restore
@@ -313,7 +313,7 @@ def test_all_batches_are_computed_at_one_size(tiny_checkpoint, pictures):
 
 
 def test_failed_images(cli, tmp_path, tiny_checkpoint, pictures):
-    """Their rows are NaN, the others as without them, and the exit status tells."""
+    """Failed images have NaN rows, do not change the others, and set the exit status."""
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(Path(pictures[4]).read_bytes()[:500])
     text = tmp_path / "notes.txt"
@@ -351,7 +351,7 @@ def test_list_with_missing_files(cli, tmp_path, tiny_checkpoint, pictures):
 
 @pytest.mark.numerical
 def test_no_preprocessing(cli, tmp_path, tiny_checkpoint, pictures):
-    """Pixels as they are; what has not the network's size fails."""
+    """Pixels are taken as they are; images that do not have the network's size fail."""
     arguments = features_arguments(tiny_checkpoint, tmp_path / "out", pictures[1:3], preprocessing="none")
     assert cli(*arguments)[0] == 1
     features = load(tmp_path / "out")
@@ -364,7 +364,7 @@ def test_no_preprocessing(cli, tmp_path, tiny_checkpoint, pictures):
 
 
 def test_folders_that_are_inputs_and_outputs(cli, tmp_path, tiny_checkpoint, pictures):
-    """A folder of pictures in; out into an empty folder, one whose parents are made, and one behind a link."""
+    """Reads a folder of images; writes to an empty folder, to one whose parents are made, and to one behind a link."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "target").mkdir()
     (tmp_path / "link").symlink_to("target")
@@ -389,12 +389,12 @@ def test_a_name_that_is_not_utf8(cli, tmp_path, tiny_checkpoint, pictures):
     assert os.fsencode(load(tmp_path / "out").index[0].path) == name
 
 
-# What the command refuses: one line that names what is wrong, and not a file more than before.
+# What the command refuses: one line that names the fault, and no new file.
 
 
 @pytest.fixture
 def refusal(cli, tmp_path, tiny_checkpoint, pictures):
-    """Function of options that differ from a good command's: the one line, of a command that left nothing."""
+    """Returns a function from options that differ from a valid command's to the one line of error; nothing is left."""
 
     def run(inputs=None, **options):
         options = {"checkpoint": tiny_checkpoint, "output": tmp_path / "out", **options}
@@ -419,7 +419,7 @@ def test_missing_checkpoint(refusal, tmp_path):
 
 
 def copied(checkpoint, folder):
-    """A copy of a checkpoint's files, to be damaged."""
+    """Returns a copy of a checkpoint's files, to be damaged."""
     for file in checkpoint.parent.glob(f"{checkpoint.name}*"):
         shutil.copy(file, folder)
     return folder / checkpoint.name
@@ -470,7 +470,7 @@ def test_damage_in_the_middle(refusal, tmp_path, tiny_checkpoint, tiny_checkpoin
     path = copied(tiny_checkpoint if file else tiny_checkpoint_v1, tmp_path)
     damaged = Path(f"{path}{file}")
     content = bytearray(damaged.read_bytes())
-    # At more places than one: a V1 file has the optimizer's slots as well, which are not read.
+    # At several places: a V1 file also has the optimizer's slots, which are not read.
     for place in range(100_000, len(content), 100_000):
         content[place] ^= 1
     damaged.write_bytes(content)
@@ -576,7 +576,7 @@ def test_output_that_is_a_file(refusal, tmp_path):
 
 
 def test_output_under_a_file(cli, tmp_path, tiny_checkpoint, pictures):
-    """Found out after the network is restored, which is reported by then."""
+    """The error comes after the network is restored, which is reported before it."""
     (tmp_path / "file").write_text("kept")
     output = tmp_path / "file" / "out"
     status, stdout, stderr = cli(*features_arguments(tiny_checkpoint, output, pictures))
@@ -642,7 +642,7 @@ def test_what_an_extractor_says_of_itself(extractor):
 
 @pytest.mark.numerical
 def test_paths_and_arrays(extractor, tmp_path, tiny_checkpoint):
-    """The same features, under the names asked for, of pictures of one size; seven are a batch and a part."""
+    """Compares the features of images of one size, under the requested names; seven are one batch and a part."""
     images = noise(7, 45, 38, 3)
     paths = []
     for i, image in enumerate(images):
@@ -689,7 +689,7 @@ def test_path_of_no_image(extractor, pictures, tmp_path):
 
 
 def test_batches(extractor, pictures, tmp_path):
-    """In order, of the batch size, with statuses in the place of errors."""
+    """Batches keep the order and the batch size, and have statuses instead of errors."""
     batches = list(extractor.batches([*pictures[:5], tmp_path / "gone.png"]))
     assert [len(batch.statuses) for batch in batches] == [4, 2]
     assert [status.path for batch in batches for status in batch.statuses] == [*pictures[:5], f"{tmp_path}/gone.png"]
@@ -700,7 +700,7 @@ def test_batches(extractor, pictures, tmp_path):
 
 @pytest.mark.numerical
 def test_no_preprocessing_of_arrays(tiny_checkpoint, tmp_path):
-    """Any float values, taken as they are: here what the network would have been given of pixels."""
+    """Takes any float values as they are: here the network's input that pixels would have given."""
     Image.fromarray(noise(SIZE, SIZE, 3)).save(tmp_path / "a.png")
     images = noise(1, SIZE, SIZE, 3).astype(np.float64)
     with FeatureExtractor(tiny_checkpoint, ["logits"], preprocessing="none") as extractor:
@@ -720,7 +720,7 @@ def tiny_network(images):
 
 @pytest.mark.numerical
 def test_network_that_a_function_builds(tiny_checkpoint, pictures):
-    """One that is in no table: the same weights, atrous, so that features are four times as dense."""
+    """Tests a network that is in no table: the same weights, atrous, so that features are four times as dense."""
     with FeatureExtractor(
         tiny_checkpoint, ["block4"], net=tiny_network, image_size=64, preprocessing="inception"
     ) as extractor:
@@ -746,7 +746,7 @@ def test_function_without_what_it_needs(tiny_checkpoint, options):
 
 @pytest.mark.numerical
 def test_network_under_another_scope(tiny_checkpoint, tmp_path, pictures):
-    """The scope is read off the file, and is no part of the aliases."""
+    """The scope is read from the file, and is not part of the aliases."""
     path = tmp_path / "outer.ckpt"
     reader = tf.train.load_checkpoint(str(tiny_checkpoint))
     with tf.Graph().as_default(), v1.Session() as session:
@@ -807,7 +807,7 @@ def test_closed(tiny_checkpoint):
 
 @pytest.mark.numerical
 def test_bfloat16(tiny_checkpoint):
-    """Rounded to 8 bits a factor where TensorFlow does that, so near float32 and not it; refused elsewhere."""
+    """Where TensorFlow computes in bfloat16, values are near float32's but differ; elsewhere bfloat16 is refused."""
     images = noise(8, 64, 64, 3)
     with FeatureExtractor(tiny_checkpoint, ["block4", "global_pool"], image_size=64) as extractor:
         exact = extractor(images)
@@ -827,7 +827,7 @@ def test_bfloat16(tiny_checkpoint):
 
 
 def test_a_picture_that_cannot_be_preprocessed_has_failed(tmp_path, tiny_checkpoint):
-    """vgg scales the shorter side up: of one pixel beside twelve million, to more than a tensor may have."""
+    """Preprocessing by vgg scales the shorter side up: 1 by 12 million pixels would exceed the size of a tensor."""
     Image.new("L", (12_000_000, 1)).save(tmp_path / "line.png")
     with FeatureExtractor(tiny_checkpoint, ["block3"], preprocessing="vgg", image_size=224) as extractor:
         (batch,) = extractor.batches([tmp_path / "line.png"])
@@ -846,7 +846,7 @@ def test_freezing_changes_nothing_but_rounding(tiny_checkpoint, pictures, freeze
 
 @pytest.mark.numerical
 def test_freezing_once_there_are_many(tiny_checkpoint, pictures, monkeypatch):
-    """Files or arrays; and then the extractor stays so."""
+    """Freezes once there are many files or arrays, and then stays frozen."""
     monkeypatch.setattr(feature_extractor, "_MANY", 6)
     expected = by_hand(tiny_checkpoint, pictures)[f"{SCOPE}/block2"]
     with FeatureExtractor(tiny_checkpoint, ["block2"]) as extractor:
@@ -869,7 +869,7 @@ def test_what_pays(num_images, freeze):
 @pytest.mark.parametrize("freeze", [False, True])
 @pytest.mark.parametrize("pool", ["mean", "max"])
 def test_end_points_are_pooled(tiny_checkpoint, pictures, pool, freeze):
-    """[N, height, width, channels] to [N, channels], as NumPy reduces what is not pooled; others as they are."""
+    """Pools [N, height, width, channels] to [N, channels], as NumPy reduces them; other shapes stay."""
     expected = by_hand(tiny_checkpoint, pictures)
     with FeatureExtractor(tiny_checkpoint, ["block2", "logits"], pool=pool, freeze=freeze) as extractor:
         assert extractor.shapes == {"block2": (128,), "logits": (10,)}
@@ -899,7 +899,7 @@ def test_batches_are_gone_through_one_after_another(extractor, pictures):
 
 
 def test_batches_that_were_left(extractor, pictures):
-    """Whatever was under way is of no consequence for the next ones."""
+    """Work in progress on abandoned batches does not affect the next ones."""
     expected = [batch.features["global_pool"] for batch in extractor.batches(pictures[:4])]
     left = extractor.batches(pictures[4:])
     next(left)

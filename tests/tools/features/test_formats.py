@@ -1,4 +1,4 @@
-"""Formats that features are stored in, read back here and by others' readers."""
+"""Tests the formats of stored features, which are read back here and by other readers."""
 
 import csv
 import sys
@@ -24,7 +24,7 @@ INDEX = [
 
 
 def features(dtype):
-    """With what is odd among numbers: NaN, infinity, a negative zero, the least and the largest."""
+    """Returns features with unusual numbers: NaN, infinity, a negative zero, the least and the largest."""
     generator = np.random.default_rng(0)
     arrays = {name: generator.normal(0, 10, (len(INDEX), *shape)).astype(dtype) for name, shape in SHAPES.items()}
     limits = np.finfo(dtype)
@@ -110,7 +110,7 @@ def test_tfrecord_by_others(tmp_path, dtype):
 
 
 def test_names_that_are_no_utf8(tmp_path, form):
-    """An Example keeps them; CSV files and Parquet's strings are UTF-8, and show the bytes."""
+    """Examples keep such names; CSV files and Parquet's strings are UTF-8, and show the bytes."""
     name = b"\xff.png".decode("utf-8", "surrogateescape")
     row = IndexRow(0, name, "ok", "", 1, 1)
     with get_format(form).Writer(tmp_path, Layout({"a": (1,)}, "float32"), 1) as writer:

@@ -1,4 +1,4 @@
-"""Features in shards: cut, stopped, gone on with, by one process or several; against one undisturbed run."""
+"""Tests features in shards, made or stopped and continued by one or several processes, against an undisturbed run."""
 
 import json
 import os
@@ -26,7 +26,7 @@ COUNT, BATCH = 90, 4
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """A folder of pictures, two of which are none."""
+    """Returns a folder of images, two of which are broken."""
     folder = tmp_path_factory.mktemp("pictures")
     generator = np.random.default_rng(0)
     for i in range(COUNT):
@@ -38,7 +38,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def command(pictures, tiny_checkpoint):
-    """Function of a folder and options: the arguments of ``slimnets``."""
+    """Returns a function from a folder and options to the arguments of ``slimnets``."""
 
     def arguments(output, *options, inputs=(pictures,)):
         given = ["features", *inputs, "--checkpoint", tiny_checkpoint, "--end-points", "global_pool,block2"]
@@ -49,7 +49,7 @@ def command(pictures, tiny_checkpoint):
 
 @pytest.fixture
 def features(command, capfd):
-    """Function of a folder and options: the command's exit status, stdout and stderr."""
+    """Returns a function from a folder and options to the command's exit status, stdout and stderr."""
 
     def run(output, *options, **inputs):
         capfd.readouterr()
@@ -67,7 +67,7 @@ def undisturbed(pictures, checkpoint, output, *options):
 
 @pytest.fixture(scope="module")
 def whole(pictures, tiny_checkpoint, tmp_path_factory):
-    """The folder of one undisturbed run without shards."""
+    """Returns the folder of one undisturbed run without shards."""
     return undisturbed(pictures, tiny_checkpoint, tmp_path_factory.mktemp("whole") / "out")
 
 
@@ -78,12 +78,12 @@ def _three(pictures, tiny_checkpoint, tmp_path_factory):
 
 @pytest.fixture
 def three(_three, tmp_path):
-    """A folder of three shards, all done."""
+    """Returns a folder of three finished shards."""
     return shutil.copytree(_three, tmp_path / "out")
 
 
 def merged(folder, capfd):
-    """A folder with the shards of ``folder`` as one."""
+    """Merges the shards of ``folder``, and returns the new folder."""
     output = folder.with_name(f"{folder.name}-merged")
     assert main(["merge", str(folder), "--output", str(output)]) == 0
     assert capfd.readouterr().out == f"{COUNT} images merged: {output}\n"
@@ -91,7 +91,7 @@ def merged(folder, capfd):
 
 
 def assert_same(folder, whole):
-    """Arrays and index are equal byte for byte."""
+    """Asserts that arrays and index are equal byte for byte."""
     for name in ("global_pool.npy", "block2.npy", "index.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 
@@ -106,7 +106,7 @@ def shard(i, count):
 
 @pytest.mark.parametrize("shards", [2, 5, 23])
 def test_rows_do_not_depend_on_the_cut(features, tmp_path, whole, shards, capfd):
-    """23 shards are one batch each, the last of two images."""
+    """Each of 23 shards is one batch; the last one has two images."""
     status, stdout, stderr = features(tmp_path / "out", "--shards", shards)
     assert (status, stdout) == (1, f"88 images done, 2 failed: {tmp_path / 'out'}\n")
     assert "failed, 1: the file is empty\n" in stderr
@@ -116,7 +116,7 @@ def test_rows_do_not_depend_on_the_cut(features, tmp_path, whole, shards, capfd)
 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_goes_on_whatever_options_the_network_has(pictures, tmp_path, capfd, shards):
-    """Those of resnet_cifar are a tuple, which JSON has not."""
+    """Options of resnet_cifar are a tuple, which JSON does not have."""
     slim_checkpoint(tmp_path / "cifar.ckpt", "resnet_cifar_20", 10)
     given = ["--checkpoint", tmp_path / "cifar.ckpt", "--end-points", "global_pool", "--shards", shards]
     command = ["features", str(pictures), *map(str, given), "--output", str(tmp_path / "out")]
@@ -129,7 +129,7 @@ def test_goes_on_whatever_options_the_network_has(pictures, tmp_path, capfd, sha
 
 
 def test_shards_are_whole_batches(three):
-    """Of 23 batches of 4, by hand: the first of 3 shards has 7, the others 8, the last batch being of 2."""
+    """Calculated by hand for 23 batches of 4: the first shard has 7, the other two 8, and the last batch 2 images."""
     counts = [np.load(three / shard(i, 3) / "global_pool.npy").shape for i in range(3)]
     assert counts == [(28, 512), (32, 512), (30, 512)]
 
@@ -148,7 +148,7 @@ def test_loaded_shards(three, whole):
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_formats(features, tmp_path, whole, form, shards, dtype, capfd):
-    """To the bit the arrays of the undisturbed run; float16 as NumPy rounds them."""
+    """The arrays are bit-identical to the undisturbed run's; float16 is rounded as NumPy does."""
     features(tmp_path / "out", "--shards", shards, "--format", form, "--dtype", dtype)
     assert main(["merge", str(tmp_path / "out"), "--output", str(tmp_path / "merged")]) == 0
     expected = load(whole)
@@ -160,7 +160,7 @@ def test_formats(features, tmp_path, whole, form, shards, dtype, capfd):
 
 
 def test_the_same_again(features, tmp_path, whole, three):
-    """Of a run that is done there is nothing to do, whatever the layout."""
+    """A finished run has nothing left to do in any layout."""
     for output in (shutil.copytree(whole, tmp_path / "whole"), three):
         before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
         status, stdout, stderr = features(output)
@@ -240,7 +240,7 @@ def test_overwrite(features, tmp_path, three, shards):
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"inputs": 1, "shards": 2}', "no JSON"])
 def test_a_manifest_of_somebody_else(features, tmp_path, content):
-    """Such as a web site's: nothing in that folder is ours to take away."""
+    """Tests a web site's manifest, for example: nothing in that folder may be deleted."""
     output = tmp_path / "site"
     output.mkdir()
     (output / "manifest.json").write_text(content)
@@ -253,7 +253,7 @@ def test_a_manifest_of_somebody_else(features, tmp_path, content):
 
 
 def test_a_job_that_is_given_up_meanwhile(features, three, tmp_path, monkeypatch):
-    """Who is still at it does not put its shards into the other one's folder."""
+    """A process that still works on it does not put its shards into the other job's folder."""
     (three / "run.json").unlink()
     shutil.rmtree(three / shard(2, 3))
     make = feature_jobs.FeatureJob.make
@@ -271,7 +271,7 @@ def test_a_job_that_is_given_up_meanwhile(features, three, tmp_path, monkeypatch
 
 
 def test_neighbours_keep_their_temporaries(features, tmp_path):
-    """``out`` does not take away what a run to ``out.v2`` is at."""
+    """A run to ``out`` does not remove the temporary files of a run to ``out.v2``."""
     other = tmp_path / ".out.v2.abcdefgh.incomplete"
     own = tmp_path / ".out.abcdefgh.incomplete"
     other.mkdir()
@@ -287,7 +287,7 @@ def test_a_folder_of_left_overs_is_empty(features, tmp_path):
 
 
 def test_through_a_link(features, tmp_path, whole):
-    """The folder that it points to is the one that is locked and written."""
+    """The folder that the link points to is locked and written."""
     (tmp_path / "real").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "real")
     with lock(tmp_path / ".real.lock"):
@@ -323,9 +323,9 @@ def test_overwrite_keeps_what_is_not_ours(features, tmp_path):
 
 
 def test_shard_indexes(features, tmp_path, whole, capfd):
-    """Processes that know nothing of each other, in any order; the last one says that all is done.
+    """Runs processes that know nothing of each other, in any order; the last one says that all is done.
 
-    Pictures 17 and 50 have failed: one of the 28 of the first shard, one of the 32 of the second.
+    Images 17 and 50 have failed: one of the 28 of the first shard, one of the 32 of the second.
     """
     output = tmp_path / "out"
     for i, done, failed in ((2, 30, 0), (0, 27, 1), (1, 31, 1)):
@@ -336,7 +336,7 @@ def test_shard_indexes(features, tmp_path, whole, capfd):
 
 
 def test_shards_of_several_machines(features, tmp_path, whole, capfd):
-    """Without a folder that they share: `merge` takes several."""
+    """Tests machines that share no folder: `merge` takes several."""
     for i in range(3):
         features(tmp_path / f"machine{i}", "--shards", 3, "--shard-index", i)
     machines = [str(tmp_path / f"machine{i}") for i in range(3)]
@@ -374,10 +374,10 @@ def test_float16_does_not_reach_everywhere():
     assert feature_jobs._as_stored(values[:2], "float16", "logits").tolist() == [1.0, np.inf]
 
 
-# What happens in between.
+# Interruptions and changes.
 
 
-# Where the tests run in the background, Ctrl-C is ignored by what they start.
+# If the tests run in the background, the processes that they start ignore Ctrl-C.
 SLIMNETS = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -387,13 +387,13 @@ sys.exit(main())
 
 
 def start(command):
-    """A process of the command, in a group of its own."""
+    """Starts a process of the command, in a group of its own."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     return subprocess.Popen([sys.executable, "-c", SLIMNETS, *command], **pipes)
 
 
 def wait_for_shards(output, count, process):
-    """Until some are done, or all."""
+    """Waits until some shards are done, or all."""
     while process.poll() is None and len(list(output.glob("shard-*"))) < count:
         time.sleep(0.01)
 
@@ -413,7 +413,7 @@ def test_killed(command, features, tmp_path, whole, capfd):
 
 @pytest.mark.full
 def test_killed_at_thirty_random_moments(command, features, tmp_path, whole, capfd):
-    """In every part of the work: whatever shards there are by then, a process is killed up to a second later."""
+    """Kills a process in every part of the work: up to a second later, whatever shards exist by then."""
     generator = random.Random(0)
     kills = rounds = 0
     while kills < 30:
@@ -422,7 +422,7 @@ def test_killed_at_thirty_random_moments(command, features, tmp_path, whole, cap
         while kills < 30:
             process = start(arguments)
             before = len(list(output.glob("shard-*")))
-            # Counted from its first shard on, or, for some, from its start.
+            # The time is counted from its first shard, or for some from its start.
             if generator.random() < 0.7:
                 wait_for_shards(output, before + 1, process)
                 time.sleep(generator.uniform(0, 0.15))
@@ -459,7 +459,7 @@ def test_stopped(command, features, tmp_path, whole, number, capfd):
 
 
 def test_two_at_once(command, tmp_path, whole, capfd):
-    """They share the work, each shard made once; who ends first says what the other one is at."""
+    """They share the work, and make each shard once; the first to end says what the other one is working on."""
     output = tmp_path / "out"
     processes = [start(command(output, "--shards", 12)) for _ in range(2)]
     ended = [process.communicate() for process in processes]
@@ -495,7 +495,7 @@ def test_one_folder_that_another_process_is_at(features, tmp_path):
 
 
 def test_a_disk_that_is_full(command, features, tmp_path, whole, capfd):
-    """As a limit on the size of files makes it: an array of 10 shards stays below, its 3 do not."""
+    """A limit on the size of files stands for the disk: an array of 10 shards stays below it, one of 3 does not."""
     output = tmp_path / "out"
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)); "
     code = f"{limited}import sys; from tools.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -513,7 +513,7 @@ def test_a_disk_that_is_full(command, features, tmp_path, whole, capfd):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A small one, a tmpfs, and a function that mounts it again with other options."""
+    """Yields a small disk, a tmpfs, and a function that mounts it again with other options."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", folder], check=False).returncode:
@@ -523,7 +523,7 @@ def disk(tmp_path):
 
 
 def test_a_small_disk(disk, features, tmp_path, whole):
-    """It has room for some of the shards, and then for all."""
+    """The disk has room for some of the shards, and then for all."""
     folder, remount = disk
     output = folder / "out"
     status, stdout, stderr = features(output, "--shards", 9)
@@ -553,7 +553,7 @@ def test_a_disk_that_becomes_read_only(disk, features):
 
 
 def test_inputs_that_change_meanwhile(features, tmp_path, pictures, whole):
-    """One deleted and one cut short after the first shards: their rows say so, the others are as they were."""
+    """One is deleted and one cut short after the first shards: their rows say so, and the others do not change."""
     listed = tmp_path / "list.txt"
     copies = tmp_path / "copies"
     shutil.copytree(pictures, copies)
@@ -583,7 +583,7 @@ def test_a_manifest_that_cannot_be_read(features, tmp_path, content):
 
 @pytest.mark.numerical
 def test_workers(features, tmp_path, whole, capfd):
-    """Two processes of a thread each: every image once, and rows that differ in rounding at most."""
+    """Runs two processes of one thread each: every image is computed once, and rows differ in rounding at most."""
     status, stdout, _ = features(tmp_path / "out", "--workers", 2, "--shards", 6)
     assert (status, stdout) == (1, f"88 images done, 2 failed: {tmp_path / 'out'}\n")
     output = merged(tmp_path / "out", capfd)
@@ -594,7 +594,7 @@ def test_workers(features, tmp_path, whole, capfd):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_workers_are_stopped(command, features, tmp_path, number):
-    """To the whole group, as a terminal sends it."""
+    """Sends the signal to the whole group, as a terminal does."""
     output = tmp_path / "out"
     process = start(command(output, "--workers", 2, "--shards", 23))
     wait_for_shards(output, 1, process)

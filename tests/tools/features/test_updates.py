@@ -1,4 +1,4 @@
-"""Images that change under their names, come and go: noticed, and made again; against a fresh run, row by row."""
+"""Tests updates after images were changed, added or removed, against a fresh run, row by row."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from tools.features import load
 from tools.features.shard_images import IMAGES, read_images
 
 COUNT, BATCH = 60, 4
-# Two for whose features the images before them do not matter.
+# For these two networks the features do not depend on the images before them.
 END_POINTS = ["global_pool", "block2"]
 
 
@@ -32,7 +32,7 @@ def png(seed):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of images, two of which are none; older than two seconds, as images usually are."""
+    """Returns a folder of images, two of which are broken; like most images, they are older than two seconds."""
     folder = tmp_path / "images"
     folder.mkdir()
     for i in range(COUNT):
@@ -44,7 +44,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def features(tiny_checkpoint, capfd, folder):
-    """Function of an output and options: exit status, stdout and stderr of ``slimnets features``."""
+    """Returns a function from an output and options to exit status, stdout and stderr of ``slimnets features``."""
 
     def run(output, *options, inputs=None):
         capfd.readouterr()
@@ -56,7 +56,7 @@ def features(tiny_checkpoint, capfd, folder):
 
 
 def rows_of(output):
-    """From the images' names to all that there is of them, but for the row's number."""
+    """Maps the images' names to everything in their rows except the row's number."""
     loaded = load(output)
     arrays = [np.asarray(loaded.arrays[name]) for name in END_POINTS]
     assert [row.row for row in loaded.index] == list(range(len(arrays[0])))
@@ -70,7 +70,7 @@ def shard(i, count):
 
 
 def made(output):
-    """From the shards to what tells one that was made from one that stayed."""
+    """Maps the shards to something that changes if they are made again."""
     return {path.parent.name: path.stat().st_ino for path in sorted(output.glob("shard-*/shard.json"))}
 
 
@@ -94,14 +94,14 @@ def changed(folder):
     ],
 )
 def test_update_equals_a_fresh_run(features, folder, tmp_path, form, shards):
-    """Three changed, two repaired, five new: by hand, 15 batches in 5 shards are 12 images each."""
+    """Three are changed, two repaired, five new. By hand: 15 batches in 5 shards are 12 images each."""
     options = ["--format", form, "--shards", shards]
     assert features(tmp_path / "out", *options)[0] == 1  # two have failed
     before = made(tmp_path / "out")
     changed(folder)
     status, stdout, stderr = features(tmp_path / "out", *options, "--update")
     assert (status, stdout) == (0, f"65 images done, 0 failed: {tmp_path / 'out'}\n")
-    assert "10 images in " in stderr  # computed, and no more
+    assert "10 images in " in stderr  # only these are computed
     if shards == 5:
         # 000 and 002 are in the first, 034 in the second, 090 in the fourth, 100 in the fifth.
         after = made(tmp_path / "out")
@@ -109,7 +109,7 @@ def test_update_equals_a_fresh_run(features, folder, tmp_path, form, shards):
         assert after.keys() - before.keys() == {"shard-00005-added"}
     features(tmp_path / "fresh", *options)
     assert rows_of(tmp_path / "out") == rows_of(tmp_path / "fresh")
-    # There is nothing left to do, with or without the option, and in one piece it is the same.
+    # Nothing is left to do, with or without the option; in one piece the result is the same.
     for again in ([], ["--update"]):
         status, stdout, stderr = features(tmp_path / "out", *options, *again)
         assert (status, stdout) == (0, f"65 images done, 0 failed: {tmp_path / 'out'}\n")
@@ -122,7 +122,7 @@ def test_update_equals_a_fresh_run(features, folder, tmp_path, form, shards):
 
 @pytest.mark.parametrize("shards", [1, 5])
 def test_changed_images_are_refused(features, folder, tmp_path, shards):
-    """Nothing is written then."""
+    """Nothing is written in this case."""
     features(tmp_path / "out", "--shards", shards)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     for name in ("000", "002", "090"):
@@ -138,7 +138,7 @@ def test_changed_images_are_refused(features, folder, tmp_path, shards):
 
 
 def test_the_same_size_and_an_old_time_do_not_hide_a_change(features, folder, tmp_path):
-    """As `cp -p` or a program that sets times back leaves them: BMP files of one size have as many bytes."""
+    """Times are set back as by `cp -p`, and BMP files of one image size have equally many bytes."""
     (path := folder / "zzz.bmp").write_bytes(b"")
     for colour in ("red", "green"):
         Image.new("RGB", (8, 8), colour).save(path)
@@ -160,7 +160,7 @@ def test_a_new_time_is_no_change(features, folder, tmp_path, shards):
 
 
 def test_failed_images_are_made_again_on_request(features, folder, tmp_path):
-    """Without it they stay as they are, as long as their files do."""
+    """Failed images stay as they are without the option, as long as their files do not change."""
     features(tmp_path / "out", "--shards", 5)
     before = made(tmp_path / "out")
     assert "resumed from 60 images" in features(tmp_path / "out")[2]
@@ -176,7 +176,7 @@ def test_failed_images_are_made_again_on_request(features, folder, tmp_path):
 
 @pytest.mark.parametrize("shards", [1, 5])
 def test_removed_images(features, folder, tmp_path, shards):
-    """Their rows go, and the rest is as in a fresh run; of a shard that keeps none, too."""
+    """Their rows disappear, and the rest equals a fresh run, even for a shard that keeps no image."""
     features(tmp_path / "out", "--shards", shards)
     for i in (*range(12, 24), 3, 59):
         (folder / f"{2 * i:03d}.png").unlink()
@@ -190,7 +190,7 @@ def test_removed_images(features, folder, tmp_path, shards):
 
 
 def test_update_of_an_unfinished_job(features, folder, tmp_path):
-    """Shards that are not made yet take what has no place; a second update finds new images' last shard with room."""
+    """Unfinished shards take images without a place; a second update puts new images in the last shard with room."""
     for index in (0, 3):
         features(tmp_path / "out", "--shards", 5, "--shard-index", index)
     changed(folder)
@@ -213,7 +213,7 @@ def test_update_with_workers(features, folder, tmp_path):
 
 
 def test_update_with_workers_that_freeze(features, tmp_path):
-    """Of 1,000 images and more the weights are frozen, by the workers and not by who asks them."""
+    """Workers freeze the weights from 1,000 images on, and the parent process does not."""
     many = tmp_path / "many"
     many.mkdir()
     for i in range(1000):
@@ -228,7 +228,7 @@ def test_update_with_workers_that_freeze(features, tmp_path):
 
 @pytest.mark.parametrize("shards", [1, 5])
 def test_update_is_stopped_and_goes_on(features, folder, tmp_path, shards, monkeypatch):
-    """Where a shard takes the place of its older self: whichever of the two is there, nothing is lost."""
+    """Stops while a shard replaces its older version: whichever of the two exists, nothing is lost."""
     features(tmp_path / "out", "--shards", shards)
     changed(folder)
     rename = os.rename
@@ -251,7 +251,7 @@ def test_update_is_stopped_and_goes_on(features, folder, tmp_path, shards, monke
 @pytest.mark.filterwarnings("default:.*earlier version")
 @pytest.mark.parametrize("shards", [1, 5])
 def test_a_folder_of_an_earlier_version(features, folder, tmp_path, shards):
-    """It is read, and continued with a word; an update makes all of it again."""
+    """The folder is read, and continued with a notice; an update makes all of it again."""
     features(tmp_path / "out", "--shards", shards)
     for path in (tmp_path / "out").rglob(IMAGES):
         path.unlink()
@@ -268,7 +268,7 @@ def test_a_folder_of_an_earlier_version(features, folder, tmp_path, shards):
 
 
 def test_another_arithmetic_is_not_mixed(features, folder, tmp_path):
-    """Fewer images than a batch are computed at their own number: with one more all rows have other last bits."""
+    """Fewer images than a batch are computed as a smaller batch, so one more image changes all rows' last bits."""
     few = tmp_path / "few"
     few.mkdir()
     for i in range(3):
@@ -289,7 +289,7 @@ def write_tar(path, contents, label=b"7", mtime=1000):
 
 
 def test_tar_archives(features, tmp_path):
-    """Told by their members: another image, another time, another class."""
+    """Members are compared: another image, another time, another class."""
     contents = {f"{i}.png": png(i) for i in range(8)}
     path = tmp_path / "a.tar"
     write_tar(path, contents)
@@ -308,7 +308,7 @@ def test_tar_archives(features, tmp_path):
 
 
 def test_records(features, tmp_path):
-    """Told by the checksums in the file."""
+    """The checksums in the file are compared."""
 
     def write(seeds):
         with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
@@ -327,7 +327,7 @@ def test_records(features, tmp_path):
 
 
 def test_addresses(features, tmp_path):
-    """Told by what the listing says of the files, or by their sizes."""
+    """The listing's information on the files is compared, or else their sizes."""
     fsspec = pytest.importorskip("fsspec")
     files = fsspec.filesystem("memory")
     for i in range(6):
@@ -345,7 +345,7 @@ def test_addresses(features, tmp_path):
 
 
 def test_what_is_recorded_is_the_file(features, folder, tmp_path):
-    """Sizes and sums as the system's own tools have them."""
+    """Sizes and sums are those that the system's own tools report."""
     time.sleep(2.1)  # until a change would have another time
     features(tmp_path / "out")
     images = read_images(tmp_path / "out")
@@ -391,7 +391,7 @@ def test_an_update_of_nothing_is_a_first_run(features, tmp_path):
 
 @pytest.mark.full
 def test_twenty_thousand_images(features, tmp_path):
-    """Of 20 shards four hold what changed; the rest is not touched."""
+    """Four of 20 shards contain the changes; the others are not touched."""
     many = tmp_path / "many"
     many.mkdir()
     generator = np.random.default_rng(0)
@@ -401,7 +401,7 @@ def test_twenty_thousand_images(features, tmp_path):
         (many / f"{i:05d}.png").write_bytes(b"broken")
     assert features(tmp_path / "out", "--shards", 20, inputs=many)[0] == 1
     before = made(tmp_path / "out")
-    for i in (0, 1, 12_345, 7_000, 19_500):  # three are others, two are mended
+    for i in (0, 1, 12_345, 7_000, 19_500):  # three are changed, two are repaired
         Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8)).save(many / f"{i:05d}.png")
     for i in range(5):
         Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8)).save(many / f"{4_000 * i:05d}-new.png")
@@ -409,7 +409,7 @@ def test_twenty_thousand_images(features, tmp_path):
     assert (status, stdout) == (0, f"20005 images done, 0 failed: {tmp_path / 'out'}\n")
     assert "10 images in " in stderr
     after = made(tmp_path / "out")
-    # 20,000 images in 20 shards of 1,000: by hand, these are in 0, 7, 12 and 19.
+    # 20,000 images in 20 shards of 1,000. By hand, these are in 0, 7, 12 and 19.
     assert [name for name in before if before[name] != after[name]] == [shard(i, 20) for i in (0, 7, 12, 19)]
     assert sorted(after.keys() - before.keys()) == ["shard-00020-added"]
     assert features(tmp_path / "fresh", "--shards", 20, inputs=many)[0] == 0

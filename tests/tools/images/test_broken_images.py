@@ -1,4 +1,4 @@
-"""A thousand images, of which a hundred are broken in twenty ways; what is said of each was written by hand."""
+"""Tests a thousand images, a hundred of them broken in twenty ways, with error messages that were written by hand."""
 
 import io
 import struct
@@ -28,7 +28,7 @@ def png_chunk(kind, data):
 
 
 def bomb(width, height):
-    """A PNG of one bit a pixel, all zero: 112 MB of rows, and 900 million pixels, in a tenth of a megabyte."""
+    """Returns a PNG of one bit a pixel, all zero: 112 MB of rows, and 900 million pixels, in a tenth of a megabyte."""
     packer = zlib.compressobj(9)
     rows = b"".join(packer.compress(bytes(1 + width // 8)) for _ in range(height)) + packer.flush()
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
@@ -40,7 +40,7 @@ def changed(content, place, byte):
 
 
 def ways():
-    """From what is done to an image to its bytes and what there is to say."""
+    """Maps each kind of damage to the image's bytes and the expected message."""
     jpeg, png, gif, bmp, tiff, webp = map(encoded, ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"))
     return {
         "empty": (b"", "the file is empty"),
@@ -68,7 +68,7 @@ def ways():
 
 @pytest.mark.filterwarnings("ignore::Warning:PIL.*")
 def test_a_thousand_images(tmp_path, tiny_checkpoint, capfd):
-    """900 rows are those of a run without the others, to the bit; 100 say why not."""
+    """900 rows are bit-identical to those of a run without the broken images; 100 have the right message."""
     generator = np.random.default_rng(0)
     good, mixed = tmp_path / "good", tmp_path / "mixed"
     good.mkdir()

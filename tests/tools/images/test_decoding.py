@@ -1,7 +1,7 @@
-"""Decoding and listing of image files.
+"""Tests decoding and listing of image files.
 
-What a picture must decode to is known from the pixels that its file was made of, with arithmetic written here. Files
-that Pillow does not write are put together byte by byte.
+The expected result is calculated here from the pixels that the file was made of. Files that Pillow does not write are
+built byte by byte.
 """
 
 import io
@@ -18,7 +18,7 @@ from tools.images.decoding import IMAGE_SUFFIXES
 
 ORIENTATION = 0x0112
 
-# EXIF 2.3, tag 0x0112: the sides of the upright picture at which row 0 and column 0 of the stored one are.
+# EXIF 2.3, tag 0x0112: the sides of the upright image where row 0 and column 0 of the stored one are.
 SIDES = {
     1: ("top", "left"),
     2: ("top", "right"),
@@ -31,12 +31,12 @@ SIDES = {
 }
 
 
-# Of broken EXIF data, or of size: the command ignores them.
+# Warnings of broken EXIF data, or of size: the command ignores them.
 PILLOWS_WARNINGS = r"ignore:::PIL\..*"
 
 
 def names_of(inputs):
-    """The names of the pictures that inputs stand for, in their order."""
+    """Returns the names of the images in the inputs, in order."""
     opened = open_inputs(inputs)
     return [opened.name(i) for i in range(len(opened))]
 
@@ -50,7 +50,7 @@ def grey_as_rgb(grey):
 
 
 def over_white(colour, opacity):
-    """Colours of opacity 0 to 255 on white paper."""
+    """Blends colours of opacity 0 to 255 with white."""
     share = np.asarray(opacity)[..., np.newaxis] / 255
     return np.asarray(colour) * share + 255 * (1 - share)
 
@@ -60,7 +60,7 @@ def png_chunk(kind, data):
 
 
 def write_png(path, values, bits, colour_type, extra=b"", size=None):
-    """A PNG file of one row of values, or with a size in its header that it does not have."""
+    """Writes a PNG file of one row of values, or with a wrong size in its header."""
     width, height = size or (len(values), 1)
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     row = b"\0" + np.asarray(values).astype(">u2" if bits == 16 else "u1").tobytes()
@@ -82,7 +82,7 @@ def assert_decodes_to(path, expected, tolerance=0):
     assert np.abs(picture.astype(float) - expected).max() <= tolerance
 
 
-# What decodes.
+# Files that decode.
 
 
 @pytest.mark.parametrize("kind", ["BMP", "PNG", "TIFF", "PPM"])
@@ -101,7 +101,7 @@ def test_lossless_webp(tmp_path):
 
 
 def test_jpeg(tmp_path):
-    """A flat picture, of which JPEG keeps the colour but for a rounding; also as a progressive file."""
+    """JPEG keeps a flat colour except for rounding, also in a progressive file."""
     pixels = np.full([16, 24, 3], (200, 100, 50), np.uint8)
     for options in ({}, {"progressive": True}):
         (tmp_path / "a.jpg").write_bytes(encoded(pixels, "JPEG", quality=95, **options))
@@ -123,7 +123,7 @@ def test_grey(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_grey_of_16_bits(tmp_path, kind):
-    """Scaled by 257 and rounded: 128 is still black, 129 no longer; clipping would give 255 almost everywhere."""
+    """Divides by 257 and rounds: 128 is still black, 129 is not; clipping would give 255 almost everywhere."""
     wide = np.array([[0, 128, 129, 385, 386, 40000, 65406, 65407, 65535]], np.uint16)
     (tmp_path / "a").write_bytes(encoded(wide, kind))
     assert_decodes_to(tmp_path / "a", grey_as_rgb([[0, 0, 1, 1, 2, 156, 254, 255, 255]]))
@@ -206,7 +206,7 @@ def test_one_bit(tmp_path, kind):
 
 @pytest.mark.parametrize("ink", [(0, 0, 0, 0), (255, 0, 0, 0), (0, 0, 0, 255), (40, 80, 160, 20)])
 def test_cmyk_jpeg(tmp_path, ink):
-    """Ink takes light away: each of cyan, magenta and yellow its colour, black all of them."""
+    """Ink takes light away: cyan, magenta and yellow each take one colour, and black takes all."""
     image = Image.new("CMYK", (16, 16), ink)
     image.save(tmp_path / "a.jpg", quality=100)
     cmy, black = np.array(ink[:3]), ink[3]
@@ -230,7 +230,7 @@ def test_first_page_of_a_tiff(tmp_path):
 
 
 def stored(upright, orientation):
-    """How a camera held so would have stored a picture."""
+    """Returns an image as a camera in this orientation would have stored it."""
     rows, columns = SIDES[orientation]
     if rows in ("left", "right"):
         upright = upright.swapaxes(0, 1)
@@ -242,7 +242,7 @@ def stored(upright, orientation):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", SIDES)
 def test_turned_as_exif_says(tmp_path, orientation, kind):
-    # Squares of 16 pixels, which JPEG keeps apart.
+    # Squares of 16 pixels, which JPEG does not mix.
     upright = np.kron(noise(2, 3)[..., np.newaxis] // 2 + 64, np.ones([16, 16, 3], np.uint8))
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -268,7 +268,7 @@ def test_an_orientation_that_there_is_not(tmp_path, orientation):
     assert_decodes_to(tmp_path / "a.png", pixels)
 
 
-# A picture that is all right, with an EXIF tag (the description) that points out of the block.
+# A valid image, with an EXIF tag (the description) that points out of the block.
 BROKEN_EXIF = b"Exif\0\0II*\0" + struct.pack("<IHHHII", 8, 1, 0x010E, 2, 1000, 5000)
 
 
@@ -288,7 +288,7 @@ def test_broken_exif_data_does_not_fail(tmp_path):
 
 @pytest.mark.filterwarnings(PILLOWS_WARNINGS)
 def test_a_large_picture_is_decoded_and_a_huge_one_refused(tmp_path, monkeypatch):
-    """Pillow warns from its limit on, and refuses from twice that on."""
+    """Pillow warns above its limit, and refuses above twice the limit."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     large, too_large = noise(10, 15, 3), noise(10, 21, 3)
     (tmp_path / "large.png").write_bytes(encoded(large, "PNG"))
@@ -298,7 +298,7 @@ def test_a_large_picture_is_decoded_and_a_huge_one_refused(tmp_path, monkeypatch
         decode(tmp_path / "too_large.png")
 
 
-# What does not decode.
+# Files that do not decode.
 
 
 def reason(path):
@@ -314,7 +314,7 @@ def test_missing_file(tmp_path):
 
 
 def test_a_file_that_goes_away(tmp_path, monkeypatch):
-    """The reason is asked of the file itself, which another process can remove in between."""
+    """The reason comes from the file itself, which another process can remove in between."""
     (tmp_path / "a.png").write_bytes(b"no image at all")
 
     def gone(source):
@@ -356,7 +356,7 @@ def test_checksum(tmp_path):
 
 
 def test_decompression_bomb(tmp_path, monkeypatch):
-    """Four billion pixels by the header, in a file of some bytes: refused before a pixel is decoded."""
+    """The header says four billion pixels, in a file of some bytes: it is refused before any pixel is decoded."""
     path = write_png(tmp_path / "a.png", [0], 8, 0, size=(65_000, 65_000))
     assert path.stat().st_size < 100
     loaded = []
@@ -397,7 +397,7 @@ def test_a_decoder_that_says_nothing(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings(PILLOWS_WARNINGS)
 @pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "WEBP"])
 def test_damaged_files_are_images_or_image_errors(tmp_path, kind):
-    """Bytes changed at random, mostly in the headers: no other exception, no other kind of array."""
+    """Bytes are changed at random, mostly in the headers. No other exception and no other kind of array may result."""
     rng = np.random.default_rng(0)
     exif = Image.Exif()
     exif[ORIENTATION] = 6
@@ -423,12 +423,12 @@ def test_damaged_files_are_images_or_image_errors(tmp_path, kind):
     assert sum(outcomes.values()) == 200
 
 
-# Listing. That a file holds an image does not matter here.
+# Listing. It does not matter here whether a file holds an image.
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A tree of files, some of which have an image's suffix."""
+    """Returns a tree of files, some of which have an image's suffix."""
     for name in ("b.png", "a.JPG", "notes.txt", "z/c.jpeg", "z/deep/d.TIFF", "a/e.webp", "a/README", "m.png/f.gif"):
         path = tmp_path / "pictures" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -469,7 +469,7 @@ def test_order_and_repetitions_are_kept(folder):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_list(folder, tmp_path, encoding):
-    """Blank lines and spaces around a path do not count, and what is missing is reported where it is read."""
+    """Blank lines and spaces around a path do not count, and missing files are reported when they are read."""
     text = f"{folder}/z/c.jpeg\n\n  {folder}/größe.png \r\nmissing.png\n{folder}/a.JPG"
     (tmp_path / "list.txt").write_bytes(text.encode(encoding))
     listed = [*under(folder, "z/c.jpeg", "größe.png"), "missing.png", *under(folder, "a.JPG")]

@@ -1,4 +1,4 @@
-"""A small file of every format is known by its first bytes and decodes to what it was made of; programs never run."""
+"""Tests that each format is recognized by its first bytes and decodes correctly, and that programs never run."""
 
 import io
 import struct
@@ -52,7 +52,7 @@ def xbm():
 
 
 def photo_cd():
-    """Kodak's base image of one colour; by PhotoYCC luma is scaled by 1.3584, and there is no chroma at 156 and 137."""
+    """Returns Kodak's base image of one colour. PhotoYCC scales luma by 1.3584; chroma 156 and 137 mean no colour."""
     rows = bytes([100]) * 2 * 768 + bytes([156]) * 384 + bytes([137]) * 384
     return bytes(2048) + b"PCD_" + bytes(94 * 2048 - 4) + bytes(2048) + rows * 256
 
@@ -72,7 +72,7 @@ BITMAP = bmp(ROWS, WIDTH, 24)
 XPM = b'/* XPM */\nstatic char *a[] = {\n"2 2 3 1",\n"a c #FF0000",\n"b c #00ff80",\n". c None",\n"ab",\n".a"};\n'
 TEXTURE = dds(b"DXT1", struct.pack("<HHI", 0xF800, 0, 0))
 
-# The format, a file of it, what it decodes to, and how far the format itself is from that.
+# The format, a file of it, the pixels that it decodes to, and the error of the format itself.
 FILES = {
     "AVIF": (saved(FLAT, "AVIF", quality=100, subsampling="4:4:4"), FLAT, 2),
     "BMP": (BITMAP, COLOURS, 0),
@@ -181,7 +181,7 @@ def test_programs_are_not_opened(name, suffix, tmp_path, monkeypatch):
 
 
 def test_pillows_own_files_are_known():
-    """In all modes that each format stores; IM, SPIDER and their kind are left out on purpose."""
+    """Tries all modes that each format stores; IM, SPIDER and similar formats are omitted on purpose."""
     Image.init()
     seen = set()
     for kind in set(Image.SAVE) & {*allowed_formats(), "MPO"}:
@@ -198,7 +198,7 @@ def test_pillows_own_files_are_known():
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_beginning_of_a_file_is_no_image(name):
-    """Whatever is missing, there is one sentence."""
+    """One sentence is the result, whatever is missing."""
     content = FILES[name][0]
     for count in (4, 20, len(content) // 3):
         with warnings.catch_warnings(), pytest.raises(ImageError) as error:
@@ -212,7 +212,7 @@ MEANT = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK",
 
 @pytest.mark.parametrize("mode", [*sorted(MEANT), "F", "HSV", "I", "I;16", "I;16B", "I;16L", "I;16N", "LAB"])
 def test_modes_by_themselves(mode):
-    """Of a format that says nothing more, numbers of more than 8 bits have no white."""
+    """Numbers of more than 8 bits have no white if the format does not define one."""
     image = Image.new(mode, (1, 1))
     if mode in MEANT:
         assert pixel_meaning(image) == (65535, False, False, None)

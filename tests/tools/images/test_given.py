@@ -1,4 +1,4 @@
-"""What Python code gives the extractor as images: each kind against the same pixels as one array."""
+"""Tests each kind of image that Python code gives the extractor against the same pixels as one array."""
 
 import re
 
@@ -68,7 +68,7 @@ def test_one_image_is_a_batch_of_one(extractor, image):
 
 
 def test_images_of_different_sizes(extractor):
-    """More than a batch of them, each as if it were alone."""
+    """Gives more than a batch of them; each is computed as if it were alone."""
     images = [noise(30 + i, 45 - i, 3) for i in range(6)]
     alone = [extractor(image[np.newaxis])["global_pool"][0] for image in images]
     np.testing.assert_allclose(extractor(images)["global_pool"], alone, rtol=1e-4, atol=1e-5)
@@ -83,7 +83,7 @@ def test_paths_and_folders(extractor, expected, tmp_path):
 
 
 def test_pil_images_are_decoded_as_their_files(extractor, tmp_path):
-    """Opened, not yet read: rotated by EXIF, transparent, of 16 bits, a palette."""
+    """Gives images that are opened but not yet read: rotated by EXIF, transparent, of 16 bits, with a palette."""
     rotated = Image.fromarray(PIXELS[0])
     exif = rotated.getexif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""What is an image to work on, and what is not: told by content, followed through links, and counted where left out."""
+"""Tests which inputs are images: recognized by content, followed through links, and counted if skipped."""
 
 import bz2
 import csv
@@ -36,14 +36,14 @@ def write(folder, *names, content=PNG):
 
 
 def found(folder, **patterns):
-    """Names relative to a folder, and what was skipped."""
+    """Returns names relative to a folder, and what was skipped."""
     inputs = open_inputs([folder], **patterns)
     names = [inputs.name(i).removeprefix(f"{folder}/") for i in range(len(inputs))]
     return names, dict(inputs.skipped)
 
 
 def test_links_to_folders_and_files(tmp_path):
-    """Class folders that are links; loops, through one link and through two, end."""
+    """Follows class folders that are links; loops through one link or two end."""
     write(tmp_path, "data/cats/1.png", "data/dogs/2.png", "other/3.png")
     (root := tmp_path / "classes").mkdir()
     (root / "cat").symlink_to(tmp_path / "data" / "cats")
@@ -67,7 +67,7 @@ def test_a_link_to_a_folder_as_the_input(tmp_path):
 
 
 def test_what_is_a_system_s(tmp_path):
-    """macOS's notes on files, thumbnails of NAS and Windows, hidden files and folders; a hidden input is taken."""
+    """Skips macOS's notes on files, thumbnails of NAS and Windows, and hidden files; takes an input that is hidden."""
     write(tmp_path, "a.png", "sub/b.png")
     system = ["._a.png", "__MACOSX/a.png", "@eaDir/a.png/SYNOPHOTO_THUMB_S.jpg", ".thumbnails/x.png", ".hidden.png"]
     write(tmp_path, *system, "Thumbs.db", ".DS_Store", "sub/desktop.ini")
@@ -76,7 +76,7 @@ def test_what_is_a_system_s(tmp_path):
 
 
 def test_images_are_told_by_content(tmp_path):
-    """Whatever they are called; and what is called an image, and is none, is one that fails."""
+    """Names do not matter; a file that is called an image but is not one fails."""
     kinds = {"BMP": "a.dat", "GIF": "b", "JPEG": "c.JPG_large", "PNG": "d.txt", "TIFF": "e.img", "WEBP": "f.bin"}
     for form, name in kinds.items():
         write(tmp_path, name, content=encoded(form))
@@ -89,7 +89,7 @@ def test_images_are_told_by_content(tmp_path):
 
 
 def test_postscript_is_never_an_image(tmp_path):
-    """It is a program, which Pillow has Ghostscript run."""
+    """PostScript is a program, which Pillow would run by Ghostscript."""
     drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n"
     write(tmp_path, "a.eps", "b.ps", "c", content=drawing)
     write(tmp_path, "d.png", content=drawing)
@@ -137,7 +137,7 @@ def add(archive, name, content=None, kind=tarfile.REGTYPE, target="", mtime=0):
 
 
 def test_links_in_a_tar(tmp_path):
-    """The second name of a hard link, links to links, to what comes later, and labels that are links."""
+    """Tests second names of hard links, links to links, links to later members, and labels that are links."""
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         add(archive, "x/1.png", encoded("PNG", "red"))
         add(archive, "x/1.cls", b"3")
@@ -165,7 +165,7 @@ def test_links_in_a_tar(tmp_path):
 
 
 def test_a_tar_of_hard_links_as_tar_writes_it(tmp_path):
-    """GNU's own, of a folder in which two names are one file."""
+    """Tests GNU tar's archive of a folder in which two names are one file."""
     write(tmp_path, "in/1.png")
     (tmp_path / "in" / "2.png").hardlink_to(tmp_path / "in" / "1.png")
     subprocess.run(["tar", "-cf", tmp_path / "a.tar", "-C", tmp_path / "in", "."], check=True)
@@ -176,7 +176,7 @@ def test_a_tar_of_hard_links_as_tar_writes_it(tmp_path):
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "a"])
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
 def test_compressed_tars(tmp_path, name, compress):
-    """By content and not by name."""
+    """Compression is recognized by content, not by name."""
     with tarfile.open(tmp_path / "plain", "w") as archive:
         add(archive, "1.png", PNG)
         add(archive, "1.cls", b"5")
@@ -198,7 +198,7 @@ def test_a_tar_that_is_called_otherwise(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.tfrecord.gz", "a.tfrecord", "train-00000-of-00001"])
 def test_compressed_records(tmp_path, name):
-    """As TensorFlow itself compresses them."""
+    """Reads records that TensorFlow itself compressed."""
     example = tf.train.Example()
     example.features.feature["image/encoded"].bytes_list.value.append(PNG)
     with tf.io.TFRecordWriter(str(tmp_path / name), "GZIP") as writer:
@@ -225,7 +225,7 @@ def test_no_room_to_unpack(tmp_path, monkeypatch):
 
 
 def test_a_file_larger_than_any_image(tmp_path):
-    """It is not read: a disk image called .png would take all memory."""
+    """The file is not read: a disk image called .png would take all memory."""
     with (tmp_path / "a.png").open("wb") as stream:
         stream.truncate(3 << 30)
     with pytest.raises(ImageError, match="its 3,221,225,472 bytes are more than any image has"):
@@ -233,7 +233,7 @@ def test_a_file_larger_than_any_image(tmp_path):
 
 
 def test_a_stamp_is_trusted_once_it_is_old(tmp_path):
-    """A file that was just written may be written again within the same tick of its clock."""
+    """A new file may be written again within the same tick of its clock."""
     write(tmp_path, "a.png")
     files = ImageFiles([str(tmp_path / "a.png")])
     assert files.stamp(0) != files.stamp(0)
@@ -255,7 +255,7 @@ def test_what_was_skipped_is_said_once(tmp_path, tiny_checkpoint, capfd):
 
 @pytest.mark.parametrize("name", [b"\xff\xfe.png", b"caf\xe9.png", b"a\xf0\x9f\x98.png"])
 def test_the_index_is_utf8_whatever_the_names(tmp_path, tiny_checkpoint, name):
-    """Strictly, as pandas and DuckDB read it; and from Python the name is that of the file."""
+    """The index is strict UTF-8, as pandas and DuckDB read it; in Python the name is that of the file."""
     from tools.cli import main
     from tools.features import load
 

@@ -1,4 +1,4 @@
-"""Batches from files, in the graph."""
+"""Tests batches from files, in the graph."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def noise(*shape):
 
 @pytest.fixture
 def files(tmp_path):
-    """Seven images of different sizes, and among them a file that is not an image."""
+    """Returns seven images of different sizes, and among them a file that is not an image."""
     paths = [str(tmp_path / f"{i}.png") for i in range(7)]
     for i, path in enumerate(paths):
         Image.fromarray(noise(20 + i, 40 - i, 3)).save(path)
@@ -34,7 +34,7 @@ def expected(path, name):
 @pytest.mark.numerical
 @pytest.mark.parametrize("name", ["vgg", "inception", "cifar", "grayscale"])
 def test_batches(files, name):
-    """In the order of the files; the row of a file that has failed is NaN."""
+    """Batches keep the order of the files; the row of a failed file is NaN."""
     with tf.Graph().as_default(), v1.Session() as session:
         pipeline = ImagePipeline(name, 16)
         batches = list(pipeline.batches(session, {"images": pipeline.batch}, ImageFiles(files), range(8), 3))
@@ -49,12 +49,12 @@ def test_batches(files, name):
         assert np.isnan(image).all() == (status.error is not None)
         if status.error is None:
             wanted = expected(status.path, name)
-            # In a function, and of a batch, the ops' sums may be taken in another order; of values that may be near 0.
+            # Functions and batches may take the ops' sums in another order, and values may be near 0.
             np.testing.assert_allclose(image, wanted, rtol=0, atol=1e-5 * np.ptp(wanted))
 
 
 def test_nothing_is_decoded_without_end(files, monkeypatch):
-    """Memory does not grow with the number of files: of so many, few are under way."""
+    """Memory does not grow with the number of files: only a few of them are in progress."""
     decoded = []
     monkeypatch.setattr("tools.images.pipeline.decode", lambda data: decoded.append(data) or noise(16, 16, 3))
     with tf.Graph().as_default(), v1.Session() as session:

@@ -1,7 +1,7 @@
-"""The kinds of every format but TIFF decode to the colours that the format's specification says, or are refused.
+"""Tests that every format but TIFF decodes to the colours that its specification says, or is refused.
 
-TIFF's are in ``test_tiff_pixels``. The files are put together byte by byte, or written by Pillow without loss; what
-they decode to is worked out here.
+``test_tiff_pixels`` tests TIFF. The files are built byte by byte, or written by Pillow without loss. The expected
+values are calculated here.
 """
 
 import io
@@ -62,7 +62,7 @@ def assert_refused(content, message):
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("transparent", [False, True])
 def test_png_grey(bits, transparent):
-    """One value of the file's own bits may be transparent."""
+    """One value, in the file's own bits, may be transparent."""
     values = noise(HEIGHT, WIDTH, below=2**bits)
     chunk = png_chunk(b"tRNS", struct.pack(">H", values[2, 3])) if transparent else b""
     expected = as_rgb(as_8_bits(values, 2**bits - 1))
@@ -85,7 +85,7 @@ def test_png_colours_with_a_transparent_one(bits):
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
 def test_png_of_16_bits(colour_type, channels):
-    """Within 1 of value / 257, and of twice that where opacity is as coarse."""
+    """Results are within 1 of value / 257, and within 2 where opacity is equally coarse."""
     values = noise(HEIGHT, WIDTH, channels, below=65536)
     exact = values / 257
     colours = as_rgb(exact[..., 0]) if channels == 2 else exact[..., :3]
@@ -119,7 +119,7 @@ def tensorflows(content):
 
 
 def jpeg_of_inks():
-    """Flat, and the place of the marker by which Adobe says that the inks are inverted."""
+    """Returns a flat JPEG, and the place of the marker by which Adobe says that the inks are inverted."""
     content = saved(Image.new("CMYK", (16, 16), (40, 80, 160, 20)), "JPEG", quality=100)
     return content, content.index(b"\xff\xee\0\x0eAdobe")
 
@@ -200,7 +200,7 @@ def test_jpeg2000_in_its_container(channels):
     assert_refused(refused, f"fewer than 8 bits, or of several kinds, {UNKNOWN}")
 
 
-# Portable maps, of any largest number.
+# Portable maps, with any largest number.
 
 
 @pytest.mark.parametrize("largest", [1, 3, 100, 255, 256, 1000, 4095, 65535])
@@ -319,7 +319,7 @@ def test_bmp_palette(bits, header):
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_bmp_in_runs(bits):
-    """Three rows from the bottom: a run of eight, eight pixels as they are, and two runs."""
+    """Decodes three rows from the bottom: a run of eight, eight pixels as they are, and two runs."""
     palette = noise(2**bits, 3)
     rows = (
         [[6] * 8, [1, 2, 3, 4, 5, 6, 7, 8], [9] * 3 + [10] * 5] if bits == 8 else [[6] * 8, list(range(8)), [9, 8] * 4]
@@ -339,7 +339,7 @@ def test_bmp_in_runs(bits):
 @pytest.mark.parametrize("transparent", [None, 2])
 @pytest.mark.parametrize("background", [0, 5])
 def test_gif_frame_in_a_part_of_the_canvas(background, transparent):
-    """Nothing is where the frame is not, whatever the palette's first colour or the background's."""
+    """The canvas outside the frame is empty, whatever the palette's first colour or the background's colour."""
     palette, indices = noise(8, 3), noise(3, 4, below=8, seed=1)
     expected = np.full([6, 7, 3], 255)
     expected[2:5, 1:5] = np.where((indices == transparent)[..., np.newaxis], 255, palette[indices])
@@ -373,7 +373,7 @@ def test_first_of_an_animated_png():
     [(1, 1, None), (1, 2, -1), (3, 3, None), (3, 4, None), (3, 4, -1), (3, 5, 1), (8, 1, None)],
 )
 def test_psd(colours, channels, layers):
-    """A channel more is no opacity over white: the merged image is over white already."""
+    """An extra channel is not opacity over white: the merged image is over white already."""
     values = noise(HEIGHT, WIDTH, channels)
     assert_decodes_to(psd(values, colours, layers=layers), values[..., :3] if channels > 2 else as_rgb(values[..., 0]))
     assert_refused(psd(values.astype(int) * 257, colours, 16, layers=layers), OTHER_KIND.format("PSD"))
@@ -396,7 +396,7 @@ def test_psd_of_other_kinds(colours, bits, what):
     assert_refused(psd(values, colours, bits), f"the image has {what}, {UNKNOWN}")
 
 
-# Icons, and what workstations and DOS had.
+# Icons, and formats of workstations and DOS.
 
 
 @pytest.mark.parametrize("bits", [8, 24, 32])
@@ -459,7 +459,7 @@ def test_pcx():
 
 @pytest.mark.parametrize("kind", [b"DXT1", b"DXT5", b"BC4U", b"ATI2", b"BC5S", b"DXT2"])
 def test_blocks_of_textures(kind):
-    """Red, blue, and the two colours at the thirds between them, in every row."""
+    """Every row has red, blue, and the two colours at the thirds between them."""
     colours = struct.pack("<HHI", 0xF800, 0x001F, 0b11100100 * 0x01010101)
     row = np.broadcast_to([[255, 0, 0], [0, 0, 255], [170, 0, 85], [85, 0, 170]], [4, 4, 3])
     half = bytes([128, 128]) + bytes(6)

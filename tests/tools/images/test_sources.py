@@ -1,6 +1,6 @@
-"""Pictures from files, TFRecord files and tar archives, local and remote.
+"""Tests images from files, TFRecord files and tar archives, local and remote.
 
-Containers are written by TensorFlow, Python's tarfile and fsspec; damage is done by hand.
+TensorFlow, Python's tarfile and fsspec write the containers; damage is done by hand.
 """
 
 import gzip
@@ -23,14 +23,14 @@ from tools.images.sources.tfrecord import RecordFile, RecordWriter
 
 
 def png(seed):
-    """The bytes of a small picture."""
+    """Returns the bytes of a small image."""
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (5, 6 + seed, 3), np.uint8)).save(stream, "PNG")
     return stream.getvalue()
 
 
 def example(**features):
-    """An Example of slim's features; names with two underscores for slashes."""
+    """Returns an Example of slim's features; names have two underscores for slashes."""
     made = tf.train.Example()
     for name, value in features.items():
         feature = made.features.feature[name.replace("__", "/")]
@@ -55,7 +55,7 @@ def write_tar(path, members, mode="w"):
 
 
 def pictures(inputs):
-    """Name, label and pixels of all pictures."""
+    """Returns name, label and pixels of all images."""
     return [(p.name, p.label, decode(p.data).tolist()) for p in (inputs.read(i) for i in range(len(inputs)))]
 
 
@@ -71,7 +71,7 @@ FOUR = [
 
 @pytest.mark.parametrize("name", ["flowers.tfrecord", "train-00000-of-00002", "no_suffix"])
 def test_records(tmp_path, name):
-    """slim's, whose files have no suffix: told by their first bytes."""
+    """Reads slim's record files, which have no suffix and are recognized by their first bytes."""
     inputs = open_inputs([write_records(tmp_path / name, FOUR)])
     assert pictures(inputs) == [(f"f{i}.png", str(7 * i), pixels(i)) for i in range(4)]
     assert inputs.name(2) == f"{tmp_path / name}[2]"
@@ -83,7 +83,7 @@ def test_records_without_names_and_labels(tmp_path):
 
 
 def test_a_list_of_records_and_files(tmp_path):
-    """In the order of the list."""
+    """Images keep the order of the list."""
     (tmp_path / "a.png").write_bytes(png(9))
     write_records(tmp_path / "train-00000-of-00001", FOUR)
     listed = tmp_path / "list.txt"
@@ -96,7 +96,7 @@ def test_a_list_of_records_and_files(tmp_path):
 
 
 def test_a_corrupt_record_is_one_picture(tmp_path):
-    """Its neighbours are as they were."""
+    """The records beside it do not change."""
     path = write_records(tmp_path / "a.tfrecord", FOUR)
     content = bytearray(path.read_bytes())
     content[content.index(FOUR[1]) + 50] ^= 1
@@ -162,7 +162,7 @@ TAR = {
 
 
 def test_tar(tmp_path):
-    """webdataset's convention: what shares its name up to the first dot is one sample, in any order."""
+    """Follows webdataset's convention: files with the same name up to the first dot are one sample, in any order."""
     path = write_tar(tmp_path / "a.tar", TAR)
     assert pictures(open_inputs([path])) == [
         (f"{path}/a/0001.jpg", "17", pixels(1)),
@@ -175,7 +175,7 @@ def test_tar(tmp_path):
 def test_a_tar_cut_short(tmp_path, left):
     path = write_tar(tmp_path / "a.tar", TAR)
     content = path.read_bytes()
-    # GNU's end is at least two blocks of zeros, filled up to twenty blocks.
+    # GNU tar ends with at least two blocks of zeros, filled up to twenty blocks.
     end = len(content.rstrip(b"\0")) // 512 * 512 + 512
     path.write_bytes(content[: int(left * end)])
     with pytest.raises(InputError, match="cut short"):
@@ -186,7 +186,7 @@ def test_a_tar_cut_short(tmp_path, left):
 
 
 def test_a_tar_with_a_damaged_header(tmp_path):
-    """Where Python's tarfile ends without a word."""
+    """Python's tarfile silently ends there."""
     path = write_tar(tmp_path / "a.tar", TAR)
     content = bytearray(path.read_bytes())
     content[content.index(b"0003.png") + 1] ^= 1
@@ -218,7 +218,7 @@ def test_a_tar_without_images(tmp_path):
 
 @pytest.fixture
 def remote(tmp_path):
-    """A folder of fsspec's own file system in memory: its address."""
+    """Returns the address of a folder in fsspec's own file system in memory."""
     files = fsspec.filesystem("memory")
     write_tar(tmp_path / "a.tar", TAR)
     write_records(tmp_path / "b.tfrecord", FOUR)
@@ -262,7 +262,7 @@ def test_addresses_that_cannot_be(monkeypatch):
 
 
 def test_digest_tells_inputs_apart(tmp_path):
-    """Names and order of files, numbers of records."""
+    """The digest covers names and order of files, and numbers of records."""
     for name in "ab":
         (tmp_path / f"{name}.png").write_bytes(png(0))
     a, b = tmp_path / "a.png", tmp_path / "b.png"
@@ -275,7 +275,7 @@ def test_digest_tells_inputs_apart(tmp_path):
 
 
 def test_a_file_that_cannot_be_looked_into_is_a_picture(tmp_path, monkeypatch):
-    """One that has failed, and does not end the run before it begins."""
+    """Such a file counts as a failed image, and does not end the run before it begins."""
 
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")
@@ -287,7 +287,7 @@ def test_a_file_that_cannot_be_looked_into_is_a_picture(tmp_path, monkeypatch):
 
 
 class UnwillingError(Exception):
-    """As aiohttp has it for what a server answers."""
+    """An error like aiohttp's for a server's answer."""
 
     def __init__(self, status):
         super().__init__(f"status {status}")
@@ -296,7 +296,7 @@ class UnwillingError(Exception):
 
 @pytest.mark.parametrize(("status", "raised"), [(403, ImageError), (503, InputError), (None, InputError)])
 def test_a_server_that_does_not_give_a_picture(remote, monkeypatch, tmp_path, status, raised):
-    """What it will not give has failed; one that is in trouble ends the run, which can be gone on with."""
+    """An image that the server refuses has failed; a server in trouble ends the run, which can be continued."""
     inputs = open_inputs([f"{remote}/p"])
     files = fsspec.filesystem("memory")
 
@@ -315,7 +315,7 @@ def test_a_list_of_a_scheme_that_is_not_there(tmp_path):
 
 
 def test_trouble_with_inputs_ends_the_batches(tiny_checkpoint, remote, monkeypatch):
-    """As the sentence that it is, and not as TensorFlow's."""
+    """The error is the message itself, not TensorFlow's wrapping of it."""
     from tools.features import FeatureExtractor
 
     inputs = open_inputs([f"{remote}/p"])

@@ -1,6 +1,6 @@
-"""Every kind of TIFF decodes to the colours that its tags say, or is refused.
+"""Tests that every kind of TIFF decodes to the colours that its tags say, or is refused.
 
-The files are put together by ``tests.helpers.image_bytes``; what they decode to is worked out here from TIFF 6.0.
+``tests.helpers.image_bytes`` builds the files; the expected values are calculated here from TIFF 6.0.
 """
 
 import io
@@ -27,7 +27,7 @@ OTHER_KIND = (
 
 
 def levels(channels, bits, seed=0):
-    """Samples at random, with the smallest and the largest."""
+    """Returns random samples that include the smallest and the largest."""
     values = np.random.default_rng(seed).integers(0, 2**bits, (HEIGHT, WIDTH, channels))
     values[0, 0], values[0, 1] = 0, 2**bits - 1
     return values
@@ -58,7 +58,7 @@ def assert_refused(content, match):
         decode(content)
 
 
-# Grey. Half a step is for rounding.
+# Grey. The tolerance of half a step is for rounding.
 
 
 @pytest.mark.parametrize("deflated", [False, True])
@@ -76,7 +76,7 @@ def test_grey(zero, bits, order, deflated):
 
 
 def test_white_is_zero_in_numbers():
-    """The values that the issue was about, worked out by hand: 65535 is black, and 129 of 65535 is not yet 254.5."""
+    """Values worked out by hand: 65535 is black, and 129 of 65535 is not yet 254.5."""
     content = tiff(np.array([[[0], [128], [129], [32896], [65535]]]), 16, 0)
     assert decode(content)[0, :, 0].tolist() == [255, 255, 254, 127, 0]
 
@@ -117,12 +117,12 @@ def test_whether_zero_is_black_has_to_be_said(bits, compression):
 )
 @pytest.mark.parametrize("deflated", [False, True])
 def test_numbers_without_a_white(bits, kind, match, deflated):
-    """Values that would all pass for grey of 7 or 15 bits."""
+    """These values would all be valid for grey of 7 or 15 bits."""
     content = tiff(levels(1, 7), bits, BLACK_IS_ZERO, {339: ("H", [kind])}, deflated=deflated)
     assert_refused(content, match)
 
 
-# Colours, opacity and channels more. 16 bits of a colour are cut to 8, which is off by less than 1.
+# Colours, opacity and extra channels. 16 bits of a colour are cut to 8, an error of less than 1.
 
 
 @pytest.mark.parametrize("deflated", [False, True])
@@ -190,7 +190,7 @@ def test_palette_and_opacity(extra):
 
 
 def test_palette_of_8_bits():
-    """Old programs wrote it so, and libtiff guesses; all black by the specification is no guess."""
+    """Old programs wrote palettes so, and libtiff guesses; all black by the specification is no guess."""
     palette, values = levels(768, 8)[2, 3], levels(1, 8)
     assert_refused(tiff(values, 8, PALETTE, {320: ("H", palette)}), f"a palette of 8 bits, {UNKNOWN}")
     assert_decodes_to(tiff(values, 8, PALETTE, {320: ("H", [0] * 768)}), np.zeros([HEIGHT, WIDTH, 3]), tolerance=0)
@@ -245,7 +245,7 @@ def test_ycbcr_for_four_pixels_at_once():
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_jpeg_inside(mode):
-    """A flat colour, which JPEG keeps but for a rounding; libtiff makes the colours."""
+    """JPEG keeps a flat colour except for rounding; libtiff makes the colours."""
     colour = {"L": 90, "RGB": (200, 100, 50), "CMYK": (40, 80, 160, 20)}[mode]
     stream = io.BytesIO()
     Image.new(mode, (16, 16), colour).save(stream, "TIFF", compression="jpeg", quality=95)
@@ -253,7 +253,7 @@ def test_jpeg_inside(mode):
     assert_decodes_to(stream.getvalue(), np.broadcast_to(expected, [16, 16, 3]), tolerance=3)
 
 
-# What there is no mode of Pillow for, or none whose colours are known.
+# Kinds for which Pillow has no mode, or none whose colours are known.
 
 
 @pytest.mark.parametrize("bits", [1, 8, 16])
@@ -274,7 +274,7 @@ def test_other_numbers_of_bits_and_channels(bits, photometric, channels):
 
 @pytest.mark.parametrize("kind", [1, 4, 5])
 def test_previews_and_masks(kind):
-    """As raw files of cameras begin; the third kind of page, 2, is a page."""
+    """Cameras' raw files begin with these; the third kind of page, 2, is a page."""
     values = levels(3, 8)
     assert_refused(tiff(values, 8, RGB, {254: ("I", [kind])}), f"a preview or a mask.*{UNKNOWN}")
     assert_decodes_to(tiff(values, 8, RGB, {254: ("I", [2])}), values, tolerance=0)
@@ -290,7 +290,7 @@ PLANES = list(
 @pytest.mark.parametrize(("kind", "bits", "deflated"), PLANES)
 @pytest.mark.parametrize("order", "<>")
 def test_planes(kind, bits, deflated, order):
-    """Equal to what the same channels mean where they are stored together, or refused."""
+    """The result equals that of the same channels stored together, or the file is refused."""
     photometric, extra = kind
     values = levels({RGB: 3, CMYK: 4, 1: 1}[photometric] + len(extra), 8) * (257 if bits == 16 else 1)
     tags = {338: ("H", extra)} if extra else None

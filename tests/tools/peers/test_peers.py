@@ -23,7 +23,7 @@ from tools.runtime.sessions import session_config
 
 v1 = tf.compat.v1
 
-# Share of the largest value, in float32, for other orders of sums over about 20 layers. A mistake is of the order of 1.
+# Share of the largest value in float32 for other orders of sums over about 20 layers. A mistake is of the order of 1.
 TOLERANCE = 1e-4
 
 NETWORKS = (
@@ -226,7 +226,7 @@ def test_mistakes_in_a_problem_are_sentences(tmp_path):
             make_problem(tmp_path, session, images, images, np.ones([2, 7, 7, 2]), net="", num_classes=1)
 
 
-# An engine that is told its outputs and its failures, and records each step.
+# An engine with prescribed outputs and failures, which records each step.
 FAKE = """
 import json, os, sys, types
 import numpy as np

@@ -1,4 +1,4 @@
-"""Ray on a cluster of two nodes of this machine."""
+"""Tests Ray on a cluster of two nodes on this machine."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tools.cli import main
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore")]
 
-# Two nodes, as two machines would be; stays until its input ends.
+# Two nodes stand for two machines; the script stays until its input ends.
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
@@ -28,7 +28,7 @@ cluster.shutdown()
 """
 
 
-# In the environment of the cluster's processes: others may have a Ray of their own here.
+# Set in the environment of the cluster's processes, because others may have their own Ray here.
 MARK = f"SLIMNETS_TEST_{os.getpid()}"
 
 
@@ -71,7 +71,7 @@ def start(command):
 
 @pytest.fixture(scope="module")
 def local(pictures, tiny_checkpoint, tmp_path_factory):
-    """What one process of one thread makes of them."""
+    """Returns the features that one process of one thread computes."""
     output = tmp_path_factory.mktemp("local") / "out"
     options = ["--checkpoint", tiny_checkpoint, "--end-points", "global_pool", "--threads", 1, "--batch-size", 8]
     assert main(["features", str(pictures), *map(str, options), "--output", str(output)]) == 1
@@ -79,7 +79,7 @@ def local(pictures, tiny_checkpoint, tmp_path_factory):
 
 
 def test_two_nodes_are_as_one_process(command, tmp_path, local, address):
-    """Byte for byte, with one thread each."""
+    """The results are equal byte for byte, with one thread each."""
     process = start(command(tmp_path / "out", "--distributor", "ray", "--ray-address", address, "--workers", 2))
     stdout, stderr = process.communicate()
     assert process.returncode == 1, stderr
@@ -88,7 +88,7 @@ def test_two_nodes_are_as_one_process(command, tmp_path, local, address):
 
 
 def test_one_machine_by_itself(command, tmp_path, local, monkeypatch):
-    """Whatever cluster there is, or was: without an address none is joined."""
+    """Without an address no cluster is joined, even if one exists or existed."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     process = start(command(tmp_path / "out", "--distributor", "ray", "--workers", 2))
     stdout, stderr = process.communicate(timeout=300)
@@ -98,7 +98,7 @@ def test_one_machine_by_itself(command, tmp_path, local, monkeypatch):
 
 
 def test_a_worker_is_killed(command, tmp_path, local, address):
-    """Its shards are made by others, each once."""
+    """Other workers make its shards, each once."""
     output = tmp_path / "out"
     process = start(command(output, "--distributor", "ray", "--ray-address", address, "--workers", 2))
     while process.poll() is None and not list(output.glob("shard-*")):
