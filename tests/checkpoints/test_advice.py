@@ -78,7 +78,7 @@ def offers(message: str) -> list[Offer]:
 
 
 def tiny(scope=TINY, classes=10, channels=3, arg_scope=None):
-    """Makes the variables of the tiny network, or builds the network where ``restore`` is given another one."""
+    """Makes the variables of the tiny network; with options for an arg scope, builds the network itself."""
     if arg_scope:
         with slim.arg_scope(resnet_v2.resnet_arg_scope(**arg_scope)):
             resnet_v2.resnet_v2_tiny(v1.placeholder(tf.float32, [1, 32, 32, 3]), classes, is_training=False)
@@ -115,7 +115,7 @@ def tinies(*scopes, **options):
 
 
 def slots_of(part):
-    """Returns the values of a network with an optimizer's slots and a global step."""
+    """Returns a function that builds the part with an optimizer's slots and a global step."""
 
     def build(**options):
         part(**options)
@@ -180,7 +180,7 @@ def shadows_alone(values):
 
 
 def one_scope(name):
-    """Finds the one scope, whatever network is in the graph."""
+    """Maps the name of a variable of any network in the graph to its name under the tiny network's scope."""
     return re.sub(r"^.*?(?=(block\d|conv1|logits|postnorm)/)", f"{TINY}/", name, count=1)
 
 
@@ -490,7 +490,7 @@ def built(row: Row, building: Mapping[str, Any]) -> tf.Graph:
     if "num_classes" in building:
         return graph_of(*row.parts, classes=building["num_classes"])
     if "include_root_block" in building:
-        # Only the generator takes these; builders of whole networks always have them.
+        # Only the generator takes this argument; builders of whole networks always include the root block.
         with tf.Graph().as_default() as graph, slim.arg_scope(resnet_v2.resnet_arg_scope()):
             blocks = [resnet_v2.resnet_v2_block(f"block{i + 1}", 16 * 2**i, 1, 2 if i < 3 else 1) for i in range(4)]
             images = v1.placeholder(tf.float32, [1, 8, 8, 64])
@@ -530,7 +530,7 @@ def test_what_is_offered_succeeds(tmp_path, name):
 
 
 def said(message, given):
-    """Returns the message without the arguments that it repeats, and with the names that it says to leave out."""
+    """Returns the message without the arguments that it repeats; "leave x out" becomes an offer of ``x=None``."""
     message = re.sub(r"^.* does not fit the graph: ", "", message)
     message = re.sub(r"((?:, \w+='[^']*')+); build that network", r"; build that network\1", message)
     only = next(iter(given), "")

@@ -162,7 +162,7 @@ def module_of(values, **others):
 
 
 def test_a_saved_model_of_tensorflow_2(tmp_path):
-    """The SavedModel's folder of variables is such a checkpoint; for the SavedModel itself the message names it."""
+    """The SavedModel's folder of variables is such a checkpoint; the message for the SavedModel names this folder."""
     values = weights()
     tf.saved_model.save(module_of(values), str(tmp_path / "saved"))
     [problem] = diagnose(tmp_path / "saved").problems

@@ -511,8 +511,8 @@ def train(folder, scope, averaged):
 
 @pytest.fixture(scope="module", params=["plain", "train"])
 def trained(request, tmp_path_factory):
-    """Makes two kinds: by default, optimizers beside the network and averages of the trainable variables; or all of this
-    under variable_scope('train'), with averages of all model variables."""
+    """Makes two kinds: the default has optimizers beside the network and averages of trainable variables; the other
+    has all of this under variable_scope('train'), with averages of all model variables."""
     scope, averaged = (None, None) if request.param == "plain" else ("train", "all")
     return train(tmp_path_factory.mktemp(request.param), scope, averaged)
 

@@ -116,7 +116,7 @@ def _keras(name: str, depth: str) -> tuple[Shapes, Shapes]:
 
 
 def _closed(scope: str | None, following: str | None) -> Iterator[str]:
-    """Yields the scopes around ``scope`` without ``following``, innermost first; a unit's is that of its kind."""
+    """Yields the scopes around ``scope`` but not ``following``, innermost first; a unit's scope includes its kind."""
     parts = (scope or "").split("/")
     for depth in (3, 1):
         outer = "/".join(parts[:depth])

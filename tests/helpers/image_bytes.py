@@ -32,7 +32,7 @@ def packed(values: np.ndarray, bits: int, order: str = ">") -> bytes:
 
 
 def png(values: np.ndarray, bits: int, colour_type: int, extra: bytes = b"") -> bytes:
-    """Returns a PNG file of samples [height, width] or [height, width, channels]; ``extra``: chunks before the pixels."""
+    """Returns a PNG of samples [height, width] or [height, width, channels]; ``extra``: chunks before the pixels."""
     height, width = values.shape[:2]
     row_bytes = packed(values.reshape(height, -1), bits)
     size = len(row_bytes) // height

@@ -59,7 +59,7 @@ def tga(
     entry: int = 24,
     first: int = 0,
 ) -> bytes:
-    """Returns Truevision's TGA of ``size`` (height, width); the descriptor gives row 0's corner and the opacity's bits."""
+    """Returns Truevision's TGA; ``size``: height, width; ``descriptor``: the corner of row 0, and bits of opacity."""
     entries = 8 * len(palette) // entry
     colour_map = (first, entries, entry) if palette else (0, 0, 0)
     head = struct.pack("<BBBHHBHHHHBB", 0, bool(palette), kind, *colour_map, 0, 0, *size[::-1], depth, descriptor)
@@ -67,7 +67,7 @@ def tga(
 
 
 def psd(values: np.ndarray, colours: int, bits: int = 8, palette: bytes = b"", layers: int | None = None) -> bytes:
-    """Returns Photoshop's merged image, uncompressed; ``layers`` is their number, negative if a channel is opacity."""
+    """Returns Photoshop's merged image, uncompressed; ``layers``: their number, negative if a channel is opacity."""
     height, width, channels = values.shape
     planes = values.transpose(2, 0, 1)
     pixels = packed(planes.reshape(height * channels, width), bits)

@@ -24,7 +24,7 @@ VALUES = {
 
 
 def variables(resource):
-    """Makes a variable, two of which one's initial value is the other's, and one that a partitioner cut."""
+    """Makes four variables; the third starts with the second's initial value, and a partitioner cuts the fourth."""
     with v1.variable_scope("net", use_resource=resource):
         v1.get_variable("a", [2, 2])
         b = v1.get_variable("b", [2])
@@ -38,7 +38,7 @@ def from_checkpoint(path, made):
 
 
 def grouped(path, made):
-    """Makes initializers that are not assignments themselves."""
+    """Wraps the initializers in groups, so that they are not assignments themselves."""
     for variable in made:
         variable._initializer_op = tf.group(variable.initializer)
 

@@ -156,7 +156,7 @@ def training_step(builder, scope, shape, values, images, labels, updates_collect
     with graph.as_default():
         placeholder = v1.placeholder(tf.float32, shape, name="images")
         if mode == "python" or double:
-            # Functions would replace the branches of conditions in float64, so there must be none.
+            # A graph to compute in float64 must have no conditions, because their branches are functions.
             is_training, feeds = mode != "false tensor", {}
         else:
             is_training = v1.placeholder(tf.bool, [], name="is_training")

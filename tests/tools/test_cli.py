@@ -109,7 +109,7 @@ def test_end_points_of_a_network_as_a_table(capsys):
 
 
 def test_layers_of_a_network(capsys):
-    """Calculated by hand: a 7x7 convolution from 3 channels to 64 has 9,408 weights, and biases only here in v2."""
+    """Calculated by hand: a 7x7 convolution from 3 channels to 64 has 9,408 weights and, only here in v2, 64 biases."""
     assert main(["nets", "resnet_v2_tiny", "--layers", "--json"]) == 0
     stdout, stderr = capsys.readouterr()
     assert stderr == ""

@@ -78,7 +78,7 @@ def picture(tmp_path):
 
 
 def biased(path, *logits):
-    """Returns a function that writes a checkpoint with these logits for every image."""
+    """Writes a checkpoint with these logits for every image; returns its path."""
     values = weights(classes=len(logits))
     values[f"{TINY}/logits/weights"][:] = 0
     values[f"{TINY}/logits/biases"][:] = logits

@@ -807,7 +807,7 @@ def test_closed(tiny_checkpoint):
 
 @pytest.mark.numerical
 def test_bfloat16(tiny_checkpoint):
-    """Where TensorFlow computes in bfloat16, values are near float32's but differ; elsewhere bfloat16 is refused."""
+    """Values are near float32's but differ if TensorFlow computes in bfloat16; otherwise bfloat16 is refused."""
     images = noise(8, 64, 64, 3)
     with FeatureExtractor(tiny_checkpoint, ["block4", "global_pool"], image_size=64) as extractor:
         exact = extractor(images)

@@ -54,7 +54,7 @@ def write(folder, form, dtype, step=5):
 
 
 def test_round_trip(tmp_path, form, dtype, monkeypatch):
-    monkeypatch.setattr(parquet_format, "_GROUP_BYTES", 800)  # some rows
+    monkeypatch.setattr(parquet_format, "_GROUP_BYTES", 800)  # a few rows per group
     arrays = write(tmp_path, form, dtype)
     read = get_format(form).open_arrays(tmp_path, Layout(SHAPES, dtype), len(INDEX))
     assert list(read) == list(SHAPES)

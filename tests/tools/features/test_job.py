@@ -253,7 +253,7 @@ def test_a_manifest_of_somebody_else(features, tmp_path, content):
 
 
 def test_a_job_that_is_given_up_meanwhile(features, three, tmp_path, monkeypatch):
-    """A process that still works on it does not put its shards into the other job's folder."""
+    """A process that still works on the old job does not put its shards into the new job's folder."""
     (three / "run.json").unlink()
     shutil.rmtree(three / shard(2, 3))
     make = feature_jobs.FeatureJob.make
@@ -495,7 +495,7 @@ def test_one_folder_that_another_process_is_at(features, tmp_path):
 
 
 def test_a_disk_that_is_full(command, features, tmp_path, whole, capfd):
-    """A limit on the size of files stands for the disk: an array of 10 shards stays below it, one of 3 does not."""
+    """A limit on the size of files stands for a full disk: arrays in 10 shards would stay below it, but not in 3."""
     output = tmp_path / "out"
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)); "
     code = f"{limited}import sys; from tools.cli import main; sys.exit(main(sys.argv[1:]))"

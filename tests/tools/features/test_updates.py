@@ -19,7 +19,7 @@ from tools.features import load
 from tools.features.shard_images import IMAGES, read_images
 
 COUNT, BATCH = 60, 4
-# For these two networks the features do not depend on the images before them.
+# The features at these two end points do not depend on the images before them.
 END_POINTS = ["global_pool", "block2"]
 
 

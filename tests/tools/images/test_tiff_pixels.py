@@ -190,7 +190,7 @@ def test_palette_and_opacity(extra):
 
 
 def test_palette_of_8_bits():
-    """Old programs wrote palettes so, and libtiff guesses; all black by the specification is no guess."""
+    """Old programs wrote palettes of 8 bits, and libtiff guesses which are; a palette of zeros is black either way."""
     palette, values = levels(768, 8)[2, 3], levels(1, 8)
     assert_refused(tiff(values, 8, PALETTE, {320: ("H", palette)}), f"a palette of 8 bits, {UNKNOWN}")
     assert_decodes_to(tiff(values, 8, PALETTE, {320: ("H", [0] * 768)}), np.zeros([HEIGHT, WIDTH, 3]), tolerance=0)

@@ -71,7 +71,7 @@ def start(command):
 
 @pytest.fixture(scope="module")
 def local(pictures, tiny_checkpoint, tmp_path_factory):
-    """Returns the features that one process of one thread computes."""
+    """Returns the files that one process with one thread writes."""
     output = tmp_path_factory.mktemp("local") / "out"
     options = ["--checkpoint", tiny_checkpoint, "--end-points", "global_pool", "--threads", 1, "--batch-size", 8]
     assert main(["features", str(pictures), *map(str, options), "--output", str(output)]) == 1
@@ -88,7 +88,7 @@ def test_two_nodes_are_as_one_process(command, tmp_path, local, address):
 
 
 def test_one_machine_by_itself(command, tmp_path, local, monkeypatch):
-    """Without an address no cluster is joined, even if one exists or existed."""
+    """Joins no cluster if no address is given, even if one exists or existed."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     process = start(command(tmp_path / "out", "--distributor", "ray", "--workers", 2))
     stdout, stderr = process.communicate(timeout=300)
