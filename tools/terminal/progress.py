@@ -5,9 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 __all__ = ["progress", "rate_limited"]
 
 Advance = Callable[[int], None]
@@ -46,6 +43,9 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
 
 @contextmanager
 def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
+    from rich.console import Console  # here, as only a terminal shows a bar
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     rate = TextColumn(f"{{task.fields[rate]:.1f}} {unit}/s")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:

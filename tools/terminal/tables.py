@@ -3,11 +3,6 @@
 import sys
 from collections.abc import Iterable, Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 __all__ = ["print_table"]
 
 # Wide enough for any row. Only on a narrower terminal rows are folded.
@@ -16,6 +11,11 @@ _WIDTH_OF_A_FILE = 200
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Prints rows under a header. Columns of numbers are right-aligned, and None is shown as a dash."""
+    from rich.box import SIMPLE_HEAD  # here, as most commands print no table
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     rows = [list(row) for row in rows]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column, title in enumerate(header):
