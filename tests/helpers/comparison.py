@@ -60,7 +60,7 @@ demo
 """.strip().splitlines()
 
 # Fields of JSON that hold times or versions, and so may differ.
-_VARYING = {"seconds", "images_per_second", "versions", "date_saved", "keras_version"}
+_VARYING = {"seconds", "images_per_second", "versions", "date_saved", "keras_version", "shared_object_id"}
 
 # Notes of a conversion from a Keras file contain a date.
 _OF_KERAS = re.compile(r"[0-9a-f]{64}")
@@ -108,20 +108,22 @@ def compare_folders(before: Path, after: Path) -> list[Difference]:
 
 def _content(file: Path) -> Any:
     if file.suffix == ".json":
-        # The commands ran in different folders.
-        text = re.sub(r"[^\"]*/(before|after)/files/", "", file.read_text(encoding="utf-8"))
+        # Names instead of absolute paths, since the commands ran in different folders.
+        text = re.sub(r'"/[^"]*/([^"/]+)"', r'"\1"', file.read_text(encoding="utf-8"))
         return _stable(json.loads(_OF_KERAS.sub("<sha256>", text) if ".keras" in text + file.name else text))
     if file.name == "images.npz":
         with np.load(file) as arrays:
             return {name: arrays[name].tobytes() for name in arrays if name != "version"}  # without the times of change
     if file.suffix == ".keras":
         with zipfile.ZipFile(file) as archive:
-            contents = {name: archive.read(name) for name in archive.namelist()}
-        return {
-            name: _datasets(content) if name.endswith(".h5") else _stable(json.loads(content))
-            for name, content in contents.items()
-        }
+            return {name: _part_of_keras(name, archive.read(name)) for name in archive.namelist()}
     return file.read_bytes()
+
+
+def _part_of_keras(name: str, content: bytes) -> Any:
+    if name.endswith(".h5"):
+        return _datasets(content)
+    return _stable(json.loads(content)) if name.endswith(".json") else content
 
 
 def _datasets(content: bytes) -> dict[str, bytes]:
@@ -164,9 +166,12 @@ def _make_material(folder: Path) -> None:
 
 
 def _run(command: str, checkout: Path, folder: Path) -> tuple[int, str]:
-    digits = os.path.relpath(checkout / "checkpoints" / "resnet_v2_tiny_digits.ckpt", folder)
-    arguments = command.format(digits=digits).split()
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "160"}
+    # Under one name, since the demo records where its images are.
+    place = folder.parents[1] / "checkout"
+    place.unlink(missing_ok=True)
+    place.symlink_to(checkout)
+    arguments = command.format(digits=place / "checkpoints" / "resnet_v2_tiny_digits.ckpt").split()
+    environment = {**os.environ, "PYTHONPATH": str(place), "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "160"}
     done = subprocess.run(
         [sys.executable, "-m", "tools", *arguments],
         cwd=folder,
@@ -177,7 +182,7 @@ def _run(command: str, checkout: Path, folder: Path) -> tuple[int, str]:
     )
     if "Traceback" in done.stderr:
         print(done.stderr, file=sys.stderr)
-    return done.returncode, done.stdout.replace(str(checkout), "<checkout>")
+    return done.returncode, done.stdout
 
 
 def main(arguments: Sequence[str]) -> int:
