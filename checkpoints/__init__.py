@@ -5,7 +5,7 @@ from checkpoints.errors import CheckpointError, CheckpointMismatch, DownloadErro
 from checkpoints.files import CheckpointReader
 from checkpoints.opening import open_checkpoint
 from checkpoints.published import download
-from checkpoints.restoring import RestoreReport, restore
+from checkpoints.restoring import RestoreReport, init_fn, restore
 
 __all__ = [
     "CheckpointError",
@@ -16,6 +16,7 @@ __all__ = [
     "RestoreReport",
     "diagnose",
     "download",
+    "init_fn",
     "open_checkpoint",
     "restore",
 ]

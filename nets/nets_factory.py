@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import inspect
 import re
 import types
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import tf_slim as slim
 from nets import layers, resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2
 from nets.arguments import check_num_classes, check_weight_decay
 from nets.builders import Builder, EndPoints, Variant
-from nets.building import building
+from nets.building import building, one_at_a_time
 from nets.resnet_utils import resnet_arg_scope
 
 __all__ = ["NETWORKS", "Network", "arg_scopes_map", "get_network", "get_network_fn", "networks_map"]
@@ -167,7 +168,11 @@ def get_network(name: str) -> Network:
 
 
 def get_network_fn(
-    name: str, num_classes: int | None, weight_decay: float = 0.0, is_training: bool | tf.Tensor = False
+    name: str,
+    num_classes: int | None,
+    weight_decay: float = 0.0,
+    is_training: bool | tf.Tensor = False,
+    **arg_scope_options: Any,
 ) -> Builder:
     """Returns a function ``images -> (logits, end_points)`` that builds the network under its own arg scope.
 
@@ -176,6 +181,7 @@ def get_network_fn(
       num_classes: number of classes; 0 or None for no logits.
       weight_decay: factor of the L2 loss on the weights.
       is_training: mode of the batch norms.
+      **arg_scope_options: further arguments of the network's arg scope, such as ``batch_norm_decay``.
 
     Returns:
       The function, with the network's ``default_image_size``. It passes keyword arguments on to the builder. Several
@@ -183,6 +189,7 @@ def get_network_fn(
       A thread that opens an ``arg_scope`` itself needs the lock of ``nets.building``.
 
     Raises:
+      TypeError: for an option that the network's arg scope does not have.
       ValueError: for an unknown name, or a value that no network can be built with.
     """
     network = get_network(name)
@@ -190,12 +197,28 @@ def get_network_fn(
     weight_decay = check_weight_decay(weight_decay)
     if is_training is not None:
         layers.static_bool(is_training)  # raises ValueError unless it is a mode
+    options = _arg_scope_options(network, weight_decay, arg_scope_options)
 
     @functools.wraps(network.builder)
     def network_fn(images: tf.Tensor, **kwargs: Any) -> tuple[tf.Tensor, EndPoints]:
-        with building(), slim.arg_scope(network.arg_scope(weight_decay=weight_decay)):
+        with building(), slim.arg_scope(network.arg_scope(**options)):
             return network.builder(images, num_classes, is_training=is_training, **kwargs)
 
     del network_fn.__wrapped__  # or its signature would be shown instead
     network_fn.default_image_size = network.image_size
     return network_fn
+
+
+def _arg_scope_options(network: Network, weight_decay: float, others: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a network's arg scope, which has accepted them once."""
+    known = {*inspect.signature(network.arg_scope).parameters} - {"weight_decay", "is_training"}
+    for name in others:
+        if name not in known:
+            there = f"has {', '.join(sorted(known))}" if known else "has none"
+            raise TypeError(
+                f"get_network_fn() got an unexpected argument {name!r}: the arg scope of {network.name} {there}."
+            )
+    options = {"weight_decay": weight_decay, **others}
+    with one_at_a_time():
+        network.arg_scope(**options)
+    return options

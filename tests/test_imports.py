@@ -54,14 +54,14 @@ PRINTING = re.compile(
 
 FACES = {
     "checkpoints": "CheckpointError CheckpointMismatch CheckpointReader Diagnosis DownloadError RestoreReport "
-    "diagnose download open_checkpoint restore",
+    "diagnose download init_fn open_checkpoint restore",
     "checkpoints.diagnosis": "Contents Diagnosis Structure default_pool1_padding diagnose expected_input model_shapes "
     "sort_names structures_in",
     "checkpoints.files": "CheckpointReader Notes find_checkpoint notes_file read_notes write_checkpoint write_notes",
     "checkpoints.frameworks": "Weights kind_of read_weights",
     "checkpoints.published": "CATALOG CatalogEntry download find get_entry imagenet_labels install labels_for "
     "read_labels resolve store_folder",
-    "checkpoints.restoring": "RestoreReport restore",
+    "checkpoints.restoring": "RestoreReport init_fn restore",
     "nets": "building endpoint_info guards layer_info layers nets_factory preprocessing resnet_basic resnet_cifar "
     "resnet_keras resnet_utils resnet_v1 resnet_v2",
     "tools.conversion": "Conversion convert",

@@ -1,5 +1,5 @@
 """Restores checkpoints into the variables of a session."""
 
-from checkpoints.restoring.restoration import RestoreReport, restore
+from checkpoints.restoring.restoration import RestoreReport, init_fn, restore
 
-__all__ = ["RestoreReport", "restore"]
+__all__ = ["RestoreReport", "init_fn", "restore"]

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from checkpoints.restoring.pieces import pieces_of
 from checkpoints.restoring.plan import Plan, plan_restore
 from nets.guards import InferenceWarning
 
-__all__ = ["RestoreReport", "restore"]
+__all__ = ["RestoreReport", "init_fn", "restore"]
 
 v1 = tf.compat.v1
 
@@ -110,6 +110,35 @@ def restore(
         warnings.warn(f"{reader.path}: {sentence}", InferenceWarning, stacklevel=2)
     excluded = tuple(name for name in plan.shapes if name in plan.excluded)
     return RestoreReport(reader.path, reader.format, tuple(values), (), (), plan.unused, doubts, excluded)
+
+
+def init_fn(
+    checkpoint: str | os.PathLike[str] | CheckpointReader,
+    *,
+    scope: str | Mapping[str, str] | None = None,
+    exclude: str | Sequence[str] | None = (),
+    ema: bool = False,
+    num_classes: int | None = None,
+    first_kernel: str | None = None,
+) -> Callable[[v1.Session], RestoreReport]:
+    """Returns a function that restores a checkpoint, as ``slim.learning.train(init_fn=...)`` calls it.
+
+    slim calls it after the initializers, unless ``logdir`` holds a checkpoint to resume from. The model variables are
+    restored; slots and the global step begin anew. It works in a finalized graph.
+
+    Args:
+      checkpoint, scope, exclude, ema, num_classes, first_kernel: as for ``restore``.
+
+    Raises:
+      CheckpointError: at once, if there is no checkpoint. The function itself raises as ``restore`` does.
+    """
+    reader = checkpoint if isinstance(checkpoint, CheckpointReader) else open_checkpoint(checkpoint)
+    options = {"scope": scope, "exclude": exclude, "ema": ema, "num_classes": num_classes, "first_kernel": first_kernel}
+
+    def restore_into(session: v1.Session) -> RestoreReport:
+        return restore(session, reader, **options)
+
+    return restore_into
 
 
 def _check(plan: Plan, graph: tf.Graph, whole_network: bool) -> None:

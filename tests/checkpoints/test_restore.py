@@ -7,6 +7,8 @@ afterwards are looked up among these. Each mistake is made, and the advice of it
 import functools
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +17,13 @@ import pytest
 import tensorflow as tf
 import tf_slim as slim
 
-from checkpoints import CheckpointMismatch, open_checkpoint, restore
+from checkpoints import CheckpointError, CheckpointMismatch, init_fn, open_checkpoint, restore
 from nets import resnet_v2
 from nets.guards import InferenceWarning
 from tests.checkpoints.test_formats import build
 from tests.golden.make import golden_file
 from tests.helpers.float64 import assert_as_exact, references
+from tests.helpers.processes import environment
 from tests.helpers.reference import assign, random_values, random_values_of_shapes
 
 v1 = tf.compat.v1
@@ -943,3 +946,42 @@ def test_untrained_statistics_are_found_among_averages(tmp_path):
         report, found = restored(network(), path, ema=True)
     assert_same(found, untrained)
     assert len(report.warnings) == 1
+
+
+# Training with slim.
+
+
+_TRAINING = """
+import sys
+import tensorflow.compat.v1 as tf
+tf.disable_v2_behavior()
+import tf_slim as slim
+from checkpoints import init_fn
+from nets import layers, nets_factory
+layers.repair_tf_slim()
+
+logits, _ = nets_factory.get_network_fn("resnet_v2_tiny", 4, is_training=False)(tf.zeros([2, 32, 32, 3]))
+loss = tf.losses.softmax_cross_entropy(tf.one_hot([0, 1], 4), logits)
+train_op = slim.learning.create_train_op(loss, tf.train.GradientDescentOptimizer(0.0))
+begin = init_fn(sys.argv[1], exclude="resnet_v2_tiny/logits/*")
+slim.learning.train(train_op, sys.argv[2], init_fn=begin, number_of_steps=1, log_every_n_steps=0)
+"""
+
+
+def test_init_fn_begins_training_from_a_checkpoint(tmp_path):
+    """slim.learning.train with a learning rate of 0 leaves the restored weights in its first checkpoint."""
+    values = weights()
+    path = write(tmp_path / "model.ckpt", values)
+    command = [sys.executable, "-c", _TRAINING, str(path), str(tmp_path / "run")]
+    subprocess.run(command, env=environment(), check=True, capture_output=True)
+    trained = open_checkpoint(tmp_path / "run")
+    assert trained.read("global_step") == 1
+    for name, value in values.items():
+        if "/logits/" not in name:
+            assert np.array_equal(trained.read(name), value), name
+    assert trained.read(f"{TINY}/logits/biases").shape == (4,)
+
+
+def test_init_fn_refuses_a_missing_file_at_once(tmp_path):
+    with pytest.raises(CheckpointError, match="There is no"):
+        init_fn(tmp_path / "model.ckpt")

@@ -164,6 +164,49 @@ def test_networks_build_under_a_partitioner(name, is_training):
             assert session.run(logits, feeds).shape == (2, 10)
 
 
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_options_reach_the_arg_scope(decay):
+    """After one update, a moving mean that began at 0 is (1 - decay) times the batch's."""
+    images = np.random.default_rng(0).normal(2, 1, [4, 32, 32, 3]).astype(np.float32)
+    with tf.Graph().as_default():
+        fed = v1.placeholder(tf.float32, images.shape)
+        build = nets_factory.get_network_fn("resnet_v1_50", 10, is_training=True, batch_norm_decay=decay)
+        build(fed, output_stride=None)
+        updates = v1.get_collection(v1.GraphKeys.UPDATE_OPS)
+        graph = v1.get_default_graph()
+        (convolution,) = (op for op in graph.get_operations() if op.name == "resnet_v1_50/conv1/Conv2D")
+        mean = next(v for v in v1.global_variables() if v.op.name == "resnet_v1_50/conv1/BatchNorm/moving_mean")
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            output, _ = session.run([convolution.outputs[0], updates], {fed: images})
+            np.testing.assert_allclose(
+                session.run(mean), (1 - decay) * output.astype(np.float64).mean((0, 1, 2)), rtol=1e-4, atol=1e-6
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "words"),
+    [
+        (
+            "resnet_v2_tiny",
+            {"batch_norm_decai": 0.9},
+            TypeError,
+            "unexpected argument 'batch_norm_decai': .* batch_norm_decay",
+        ),
+        (
+            "resnet_cifar_20",
+            {"batch_norm_decay": 0.9},
+            TypeError,
+            "the arg scope of resnet_cifar_20 has batch_norm_updates_collections",
+        ),
+        ("resnet_v2_tiny", {"batch_norm_decay": "fast"}, ValueError, "batch_norm_decay must be a number"),
+    ],
+)
+def test_options_that_an_arg_scope_does_not_take(name, options, error, words):
+    with pytest.raises(error, match=words):
+        nets_factory.get_network_fn(name, 10, **options)
+
+
 def test_an_unknown_network_suggests_the_nearest():
     with pytest.raises(ValueError, match="'resnet_v2_51'; did you mean resnet_v2_50"):
         nets_factory.get_network_fn("resnet_v2_51", 10)
