@@ -219,11 +219,12 @@ def test_an_unknown_network_suggests_the_nearest():
 
 
 def modules():
+    """Yields all modules but programs and the engines, which need packages that the tests do without."""
     for package in (nets, checkpoints, tools):
         yield package
-        for module in pkgutil.iter_modules(package.__path__):
-            if module.name != "__main__":
-                yield importlib.import_module(f"{package.__name__}.{module.name}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__") and not module.name.startswith(APART):
+                yield importlib.import_module(module.name)
 
 
 def test_public_names_are_there():
@@ -234,6 +235,8 @@ def test_public_names_are_there():
         assert all(hasattr(module, name) for name in names), module.__name__
     assert sorted(nets.__all__) == sorted({module.name for module in pkgutil.iter_modules(nets.__path__)} - PRIVATE)
 
+
+APART = ("tools.peers.engines.", "tools.benchmarks.scripts.")
 
 # Modules of nets that only its other modules use.
 PRIVATE = {"arguments", "batch_normalization", "builders", "fast_units", "known_names", "layer_basics"}
