@@ -38,7 +38,6 @@ __all__ = [
     "read_reused",
     "readable",
     "remove_leftovers",
-    "remove_unfinished",
     "replace_manifest",
     "shard_folders",
     "shards_done",
@@ -233,20 +232,13 @@ def put_back_interrupted(output: Path) -> None:
 
 
 def remove_leftovers(output: Path) -> None:
-    """Removes what killed processes left of shards that others finished. Nobody locks these shards again."""
-    for left in output.glob(".shard-*"):
-        if left.suffix == ".lock":
-            with lock(left):
-                pass
-        else:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def remove_unfinished(output: Path) -> None:
-    """Removes what processes that were stopped left of a job, unless another process is working on it."""
-    left = [*output.glob(".shard-*"), *output.resolve().parent.glob(f".{glob.escape(output.name)}.*")]
-    for name in {path.name.removeprefix(".").partition(".")[0] for path in left if _is_temporary(path)}:
-        target = output / name if name.startswith("shard-") else output
+    """Removes what stopped or killed processes left of a job, unless another process is working on it."""
+    # Of several shards each is claimed alone: a claim of their folder would take away what other processes make in it.
+    targets = [output]
+    if (output / MANIFEST).exists():
+        left = filter(_is_temporary, output.glob(".shard-*"))
+        targets = [output / name for name in {path.name.removeprefix(".").partition(".")[0] for path in left}]
+    for target in targets:
         with claimed(target):
             pass
 

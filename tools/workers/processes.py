@@ -30,12 +30,12 @@ def make_with_processes(work: Work, shards: Sequence[int], workers: int, advance
     Raises:
       InputError: if a process fails or is killed. The others are then stopped, and finished shards are kept.
     """
-    from tools.features.folder import remove_unfinished  # here, as workers import TensorFlow quietly first
+    from tools.features.folder import remove_leftovers  # here, as workers import TensorFlow quietly first
 
     context = multiprocessing.get_context("spawn")
     workers = min(workers, len(shards))
     with ExitStack() as stack:
-        stack.callback(remove_unfinished, Path(work.folder, work.output))  # after all workers have ended
+        stack.callback(remove_leftovers, Path(work.folder, work.output))  # after all workers have ended
         processes = {}
         for number in range(workers):
             ours, theirs = context.Pipe(duplex=False)

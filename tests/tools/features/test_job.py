@@ -19,6 +19,7 @@ from tools.cli import main
 from tools.errors import InputError
 from tools.features import job as feature_jobs
 from tools.features import load
+from tools.features.folder import claimed, remove_leftovers
 from tools.runtime.locks import lock
 
 COUNT, BATCH = 90, 4
@@ -626,3 +627,20 @@ def test_a_worker_is_killed(command, features, tmp_path, whole, capfd):
     assert names(output) == ["manifest.json", "run.json", *(shard(i, 23) for i in range(23))]
     output = merged(output, capfd)
     assert (output / "index.csv").read_bytes() == (whole / "index.csv").read_bytes()
+
+
+def test_what_another_process_is_making_stays(tmp_path):
+    """A lock that a killed process left beside a job of several shards is no claim of the whole folder."""
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "manifest.json").touch()
+    (tmp_path / ".out.lock").touch()
+    (output / ".shard-00000-of-00002.aaaaaaaa.incomplete").mkdir()
+    with claimed(output / shard(1, 2)) as ours:
+        assert ours
+        living = output / ".shard-00001-of-00002.bbbbbbbb.incomplete"
+        living.mkdir()
+        remove_leftovers(output)
+        assert names(output) == [living.name, ".shard-00001-of-00002.lock", "manifest.json"]
+    remove_leftovers(output)
+    assert names(output) == ["manifest.json"]
