@@ -6,7 +6,7 @@ from pathlib import Path
 from checkpoints.files import CheckpointReader, find_checkpoint
 from checkpoints.published import resolve
 
-__all__ = ["open_checkpoint"]
+__all__ = ["open_checkpoint", "reader_of"]
 
 
 def open_checkpoint(path: str | os.PathLike[str], *, checkpoint_dir: str | Path | None = None) -> CheckpointReader:
@@ -29,3 +29,8 @@ def open_checkpoint(path: str | os.PathLike[str], *, checkpoint_dir: str | Path 
         raise ValueError(f"The checkpoint must be a path or a key of the catalog, and is {path!r}: give a string.")
     found = resolve(path, checkpoint_dir)
     return CheckpointReader(found, *find_checkpoint(found))
+
+
+def reader_of(checkpoint: str | os.PathLike[str] | CheckpointReader) -> CheckpointReader:
+    """Returns a reader itself, and opens anything else as ``open_checkpoint`` does."""
+    return checkpoint if isinstance(checkpoint, CheckpointReader) else open_checkpoint(checkpoint)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.helpers.processes import ROOT, environment
+from tests.helpers.strings import strings_of
 
 # Maps a room to the other rooms of the same package that it may import.
 CHECKPOINTS = {
@@ -183,24 +184,14 @@ def strays(files: Mapping[str, str]) -> list[str]:
         if PRINTING.fullmatch(file):
             continue
         tree = ast.parse(source)
-        documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
-        bodies = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented) and node.body]
-        docstrings = {id(first.value) for first in bodies if isinstance(first, ast.Expr)}
-        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
                 found.append(f"{file}, line {node.lineno}, prints: return it, and have the command print it")
-            if id(node) not in docstrings | parts and re.search(r"(^|\s)--[a-z]", _without_commands(node)):
-                found.append(f"{file}, line {node.lineno}, speaks of an option: name the argument, as overwrite=True")
+        for line, text in strings_of(tree):
+            # Commands that a sentence quotes have options.
+            if re.search(r"(^|\s)--[a-z]", re.sub(r"`[^`]*`|tar --zstd", "", text)):
+                found.append(f"{file}, line {line}, speaks of an option: name the argument, as overwrite=True")
     return found
-
-
-def _without_commands(node: ast.AST) -> str:
-    """Returns the text of a string without the commands that it quotes."""
-    values = node.values if isinstance(node, ast.JoinedStr) else [node]
-    constants = [part.value if isinstance(part, ast.Constant) else "" for part in values]
-    text = "".join(part for part in constants if isinstance(part, str))
-    return re.sub(r"`[^`]*`|tar --zstd", "", text)
 
 
 def test_every_import_keeps_the_rules():

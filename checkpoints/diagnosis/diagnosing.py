@@ -14,7 +14,7 @@ from checkpoints.diagnosis.value_faults import value_problems
 from checkpoints.errors import CheckpointError, Problem, shortened
 from checkpoints.files import CheckpointReader, Notes
 from checkpoints.names import joined, logits_pattern
-from checkpoints.opening import open_checkpoint
+from checkpoints.opening import reader_of
 from nets.nets_factory import NETWORKS, Network, get_network
 
 __all__ = ["Diagnosis", "default_pool1_padding", "diagnose", "expected_input"]
@@ -156,7 +156,7 @@ def diagnose(
     """
     wanted = None if net is None else get_network(net)
     try:
-        reader = checkpoint if isinstance(checkpoint, CheckpointReader) else open_checkpoint(checkpoint)
+        reader = reader_of(checkpoint)
     except CheckpointError as error:
         problems = (Problem(error.kind, str(error)),)
         return Diagnosis(Path(checkpoint), error.format, {}, {}, Contents((), {}, {}), (), None, problems)

@@ -1,6 +1,7 @@
 """Restores a checkpoint into a session and reports what became of each variable; strict unless told otherwise."""
 
 import dataclasses
+import functools
 import os
 import re
 import warnings
@@ -15,7 +16,7 @@ from checkpoints.diagnosis.value_faults import untrained_statistics, value_kind
 from checkpoints.errors import CheckpointMismatch, shortened
 from checkpoints.files import CheckpointReader
 from checkpoints.names import block_of
-from checkpoints.opening import open_checkpoint
+from checkpoints.opening import reader_of
 from checkpoints.restoring.assignment import assign
 from checkpoints.restoring.pieces import pieces_of
 from checkpoints.restoring.plan import Plan, plan_restore
@@ -96,7 +97,7 @@ def restore(
       CheckpointError: if there is no checkpoint, or it is damaged.
       ValueError: if there is no variable, a pattern fits none, or another argument cannot be honoured.
     """
-    reader = checkpoint if isinstance(checkpoint, CheckpointReader) else open_checkpoint(checkpoint)
+    reader = reader_of(checkpoint)
     pieces = pieces_of(session.graph, variables)
     options = {"scope": scope, "exclude": exclude, "ema": ema, "num_classes": num_classes, "first_kernel": first_kernel}
     plan = plan_restore(reader, {piece.name: piece.full_shape for piece in pieces}, **options)
@@ -132,13 +133,8 @@ def init_fn(
     Raises:
       CheckpointError: at once, if there is no checkpoint. The function itself raises as ``restore`` does.
     """
-    reader = checkpoint if isinstance(checkpoint, CheckpointReader) else open_checkpoint(checkpoint)
     options = {"scope": scope, "exclude": exclude, "ema": ema, "num_classes": num_classes, "first_kernel": first_kernel}
-
-    def restore_into(session: v1.Session) -> RestoreReport:
-        return restore(session, reader, **options)
-
-    return restore_into
+    return functools.partial(restore, checkpoint=reader_of(checkpoint), **options)
 
 
 def _check(plan: Plan, graph: tf.Graph, whole_network: bool) -> None:

@@ -38,6 +38,7 @@ from tests.checkpoints.test_restore import (
     write,
 )
 from tests.helpers.reference import random_values_of_shapes
+from tests.helpers.strings import strings_of
 
 v1 = tf.compat.v1
 
@@ -771,24 +772,9 @@ def written_offers():
     """Returns (module, argument) of each argument in the strings of the sources, except docstrings."""
     found = set()
     for file in Path(checkpoints.__file__).parent.rglob("*.py"):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-        documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
-        bodies = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented) and node.body]
-        docstrings = {id(first.value) for first in bodies if isinstance(first, ast.Expr)}
-        for node in ast.walk(tree):
-            if id(node) not in parts | docstrings and (text := written(node)):
-                found |= {(file.stem, match[0]) for match in _ARGUMENT.finditer(text)}
+        for _, text in strings_of(ast.parse(file.read_text(encoding="utf-8"))):
+            found |= {(file.stem, match[0]) for match in _ARGUMENT.finditer(text)}
     return found
-
-
-def written(node):
-    """Returns the text of a string, with inserted expressions in braces."""
-    if isinstance(node, ast.JoinedStr):
-        return "".join(
-            part.value if isinstance(part, ast.Constant) else f"{{{ast.unparse(part.value)}}}" for part in node.values
-        )
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def test_a_variable_is_no_pattern(tmp_path):

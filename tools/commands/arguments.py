@@ -11,7 +11,6 @@ __all__ = [
     "add_restoration",
     "count",
     "names_in",
-    "options_of",
     "patterns_of",
     "positive",
     "restoration_of",
@@ -40,11 +39,6 @@ count = _number(0, "number", f"a number from 0 to {_LARGEST:,}")
 def names_in(text: str) -> list[str]:
     """Returns the names in a comma-separated list."""
     return [name.strip() for name in text.split(",")]
-
-
-def options_of(arguments: argparse.Namespace) -> dict[str, object]:
-    """Returns the parsed arguments by name, as keyword arguments for a library function."""
-    return {name: value for name, value in vars(arguments).items() if name != "run"}
 
 
 def add_checkpoint_dir(parser: argparse.ArgumentParser, *names: str) -> None:

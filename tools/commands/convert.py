@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.commands.arguments import add_checkpoint_dir, options_of, positive
+from tools.commands.arguments import add_checkpoint_dir, positive
 from tools.terminal.stopping import stoppable
 from tools.terminal.tables import print_table
 
@@ -78,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from checkpoints.files.atomic import write_whole
     from tools.conversion import convert
 
-    options = options_of(arguments)
+    options = {name: value for name, value in vars(arguments).items() if name != "run"}
     source, target, report = (options.pop(name) for name in ("source", "target", "report"))
     if report is not None:
         if not report.strip() or report.endswith("/"):

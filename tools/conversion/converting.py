@@ -18,7 +18,7 @@ from checkpoints.frameworks.torch_names import SHORTCUTS, to_torch
 from checkpoints.names import is_logits
 from checkpoints.published import resolve
 from tools.conversion.proof import TOLERANCE, prove
-from tools.conversion.selecting import FRAMEWORKS, Selection, check_selection, selected
+from tools.conversion.selecting import FRAMEWORKS, Selection, changes_framework, check_selection, selected
 from tools.conversion.target import check_target, target_kind
 
 __all__ = ["Conversion", "convert"]
@@ -97,7 +97,7 @@ def convert(
     files = checkpoint_files(target, format or "V2") if kind == "slim" else [target]
     check_target(target, files, overwrite)
     weights = selected(source, target, kind, selection)
-    crosses = not FRAMEWORKS.isdisjoint((weights.kind, kind))
+    crosses = changes_framework(weights, kind)
     if crosses:
         _check_function(weights, kind, target)
         _check_numbers(weights)

@@ -8,7 +8,7 @@ from checkpoints.errors import CheckpointError
 from checkpoints.frameworks import Weights, read_weights
 from checkpoints.frameworks.foreign_names import foreign_names
 
-__all__ = ["FRAMEWORKS", "Selection", "check_selection", "selected"]
+__all__ = ["FRAMEWORKS", "Selection", "changes_framework", "check_selection", "selected"]
 
 # The kinds of files that hold another framework's networks.
 FRAMEWORKS = frozenset(("keras", "torch"))
@@ -51,6 +51,11 @@ def check_selection(selection: Selection) -> None:
         )
 
 
+def changes_framework(weights: Weights, kind: str) -> bool:
+    """Returns whether these weights, written as a file of this kind, come from or go to another framework."""
+    return not FRAMEWORKS.isdisjoint((weights.kind, kind))
+
+
 def selected(source: Path, target: Path, kind: str, selection: Selection) -> Weights:
     """Reads the source, and returns the weights to write.
 
@@ -66,7 +71,7 @@ def selected(source: Path, target: Path, kind: str, selection: Selection) -> Wei
     only, exclude = selection.get("only", ()), selection.get("exclude", ())
     net, scope = selection.get("net"), selection.get("scope")
     weights = read_weights(source, net=net, scope=scope, ema=selection.get("ema", False))
-    crosses = not FRAMEWORKS.isdisjoint((weights.kind, kind))
+    crosses = changes_framework(weights, kind)
     if not only:
         _check_names(weights)
     if selection.get("model_only"):
