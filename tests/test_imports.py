@@ -42,6 +42,8 @@ TOOLS = {
     "digits": {"features", *_ENGINE},
     "conversion": {"features", *_ENGINE},
     "workers": {"features", *_ENGINE},
+    "evaluation": {"features", *_ENGINE},
+    "training": {"evaluation", *_ENGINE},
     "benchmarks": {"features", "timing", "terminal", *_ENGINE},
 }
 TOOLS["commands"] = {*TOOLS} - {"", "benchmarks"}

@@ -25,15 +25,17 @@ class EncodedImage(NamedTuple):
     """One image, not decoded yet.
 
     name: path, address, or name in its container.
-    label: its class in the container; '' if there is none.
+    label: its class in the container, or its folder's name; '' if there is none.
     data: the encoded bytes.
     stamp: the stamp when the bytes were read.
+    label_in_name: whether the label is part of the name.
     """
 
     name: str
     label: str
     data: bytes
     stamp: Stamp
+    label_in_name: bool = False
 
 
 @runtime_checkable
@@ -49,6 +51,12 @@ class Inputs(Protocol):
 
     def name(self, i: int) -> str:
         """Returns the name of image ``i`` without reading it. It is the same in every run."""
+
+    def label(self, i: int) -> str:
+        """Returns the label of image ``i``; '' if it has none. A TFRecord file's record is read for it.
+
+        Raises ImageError if it cannot be read.
+        """
 
     def read(self, i: int) -> EncodedImage:
         """Reads image ``i``. Raises ImageError if it cannot be read."""
@@ -73,6 +81,9 @@ class Reordered:
 
     def name(self, i: int) -> str:
         return self._inputs.name(self._order[i])
+
+    def label(self, i: int) -> str:
+        return self._inputs.label(self._order[i])
 
     def read(self, i: int) -> EncodedImage:
         return self._inputs.read(self._order[i])
@@ -99,7 +110,7 @@ def sha256_of(name: str, image: EncodedImage) -> bytes:
       image: the image as it was read.
     """
     hashed = hashlib.sha256(image.data)
-    if image.label or image.name != name:
+    if image.name != name or (image.label and not image.label_in_name):
         hashed.update(f"\0{image.label}\0{image.name}".encode("utf-8", "surrogateescape"))
     return hashed.digest()
 

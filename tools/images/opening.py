@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from tools.images.inputs import EncodedImage, Inputs, Stamp
 from tools.images.sources import storage
 from tools.images.sources.compressed import is_compressed, unpacked
 from tools.images.sources.files import ImageFiles
-from tools.images.sources.folders import find_local, find_remote
+from tools.images.sources.folders import find_local, find_remote, folder_prefix
 from tools.images.sources.selection import Selection, is_image
 
 __all__ = ["open_inputs"]
@@ -66,9 +67,12 @@ def _parts(given: Iterable[str], selection: Selection) -> list[Inputs]:
     listed: dict[str, Stamp] = {}
     found = itertools.chain.from_iterable(_files(one, selection, listed) for one in given)
     for kind, files in itertools.groupby(found, key=lambda file: file[1]):
-        addresses = [address for address, _ in files]
+        addresses, roots = [], array("l")
+        for address, _, root in files:
+            addresses.append(address)
+            roots.append(root)
         if kind == _IMAGE:
-            parts.append(ImageFiles(addresses, listed, selection.skipped))
+            parts.append(ImageFiles(addresses, listed, selection.skipped, roots))
         else:
             parts.extend(_container(address, kind, selection) for address in addresses)
     return parts
@@ -91,16 +95,20 @@ def _container(address: str, kind: str, selection: Selection) -> Inputs:
     return TFRecordFile(address, plain)
 
 
-def _files(given: str, selection: Selection, listed: dict[str, Stamp]) -> Iterator[tuple[str, str]]:
-    """Yields the files of an input with the kind of each. Adds the stamps of remote listings to ``listed``."""
+def _files(given: str, selection: Selection, listed: dict[str, Stamp]) -> Iterator[tuple[str, str, int]]:
+    """Yields the files of an input, with the kind of each, and the length of the searched folder's name in its address.
+
+    The length is -1 if no folder was searched. Adds the stamps of remote listings to ``listed``.
+    """
     if given.startswith("@"):
         found = _of_list(Path(given[1:]))
     elif storage.is_folder(given):
         if storage.is_remote(given):
             listed |= (stamps := find_remote(given, selection))
-            yield from ((address, _IMAGE) for address in stamps)
+            yield from ((address, _IMAGE, len(given.rstrip("/")) + 1) for address in stamps)
         else:
-            yield from ((path, _IMAGE) for path in find_local(given, selection))
+            root = len(folder_prefix(given))
+            yield from ((path, _IMAGE, root) for path in find_local(given, selection))
         return
     elif storage.exists(given):
         found = iter([(given, _kind(given))])
@@ -108,7 +116,7 @@ def _files(given: str, selection: Selection, listed: dict[str, Stamp]) -> Iterat
         raise InputError(f"There is no file or folder {given}: give image files, folders, or @list.txt.")
     for address, kind in found:
         if kind != _IMAGE or selection.matches(address, address):
-            yield address, kind
+            yield address, kind, -1
 
 
 def _of_list(file: Path) -> Iterator[tuple[str, str]]:
@@ -180,6 +188,10 @@ class _Chain:
     def name(self, i: int) -> str:
         part, i = self._at(i)
         return part.name(i)
+
+    def label(self, i: int) -> str:
+        part, i = self._at(i)
+        return part.label(i)
 
     def read(self, i: int) -> EncodedImage:
         part, i = self._at(i)

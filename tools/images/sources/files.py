@@ -25,6 +25,8 @@ class ImageFiles:
       addresses: of the files.
       listed: stamps by address, if the listing of a remote folder had them.
       skipped: number of files that were skipped, by kind; see ``Inputs``.
+      roots: for each address, the number of its characters that name the folder that was searched, with its last '/';
+        -1 if none was. A file in a folder inside of it is labelled by that folder's name.
     """
 
     def __init__(
@@ -32,16 +34,24 @@ class ImageFiles:
         addresses: Sequence[str],
         listed: Mapping[str, Stamp] | None = None,
         skipped: Mapping[str, int] | None = None,
+        roots: Sequence[int] | None = None,
     ) -> None:
         self._addresses = addresses
         self._listed = listed or {}
         self.skipped = skipped or {}
+        self._roots = roots
 
     def __len__(self) -> int:
         return len(self._addresses)
 
     def name(self, i: int) -> str:
         return self._addresses[i]
+
+    def label(self, i: int) -> str:
+        if not self._roots or self._roots[i] < 0:
+            return ""
+        folder, slash, _ = self._addresses[i][self._roots[i] :].partition("/")
+        return folder if slash else ""
 
     def read(self, i: int) -> EncodedImage:
         address = self._addresses[i]
@@ -53,7 +63,7 @@ class ImageFiles:
             raise ImageError(f"the file cannot be read ({error.strerror or error})") from None
         if address in self._listed:
             stamp = Stamp(stamp.size, self._listed[address].version)
-        return EncodedImage(address, "", data, stamp)
+        return EncodedImage(address, self.label(i), data, stamp, label_in_name=True)
 
     def stamp(self, i: int) -> Stamp | None:
         address = self._addresses[i]

@@ -10,7 +10,7 @@ from tools.images.inputs import Stamp
 from tools.images.sources import storage
 from tools.images.sources.selection import Selection
 
-__all__ = ["find_local", "find_remote"]
+__all__ = ["find_local", "find_remote", "folder_prefix"]
 
 _BROKEN, _BACK = "links that lead nowhere", "links that lead back to a folder above"
 
@@ -23,9 +23,13 @@ def find_local(folder: str, selection: Selection) -> list[str]:
     Raises:
       InputError: if a folder cannot be searched.
     """
-    # A prefix of names, without './'.
-    root = "" if Path(folder) == Path() else str(Path(folder)).rstrip(os.sep) + os.sep
+    root = folder_prefix(folder)
     return sorted(root + inside for inside in _walk(root, selection))
+
+
+def folder_prefix(folder: str) -> str:
+    """Returns what the paths that ``find_local`` returns begin with: the folder's name and '/', without './'."""
+    return "" if Path(folder) == Path() else str(Path(folder)).rstrip(os.sep) + os.sep
 
 
 def _walk(root: str, selection: Selection) -> Iterator[str]:

@@ -131,12 +131,12 @@ class TarArchive:
             data = storage.read_bytes(self._file, start, count)
         except OSError as error:
             raise ImageError(f"the archive cannot be read ({error.strerror or error})") from None
-        return EncodedImage(self.name(i), self._label(i), data, self.stamp(i))
+        return EncodedImage(self.name(i), self.label(i), data, self.stamp(i))
 
     def stamp(self, i: int) -> Stamp:
-        return Stamp(int(self._places[i][1]), version_of(self._changed[i], self._label(i)))
+        return Stamp(int(self._places[i][1]), version_of(self._changed[i], self.label(i)))
 
-    def _label(self, i: int) -> str:
+    def label(self, i: int) -> str:
         return self._labels.get(_key(self._names[i])[0], "")
 
 

@@ -158,20 +158,25 @@ class TFRecordFile:
     def name(self, i: int) -> str:
         return f"{self._records.address}[{i}]"
 
+    def label(self, i: int) -> str:
+        return _label(self._example(i))
+
     def read(self, i: int) -> EncodedImage:
-        try:
-            features = _features(self._records.read(i))
-        except CorruptRecordError as error:
-            raise ImageError(str(error)) from None
-        except OSError as error:
-            raise ImageError(f"the record cannot be read ({error.strerror or error})") from None
+        features = self._example(i)
         encoded = _first(features, _ENCODED, "bytes_list")
         if encoded is None:
             raise ImageError(f"the record has no feature {_ENCODED}")
         filename = _first(features, _FILENAME, "bytes_list")
-        label = _first(features, _LABEL, "int64_list")
         name = filename.decode("utf-8", "surrogateescape") if filename else self.name(i)
-        return EncodedImage(name, "" if label is None else str(label), encoded, self.stamp(i))
+        return EncodedImage(name, _label(features), encoded, self.stamp(i))
+
+    def _example(self, i: int) -> dict[str, tf.train.Feature]:
+        try:
+            return _features(self._records.read(i))
+        except CorruptRecordError as error:
+            raise ImageError(str(error)) from None
+        except OSError as error:
+            raise ImageError(f"the record cannot be read ({error.strerror or error})") from None
 
     def stamp(self, i: int) -> Stamp:
         return self._records.stamp(i)
@@ -182,6 +187,11 @@ def _features(data: bytes) -> dict[str, tf.train.Feature]:
         return dict(tf.train.Example.FromString(data).features.feature)
     except DecodeError:
         raise CorruptRecordError("the record is no Example") from None
+
+
+def _label(features: dict[str, tf.train.Feature]) -> str:
+    label = _first(features, _LABEL, "int64_list")
+    return "" if label is None else str(label)
 
 
 def _first(features: dict[str, tf.train.Feature], name: str, kind: str) -> bytes | int | None:

@@ -1,0 +1,1 @@
+"""Trains networks on labelled images, from scratch or from a checkpoint."""
