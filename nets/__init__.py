@@ -10,6 +10,7 @@ if importlib.util.find_spec("tensorflow") is None:
     )
 
 from nets import (
+    augmentation,
     building,
     endpoint_info,
     guards,
@@ -26,6 +27,7 @@ from nets import (
 )
 
 __all__ = [
+    "augmentation",
     "building",
     "endpoint_info",
     "guards",

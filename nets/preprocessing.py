@@ -18,12 +18,23 @@ training. ``tf.image.resize``, which torchvision's weights need, places pixels d
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from nets.arguments import is_number, whole_number
 
-__all__ = ["PREPROCESSINGS", "check_preprocessing", "get_preprocessing", "preprocess", "scaled_size"]
+__all__ = [
+    "PREPROCESSINGS",
+    "Preprocessing",
+    "aspect_preserving_size",
+    "check_images",
+    "check_preprocessing",
+    "get_preprocessing",
+    "preprocess",
+    "resize_bilinear",
+    "scaled_size",
+]
 
 v1 = tf.compat.v1
 
@@ -35,30 +46,53 @@ _TORCHVISION_MEANS, _TORCHVISION_DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.2
 _INCEPTION_CENTRAL_FRACTION = 0.875
 
 
-def _resize_bilinear(images: tf.Tensor, size: tf.Tensor | list[int]) -> tf.Tensor:
+class Preprocessing(NamedTuple):
+    """The two parts of a preprocessing. Training keeps the second, and may put an augmentation in place of the first.
+
+    fit: takes uint8 images [batch, height, width, 3] and a size, and returns float32 images of this size.
+    normalize: takes the result of ``fit``, or RGB images in the same range, and returns the network's input.
+    white: the value of white in the result of ``fit``, where black is 0: 255 or 1.
+    """
+
+    fit: Callable[[tf.Tensor, int], tf.Tensor]
+    normalize: Callable[[tf.Tensor], tf.Tensor]
+    white: float
+
+
+def resize_bilinear(images: tf.Tensor, size: tf.Tensor | list[int]) -> tf.Tensor:
     """Resizes to [batch, *size, channels], float32. ``tf.compat.v1.image`` would warn at each use."""
     return tf.raw_ops.ResizeBilinear(images=images, size=size, align_corners=False, half_pixel_centers=False)
 
 
-def _vgg(images: tf.Tensor, size: int) -> tf.Tensor:
-    shorter_side = round(_VGG_RESIZE_SIDE * size / _VGG_CROP_SIDE)
-    height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
-    scale = shorter_side / tf.minimum(height, width)
-    resized = tf.cast(tf.math.rint(tf.stack([height * scale, width * scale])), tf.int32)
-    images = _resize_bilinear(images, resized)
+def aspect_preserving_size(shape: tf.Tensor, shorter_side: int | tf.Tensor) -> tf.Tensor:
+    """Returns (height, width), int32, of an image of ``shape`` (height, width) scaled to have this shorter side."""
+    height, width = tf.unstack(tf.cast(shape, tf.float32))
+    scale = tf.cast(shorter_side, tf.float32) / tf.minimum(height, width)
+    return tf.cast(tf.math.rint(tf.stack([height * scale, width * scale])), tf.int32)
+
+
+def _fit_vgg(images: tf.Tensor, size: int) -> tf.Tensor:
+    resized = aspect_preserving_size(tf.shape(images)[1:3], round(_VGG_RESIZE_SIDE * size / _VGG_CROP_SIDE))
+    images = resize_bilinear(images, resized)
     top, left = tf.unstack((resized - size) // 2)
-    images = tf.image.crop_to_bounding_box(images, top, left, size, size)
+    return tf.image.crop_to_bounding_box(images, top, left, size, size)
+
+
+def _normalize_vgg(images: tf.Tensor) -> tf.Tensor:
     return images - tf.constant(_VGG_MEANS)
 
 
-def _inception(images: tf.Tensor, size: int) -> tf.Tensor:
+def _fit_inception(images: tf.Tensor, size: int) -> tf.Tensor:
     images = tf.image.convert_image_dtype(images, tf.float32)
     images = tf.image.central_crop(images, _INCEPTION_CENTRAL_FRACTION)
-    images = _resize_bilinear(images, [size, size])
+    return resize_bilinear(images, [size, size])
+
+
+def _normalize_inception(images: tf.Tensor) -> tf.Tensor:
     return (images - 0.5) * 2.0
 
 
-def _torchvision(images: tf.Tensor, size: int) -> tf.Tensor:
+def _fit_torchvision(images: tf.Tensor, size: int) -> tf.Tensor:
     shorter_side = round(_VGG_RESIZE_SIDE * size / _VGG_CROP_SIDE)
     height, width = tf.unstack(tf.shape(images)[1:3])
     shorter = tf.minimum(height, width)
@@ -67,27 +101,34 @@ def _torchvision(images: tf.Tensor, size: int) -> tf.Tensor:
     for shape in ([height, resized[1]], resized):
         images = tf.floor(tf.clip_by_value(tf.image.resize(images, shape, antialias=True), 0.0, 255.0) + 0.5)
     top, left = tf.unstack(tf.cast(tf.math.rint(tf.cast(resized - size, tf.float32) / 2), tf.int32))
-    images = tf.image.crop_to_bounding_box(images, top, left, size, size)
+    return tf.image.crop_to_bounding_box(images, top, left, size, size)
+
+
+def _normalize_torchvision(images: tf.Tensor) -> tf.Tensor:
     return (images / 255.0 - tf.constant(_TORCHVISION_MEANS)) / tf.constant(_TORCHVISION_DEVIATIONS)
 
 
-def _cifar(images: tf.Tensor, size: int) -> tf.Tensor:
-    images = tf.image.resize_with_crop_or_pad(tf.cast(images, tf.float32), size, size)
-    return tf.image.per_image_standardization(images)
+def _fit_cifar(images: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.image.resize_with_crop_or_pad(tf.cast(images, tf.float32), size, size)
 
 
-def _grayscale(images: tf.Tensor, size: int) -> tf.Tensor:
-    images = tf.image.rgb_to_grayscale(tf.image.convert_image_dtype(images, tf.float32))
-    return _resize_bilinear(images, [size, size])
+def _fit_grayscale(images: tf.Tensor, size: int) -> tf.Tensor:
+    images = _normalize_grayscale(tf.image.convert_image_dtype(images, tf.float32))
+    return resize_bilinear(images, [size, size])
 
 
-PREPROCESSINGS: dict[str, Callable[[tf.Tensor, int], tf.Tensor] | None] = {
-    "cifar": _cifar,
-    "grayscale": _grayscale,
-    "inception": _inception,
+def _normalize_grayscale(images: tf.Tensor) -> tf.Tensor:
+    """Converts RGB to grey levels, and leaves grey levels as they are."""
+    return images if images.shape[-1] == 1 else tf.image.rgb_to_grayscale(images)
+
+
+PREPROCESSINGS: dict[str, Preprocessing | None] = {
+    "cifar": Preprocessing(_fit_cifar, tf.image.per_image_standardization, white=255.0),
+    "grayscale": Preprocessing(_fit_grayscale, _normalize_grayscale, white=1.0),
+    "inception": Preprocessing(_fit_inception, _normalize_inception, white=1.0),
     "none": None,
-    "torchvision": _torchvision,
-    "vgg": _vgg,
+    "torchvision": Preprocessing(_fit_torchvision, _normalize_torchvision, white=255.0),
+    "vgg": Preprocessing(_fit_vgg, _normalize_vgg, white=255.0),
 }
 
 
@@ -98,6 +139,15 @@ def check_preprocessing(name: str, size: int) -> None:
     if is_number(size) and size < 1:
         raise ValueError(f"The image size must be at least 1, and is {size}.")
     whole_number("The image size", size, least=1)
+
+
+def check_images(images: tf.Tensor, name: str) -> None:
+    """Raises ValueError for images that are not uint8, which a preprocessing other than 'none' requires."""
+    if images.dtype != tf.uint8:
+        raise ValueError(
+            f"Preprocessing {name!r} takes uint8 images, 0 to 255, and was given {images.dtype.name}: "
+            "convert them, or use 'none' for input that needs no preprocessing."
+        )
 
 
 def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
@@ -119,16 +169,12 @@ def preprocess(images: tf.Tensor, name: str, size: int) -> tf.Tensor:
     if tf.TensorShape(images.shape).rank not in (4, None):
         raise ValueError(f"images must be [batch, height, width, channels], and has shape {images.shape}.")
     with v1.name_scope("preprocessing"):
-        function = PREPROCESSINGS[name]
-        if function is None:
+        preprocessing = PREPROCESSINGS[name]
+        if preprocessing is None:
             images = tf.cast(images, tf.float32)
         else:
-            if images.dtype != tf.uint8:
-                raise ValueError(
-                    f"Preprocessing {name!r} takes uint8 images, 0 to 255, and was given {images.dtype.name}: "
-                    "convert them, or use 'none' for input that needs no preprocessing."
-                )
-            images = function(images, size)
+            check_images(images, name)
+            images = preprocessing.normalize(preprocessing.fit(images, size))
         batch, _, _, channels = images.shape.as_list()
         return tf.ensure_shape(images, [batch, size, size, channels])
 
