@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-__all__ = ["imagenet_labels", "labels_for", "read_labels"]
+__all__ = ["imagenet_identifiers", "imagenet_labels", "labels_for", "read_labels"]
 
 # WordNet's identifier and words of each class of ILSVRC 2012, in the order of the identifiers.
 _SYNSETS = Path(__file__).parents[1] / "imagenet_synsets.txt"
@@ -24,19 +24,28 @@ def imagenet_labels(num_classes: int) -> list[str]:
     """
     if num_classes not in (1000, 1001):
         raise ValueError(f"ImageNet has 1000 classes, 1001 with the background, and not {num_classes}.")
-    labels = [line.split("\t")[1] for line in _SYNSETS.read_text(encoding="utf-8").splitlines()]
+    labels = [words for _, words in _synsets()]
     return [_BACKGROUND, *labels] if num_classes == 1001 else labels
 
 
-def read_labels(path: str | Path, num_classes: int) -> list[str]:
+def imagenet_identifiers() -> list[str]:
+    """Returns WordNet's identifiers of ImageNet's 1000 classes, such as 'n01440764'."""
+    return [identifier for identifier, _ in _synsets()]
+
+
+def _synsets() -> list[list[str]]:
+    return [line.split("\t") for line in _SYNSETS.read_text(encoding="utf-8").splitlines()]
+
+
+def read_labels(path: str | Path, num_classes: int | None) -> list[str]:
     """Reads the names of classes from a text file: one a line, or each with its number as slim writes it, ``0:name``.
 
     Args:
       path: path of the file.
-      num_classes: number of classes that need a name.
+      num_classes: number of classes that need a name; None for as many as the file names.
 
     Raises:
-      ValueError: if the file cannot be read, or names another number of classes.
+      ValueError: if the file cannot be read, or names no class, or another number of classes.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -44,15 +53,18 @@ def read_labels(path: str | Path, num_classes: int) -> list[str]:
         sentence = f"The labels {path} cannot be read ({error}): give a text file with one name a line."
         raise ValueError(sentence) from None
     labels = [line.strip() for line in lines if line.strip()]
+    if not labels and num_classes is None:
+        raise ValueError(f"The labels {path} name no class: write one name a line.")
     numbered = [match for label in labels if (match := _NUMBERED.fullmatch(label))]
     if labels and len(numbered) == len(labels):
         by_number = {int(match[1]): match[2].strip() for match in numbered}
         if len(by_number) < len(numbered):
             raise ValueError(f"The labels {path} name a class twice: give each number once.")
-        if missing := sorted(set(range(num_classes)) - set(by_number)):
-            raise ValueError(f"The labels {path} have no name for class {missing[0]} of {num_classes}: add it.")
+        count = max(by_number) + 1 if num_classes is None else num_classes
+        if missing := next((number for number in range(count) if number not in by_number), None):
+            raise ValueError(f"The labels {path} have no name for class {missing} of {count}: add it.")
         labels = [by_number[number] for number in sorted(by_number)]
-    if len(labels) != num_classes:
+    if num_classes is not None and len(labels) != num_classes:
         raise ValueError(
             f"The labels {path} name {len(labels)} classes, and the network has {num_classes}: give one name for each."
         )

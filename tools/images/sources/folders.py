@@ -1,7 +1,7 @@
 """Finds the images in a folder and the folders below it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tools.errors import InputError
@@ -10,7 +10,7 @@ from tools.images.inputs import Stamp
 from tools.images.sources import storage
 from tools.images.sources.selection import Selection
 
-__all__ = ["find_local", "find_remote", "folder_prefix"]
+__all__ = ["find_local", "find_remote", "folder_prefix", "folders_in"]
 
 _BROKEN, _BACK = "links that lead nowhere", "links that lead back to a folder above"
 
@@ -30,6 +30,13 @@ def find_local(folder: str, selection: Selection) -> list[str]:
 def folder_prefix(folder: str) -> str:
     """Returns what the paths that ``find_local`` returns begin with: the folder's name and '/', without './'."""
     return "" if Path(folder) == Path() else str(Path(folder)).rstrip(os.sep) + os.sep
+
+
+def folders_in(paths: Iterable[str]) -> list[str]:
+    """Returns the names of the folders in local folders, sorted; also those without images, but no hidden ones."""
+    selection = Selection()
+    found = (folder for path in paths if Path(path).is_dir() for folder in Path(path).iterdir())
+    return sorted({folder.name for folder in found if folder.is_dir() and not selection.is_system(folder.name)})
 
 
 def _walk(root: str, selection: Selection) -> Iterator[str]:
