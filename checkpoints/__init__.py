@@ -3,6 +3,7 @@
 from checkpoints.diagnosis import Diagnosis, diagnose
 from checkpoints.errors import CheckpointError, CheckpointMismatch, DownloadError
 from checkpoints.files import CheckpointReader
+from checkpoints.noting import note
 from checkpoints.opening import open_checkpoint
 from checkpoints.published import download
 from checkpoints.restoring import RestoreReport, init_fn, restore
@@ -17,6 +18,7 @@ __all__ = [
     "diagnose",
     "download",
     "init_fn",
+    "note",
     "open_checkpoint",
     "restore",
 ]

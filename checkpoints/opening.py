@@ -5,6 +5,7 @@ from pathlib import Path
 
 from checkpoints.files import CheckpointReader, find_checkpoint
 from checkpoints.published import resolve
+from checkpoints.published.store import entry_at
 
 __all__ = ["open_checkpoint", "reader_of"]
 
@@ -28,7 +29,9 @@ def open_checkpoint(path: str | os.PathLike[str], *, checkpoint_dir: str | Path 
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"The checkpoint must be a path or a key of the catalog, and is {path!r}: give a string.")
     found = resolve(path, checkpoint_dir)
-    return CheckpointReader(found, *find_checkpoint(found))
+    # Downloads of earlier versions have no notes beside them.
+    entry = entry_at(found, checkpoint_dir)
+    return CheckpointReader(found, *find_checkpoint(found), entry.notes if entry else None)
 
 
 def reader_of(checkpoint: str | os.PathLike[str] | CheckpointReader) -> CheckpointReader:

@@ -27,6 +27,7 @@ CHECKPOINTS = {
     "restoring": {"diagnosis", "opening", "files", "errors", "names", "background_class", "patterns"},
     "frameworks": {"diagnosis", "opening", "files", "errors", "names", "background_class", "patterns"},
 }
+CHECKPOINTS["noting"] = {"diagnosis", "opening", "published", "files", "errors"}
 CHECKPOINTS[""] = {*CHECKPOINTS}  # the face
 
 _ENGINE = {"images", "peers", "runtime", "errors"}
@@ -57,7 +58,7 @@ PRINTING = re.compile(
 
 FACES = {
     "checkpoints": "CheckpointError CheckpointMismatch CheckpointReader Diagnosis DownloadError RestoreReport "
-    "diagnose download init_fn open_checkpoint restore",
+    "diagnose download init_fn note open_checkpoint restore",
     "checkpoints.diagnosis": "Contents Diagnosis Structure default_pool1_padding diagnose expected_input model_shapes "
     "sort_names structures_in",
     "checkpoints.files": "CheckpointReader Notes find_checkpoint notes_file read_notes write_checkpoint write_notes",

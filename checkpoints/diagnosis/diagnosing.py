@@ -12,7 +12,8 @@ from checkpoints.diagnosis.contents import Contents, sort_names
 from checkpoints.diagnosis.structure import Structure, structures_in
 from checkpoints.diagnosis.value_faults import value_problems
 from checkpoints.errors import CheckpointError, Problem, shortened
-from checkpoints.files import CheckpointReader, Notes
+from checkpoints.files import CheckpointReader, Notes, notes_file
+from checkpoints.files.notes import INPUT
 from checkpoints.names import joined, logits_pattern
 from checkpoints.opening import reader_of
 from nets.nets_factory import NETWORKS, Network, get_network
@@ -38,7 +39,7 @@ class Diagnosis:
     structures: the residual networks in the file.
     structure: the network that the diagnosis is about; None if there is none, or there are several to choose from.
     problems: reasons why the file cannot be used as it is, each with what to do.
-    notes: the notes that `slimnets convert` wrote beside the structure's weights.
+    notes: the notes beside the structure's weights.
     object_based: whether it was saved by ``tf.train.Checkpoint``, or as a SavedModel's variables.
     """
 
@@ -80,6 +81,24 @@ class Diagnosis:
         if self.notes and self.notes.pool1_padding != default_pool1_padding(self.network):
             options = options | {"pool1_padding": self.notes.pool1_padding}
         return options
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Names of the classes by the notes; None if there are none, or not one for each class."""
+        labels = self.notes.labels if self.notes else None
+        return labels if labels and len(labels) == self.num_classes else None
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What the table of networks supplied, as no notes tell it: 'preprocessing', 'image_size', both or neither."""
+        if self.network is None:
+            return ()
+        return self.notes.assumed if self.notes else INPUT
+
+    @property
+    def input_known(self) -> bool:
+        """True if notes or the catalog tell the preprocessing and image size; False if they are assumed."""
+        return self.network is not None and not self.assumed
 
     @property
     def preprocessing(self) -> str | None:
@@ -170,6 +189,9 @@ def diagnose(
         problems = [_no_single_structure(reader, contents, structures, scope)]
     else:
         problems = _structure_problems(reader, contents, structure, wanted, num_classes)
+    notes = _notes_on(reader, structure)
+    if notes and notes.labels and len(notes.labels) != structure.num_classes:
+        problems.append(_labels_problem(reader, len(notes.labels), structure.num_classes))
     if check:
         problems += value_problems(reader, set(contents.variables), advance)
     return Diagnosis(
@@ -181,7 +203,7 @@ def diagnose(
         structures,
         structure,
         tuple(problems),
-        _notes_on(reader, structure),
+        notes,
         reader.object_based,
     )
 
@@ -190,6 +212,14 @@ def _notes_on(reader: CheckpointReader, structure: Structure | None) -> Notes | 
     if structure is None or structure.network is None or reader.notes is None:
         return None
     return reader.notes if reader.notes.network == structure.network.name else None
+
+
+def _labels_problem(reader: CheckpointReader, named: int, classes: int) -> Problem:
+    sentence = (
+        f"{notes_file(reader.prefix)} names {named} classes, and the network has {classes}: name them with "
+        "`slimnets note --labels`, or remove that file."
+    )
+    return Problem("labels", sentence)
 
 
 def _no_single_structure(

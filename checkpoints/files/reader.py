@@ -41,10 +41,11 @@ class CheckpointReader:
     object_based: whether it was saved by ``tf.train.Checkpoint``, or as a SavedModel's variables.
     """
 
-    def __init__(self, path: str | Path, prefix: Path, format: str) -> None:
+    def __init__(self, path: str | Path, prefix: Path, format: str, published: Notes | None = None) -> None:
         self.path = Path(path)
         self.prefix = prefix
         self.format = format
+        self._published = published
         try:
             # tf.train.load_checkpoint would prefer a folder of the same name.
             self._name = self._name_for_tensorflow()
@@ -143,8 +144,8 @@ class CheckpointReader:
 
     @functools.cached_property
     def notes(self) -> Notes | None:
-        """The notes that `slimnets convert` wrote beside these weights; None if there are none."""
-        return read_notes(self.prefix, self.files()[0])
+        """The notes beside these weights, otherwise those of the catalog of published weights; None without either."""
+        return read_notes(self.prefix, self.files()[0]) or self._published
 
     def sha256(self) -> dict[str, str]:
         """Returns the sha256 of each file, in hexadecimal (file name → sha256)."""

@@ -22,7 +22,7 @@ from checkpoints.diagnosis.structure import Shapes
 from checkpoints.errors import CheckpointError
 from checkpoints.files import CheckpointReader, Notes, read_notes
 from checkpoints.files.identifying import identify
-from checkpoints.files.notes import sha256_of
+from checkpoints.files.notes import INPUT, sha256_of
 from checkpoints.frameworks.keras_files import open_keras
 from checkpoints.frameworks.keras_names import PREPROCESSING, from_keras, keras_image_size, keras_pool1_padding
 from checkpoints.frameworks.tensor_files import read_npz, read_safetensors, read_torch
@@ -119,6 +119,7 @@ def _with_structure(weights: Weights, shapes: Shapes, wanted: Network | None, sc
         preprocessing=preprocessing,
         image_size=image_size,
         channels=found.channels or weights.channels,
+        assumed=INPUT,
     )
 
 
@@ -136,6 +137,8 @@ def _noted(weights: Weights, notes: Notes | None) -> Weights:
         pool1_padding=notes.pool1_padding,
         preprocessing=notes.preprocessing,
         image_size=notes.image_size,
+        labels=notes.labels if notes.labels and len(notes.labels) == weights.num_classes else None,
+        assumed=notes.assumed,
     )
 
 

@@ -13,6 +13,7 @@ from checkpoints.background_class import class_conversion
 from checkpoints.diagnosis import default_pool1_padding, expected_input, sort_names
 from checkpoints.errors import CheckpointError
 from checkpoints.files import Notes
+from checkpoints.files.notes import INPUT
 from checkpoints.names import STATISTICS, is_logits, joined
 from checkpoints.patterns import as_patterns, matching
 from nets.nets_factory import Network
@@ -36,6 +37,9 @@ class Weights:
     sha256: hash of the file, or of the files one after the other.
     channels: channels of the network's images.
     fault: reason why the values make up no complete network, a clause; '' if it is unknown.
+    labels: names of the classes; None if they are unknown.
+    assumed: what neither the file nor notes tell, and the table of networks supplied: 'preprocessing', 'image_size',
+      both or neither.
     """
 
     path: Path
@@ -52,6 +56,8 @@ class Weights:
     sha256: str
     channels: int = 3
     fault: str = ""
+    labels: tuple[str, ...] | None = None
+    assumed: tuple[str, ...] = ()
 
     def value(self, name: str) -> np.ndarray:
         """Returns a value of the network by its name, relative to the network's scope."""
@@ -61,13 +67,23 @@ class Weights:
     def notes(self) -> Notes:
         """The facts that no variable tells, to be written beside the weights."""
         source = {"file": self.path.name, "kind": self.kind, "sha256": self.sha256}
-        return Notes(self.network.name, self.pool1_padding, self.preprocessing, self.image_size, source)
+        return Notes(
+            self.network.name,
+            self.pool1_padding,
+            self.preprocessing,
+            self.image_size,
+            source,
+            self.labels,
+            self.assumed,
+        )
 
     @property
     def tells_itself(self) -> bool:
-        """True if the values alone tell the pooling and input that they expect."""
+        """True if the values alone tell as much as is known."""
         if self.network is None:
             return True
+        if self.labels is not None or self.assumed != INPUT:
+            return False
         told = (default_pool1_padding(self.network), *expected_input(self.network, self.num_classes, self.channels))
         return told == (self.pool1_padding, self.preprocessing, self.image_size)
 
@@ -140,9 +156,17 @@ class Weights:
             name for name in sort_names(self.values).variables if name.startswith(prefix) and name not in part.values
         ]
         if all(map(is_logits, lost)):
-            return dataclasses.replace(part, num_classes=0) if lost else part
+            return dataclasses.replace(part, num_classes=0, labels=None) if lost else part
         return dataclasses.replace(
-            part, network=None, num_classes=0, options={}, pool1_padding=None, preprocessing=None, image_size=None
+            part,
+            network=None,
+            num_classes=0,
+            options={},
+            pool1_padding=None,
+            preprocessing=None,
+            image_size=None,
+            labels=None,
+            assumed=(),
         )
 
     def under(self, scope: str) -> "Weights":
@@ -201,7 +225,8 @@ class Weights:
         left_out = slots if convert else slots | top
         names = {name: name for name in self.values if name not in left_out}
         values = _View(self.values, names, dict.fromkeys(top, convert.apply) if convert else {})
-        return dataclasses.replace(self, values=values, num_classes=num_classes)
+        labels = convert.rename(self.labels) if convert and self.labels else None
+        return dataclasses.replace(self, values=values, num_classes=num_classes, labels=labels)
 
     def for_size(self, image_size: int) -> "Weights":
         """Returns the weights with another image size in their notes.
@@ -213,7 +238,8 @@ class Weights:
             raise ValueError(
                 f"image_size={image_size} applies to one network, which {self.path} does not hold: leave it out."
             )
-        return dataclasses.replace(self, image_size=image_size)
+        assumed = tuple(name for name in self.assumed if name != "image_size")
+        return dataclasses.replace(self, image_size=image_size, assumed=assumed)
 
     def renamed(self, names: Mapping[str, str]) -> "Weights":
         """Returns a copy renamed by ``names`` (new name → current name); values that it does not list are dropped."""

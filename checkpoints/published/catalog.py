@@ -9,6 +9,8 @@ evaluated with; for v2, slim's own factory has others, which are wrong (tensorfl
 import difflib
 from typing import NamedTuple
 
+from checkpoints.files import Notes
+
 __all__ = ["CATALOG", "CatalogEntry", "get_entry"]
 
 _PREFIX = "http://download.tensorflow.org/models/"
@@ -41,6 +43,11 @@ class CatalogEntry(NamedTuple):
     def archive(self) -> str | None:
         """Name of the archive; None if the weights ship with the package."""
         return None if self.url is None else self.url.rpartition("/")[-1]
+
+    @property
+    def notes(self) -> Notes:
+        """The notes to write beside the checkpoint; slim's networks pad their first pooling as 'SAME'."""
+        return Notes(self.network, "SAME", self.preprocessing, self.image_size)
 
 
 def _v1(network: str, top_1: float, top_5: float, sha256: str) -> CatalogEntry:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 from checkpoints.errors import CheckpointError, DownloadError
+from checkpoints.files import write_notes
 from checkpoints.files.atomic import new_folder
 from checkpoints.published.catalog import CATALOG, CatalogEntry, get_entry
 from checkpoints.published.store import find, store_folder
@@ -135,9 +136,11 @@ def _unpack_into_store(entry: CatalogEntry, archive: BinaryIO, store: Path) -> P
     try:
         with new_folder(store / entry.key) as folder:
             _extract(archive, folder)
-            if not (folder / entry.checkpoint).is_file():
+            checkpoint = folder / entry.checkpoint
+            if not checkpoint.is_file():
                 name = Path(archive.name).name
                 raise CheckpointError(f"{name} holds no {entry.checkpoint}: it is not the archive to install.")
+            write_notes(checkpoint, entry.notes, checkpoint)
     except OSError:
         # Only another process that installed the same checkpoint can have filled the folder in the meantime.
         if find(entry.key, store) is None:

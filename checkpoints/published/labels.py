@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+from checkpoints.background_class import BACKGROUND
+
 __all__ = ["imagenet_identifiers", "imagenet_labels", "labels_for", "read_labels"]
 
 # WordNet's identifier and words of each class of ILSVRC 2012, in the order of the identifiers.
 _SYNSETS = Path(__file__).parents[1] / "imagenet_synsets.txt"
-_BACKGROUND = "background"
 
 # The lines of the labels.txt that slim's data set scripts write.
 _NUMBERED = re.compile(r"(\d{1,9}):(.*)")
@@ -25,7 +26,7 @@ def imagenet_labels(num_classes: int) -> list[str]:
     if num_classes not in (1000, 1001):
         raise ValueError(f"ImageNet has 1000 classes, 1001 with the background, and not {num_classes}.")
     labels = [words for _, words in _synsets()]
-    return [_BACKGROUND, *labels] if num_classes == 1001 else labels
+    return [BACKGROUND, *labels] if num_classes == 1001 else labels
 
 
 def imagenet_identifiers() -> list[str]:

@@ -9,9 +9,9 @@ import shlex
 from pathlib import Path
 
 from checkpoints.errors import CheckpointError
-from checkpoints.published.catalog import CATALOG, get_entry
+from checkpoints.published.catalog import CATALOG, CatalogEntry, get_entry
 
-__all__ = ["find", "locate", "resolve", "store_folder"]
+__all__ = ["entry_at", "find", "locate", "resolve", "store_folder"]
 
 _VARIABLE = "SLIMNETS_CHECKPOINTS"
 
@@ -42,6 +42,12 @@ def find(key: str, folder: str | Path | None = None) -> Path | None:
         return Path(__file__).parents[1] / entry.checkpoint
     path = store_folder(folder) / key / entry.checkpoint
     return path if path.is_file() else None
+
+
+def entry_at(path: Path, folder: str | Path | None = None) -> CatalogEntry | None:
+    """Returns the entry whose checkpoint in the store has this path, as ``find`` returns it; None for other paths."""
+    entry = CATALOG.get(path.parent.name)
+    return entry if entry is not None and find(entry.key, folder) == path else None
 
 
 def locate(key: str, folder: str | Path | None = None) -> Path:

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_slim as slim
 from PIL import Image
 
-from checkpoints import CheckpointError, CheckpointMismatch, diagnose, open_checkpoint, restore
+from checkpoints import CheckpointError, CheckpointMismatch, diagnose, note, open_checkpoint, restore
 from checkpoints.errors import DownloadError
 from checkpoints.published import CATALOG, download, imagenet_labels
 from nets import guards, nets_factory, resnet_v1, resnet_v2
@@ -143,6 +143,7 @@ def test_a_checkpoint_is_not_ignored_in_silence(tmp_path):
 def test_another_preprocessing_or_size_than_the_weights(tmp_path, options, asked):
     """1497, 2217, 10420: slim's factory preprocesses for the published v2 weights by vgg at 224."""
     path = save_v1(tmp_path / "resnet_v2_tiny.ckpt", weights())
+    note(path, preprocessing="inception", image_size=32)
     sentence = f"The weights go with preprocessing inception at 32, and {asked} was asked for"
     with pytest.warns(guards.InferenceWarning, match=sentence):
         extractor = FeatureExtractor(path, ["logits"], **options)

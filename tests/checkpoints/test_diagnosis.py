@@ -116,7 +116,9 @@ def test_inspect_says_it_and_ends_in_0_or_1(tmp_path, capsys):
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert lines["network"] == "resnet_v2_tiny"
     assert lines["classes"] == "1,001, class 0 is the background"
-    assert lines["input"] == "preprocessing inception at 32"
+    assert lines["input"] == (
+        "preprocessing inception at 32 (assumed: nothing in the file says so; --preprocessing, or slimnets note)"
+    )
     assert lines["besides"] == "global_step (1)"
     (tmp_path / "page.ckpt").write_text("<html>Not Found</html>")
     assert main(["inspect", str(tmp_path / "page.ckpt")]) == 1

@@ -183,11 +183,28 @@ def tree(folder):
     return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+def notes_on(content):
+    """Returns the notes that are written beside the checkpoint of KEY, a file with this content."""
+    record = {
+        "network": KEY,
+        "pool1_padding": "SAME",
+        "preprocessing": "inception",
+        "image_size": 299,
+        "source": None,
+        "labels": None,
+        "assumed": [],
+        "file": CHECKPOINT,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    return (json.dumps(record, indent=2) + "\n").encode()
+
+
 def assert_installed(path, folder):
     assert path == folder / KEY / CHECKPOINT
     assert tree(folder) == {
         Path(KEY): None,
         Path(KEY, CHECKPOINT): CONTENT,
+        Path(KEY, f"{CHECKPOINT}.slimnets.json"): notes_on(CONTENT),
         Path(KEY, "eval.graph"): b"graph",
     }
     assert store.find(KEY, folder) == store.locate(KEY, folder) == path
@@ -660,6 +677,7 @@ def test_unpack(archive, tmp_path, format):
         os.umask(umask)
     assert tree(installed.parent) == {
         Path(CHECKPOINT): b"weights",
+        Path(f"{CHECKPOINT}.slimnets.json"): notes_on(b"weights"),
         Path("empty"): None,
         Path("b" * 60): None,
         Path(long_name): b"another",

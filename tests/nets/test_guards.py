@@ -305,8 +305,8 @@ def test_input_that_does_not_go_with_the_weights(tiny_checkpoint, options, asked
     held, said = extractor_and_warnings(tiny_checkpoint, ["block1"], **options)
     assert list(held) == said
     assert said == [
-        f"The weights go with preprocessing inception at 32, and {asked} was asked for: features and classes will be "
-        "worse, unless the weights were trained so."
+        "The weights go with preprocessing inception at 32 (assumed: nothing in the file says so), and "
+        f"{asked} was asked for: features and classes will be worse, unless the weights were trained so."
     ]
 
 
@@ -328,7 +328,8 @@ def test_all_that_is_doubtful_is_said_once(untrained_checkpoint):
     held, said = extractor_and_warnings(untrained_checkpoint, ["block1"], preprocessing="cifar")
     assert len(held) == len(said) == 2
     assert held[0] == said[0]
-    assert said[0].startswith("The weights go with preprocessing inception at 32, and cifar at 32 was asked for")
+    assert said[0].startswith("The weights go with preprocessing inception at 32 (assumed: nothing in the file says")
+    assert "and cifar at 32 was asked for" in said[0]
     assert held[1].startswith("The moving statistics of 13 of 13 batch norms are still at their initial values")
     assert said[1] == f"{untrained_checkpoint}: {held[1]}"
 
@@ -350,7 +351,7 @@ def test_the_command_says_each_once_and_records_it(capfd, tmp_path, untrained_ch
     stdout, stderr = capfd.readouterr()
     assert stdout == f"1 images done, 0 failed: {tmp_path / 'out'}\n"
     recorded = json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
-    of_input = ["The weights go with preprocessing inception at 32, and inception at 48 was asked for"]
+    of_input = ["The weights go with preprocessing inception at 32"]
     starts = [*(of_input if options == ["--image-size=48"] else []), "The moving statistics of 13 of 13 batch norms"]
     assert len(recorded) == len(starts)
     said = [line for line in stderr.splitlines() if "warning" in line]

@@ -193,7 +193,8 @@ def test_features_say_what_they_do_and_no_more(tmp_path, tiny_checkpoint_v1, ima
         "  0 missing",
         "  0 mismatched",
         r"  53 unused: global_step, \S+/Momentum, .*, and 48 more",
-        "resnet_v2_tiny, preprocessing inception at 32",
+        r"resnet_v2_tiny, preprocessing inception at 32 \(assumed: nothing in the file says so; --preprocessing, or "
+        r"slimnets note\)",
         r"features: 1/1, \d+\.\d images/s",
         r"1 images in \d+\.\d s, \d+\.\d images/s",
     ]

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tools.commands.arguments import add_patterns, add_restoration, patterns_of, positive, restoration_of
+from tools.terminal.network_input import described_input
 from tools.terminal.progress import progress
 from tools.terminal.skipped import say_skipped
 from tools.terminal.tables import print_table
@@ -29,7 +30,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--top", type=positive, default=5, metavar="N", help="number of classes to print for each image (default 5)"
     )
-    parser.add_argument("--labels", metavar="FILE", help="file with one class name a line (default: ImageNet's names)")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="file with one class name a line (default: the names noted beside the checkpoint, else ImageNet's)",
+    )
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     add_restoration(parser)
     parser.set_defaults(run=_run)
@@ -46,12 +51,12 @@ def _run(arguments: argparse.Namespace) -> int:
     with classifier(len(inputs), **restoration_of(arguments)) as extractor:
         print(
             f"{extractor.net} from {arguments.checkpoint}, {extractor.num_classes} classes, "
-            f"preprocessing {extractor.preprocessing} at {extractor.image_size}",
+            f"{described_input(extractor)}",
             file=sys.stderr,
         )
         with progress("classify", len(inputs), "images") as advance:
             advance(0)
-            labels = class_names(arguments.labels, extractor.num_classes)
+            labels = class_names(arguments.labels, extractor)
             for result in classify(inputs, extractor, labels, arguments.top):
                 results.append(result)
                 advance(1)

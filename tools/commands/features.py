@@ -15,6 +15,7 @@ from tools.commands.arguments import (
     positive,
     restoration_of,
 )
+from tools.terminal.network_input import described_input
 from tools.terminal.progress import progress
 from tools.terminal.skipped import say_skipped
 from tools.terminal.stopping import stoppable
@@ -105,7 +106,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with FeatureExtractor(**own_options) as extractor, stoppable():
         job = _begin(arguments, inputs, extractor, options["freeze"])
         print(extractor.report, file=sys.stderr)
-        print(f"{extractor.net}, preprocessing {extractor.preprocessing} at {extractor.image_size}", file=sys.stderr)
+        print(f"{extractor.net}, {described_input(extractor)}", file=sys.stderr)
         make = functools.partial(make_here, job, extractor)
         if distributed:
             extractor.close()

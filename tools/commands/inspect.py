@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tools.commands.arguments import add_checkpoint_dir
+from tools.terminal.network_input import described_input
 from tools.terminal.option_names import as_options
 from tools.terminal.progress import progress
 from tools.terminal.tables import print_table
@@ -35,10 +36,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from checkpoints.published import resolve
-
     wanted = {name: getattr(arguments, name) for name in ("net", "num_classes", "scope")}
-    found = _diagnosed(str(resolve(arguments.path, arguments.checkpoint_dir)), arguments.check, **wanted)
+    found = _diagnosed(arguments.path, arguments.checkpoint_dir, arguments.check, **wanted)
     if arguments.as_json:
         print(json.dumps(record(found, arguments.check, arguments.variables), indent=2))
     else:
@@ -46,15 +45,16 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0 if found.usable else 1
 
 
-def _diagnosed(path: str, check: bool, **wanted: Any) -> "Diagnosis":
+def _diagnosed(path: str, checkpoint_dir: str | None, check: bool, **wanted: Any) -> "Diagnosis":
     from checkpoints import CheckpointError, diagnose, open_checkpoint
+    from checkpoints.published import resolve
 
-    if not check:
-        return diagnose(path, **wanted)
     try:
-        reader = open_checkpoint(path)
+        reader = open_checkpoint(path, checkpoint_dir=checkpoint_dir)
     except CheckpointError:
-        return diagnose(path, **wanted)
+        return diagnose(resolve(path, checkpoint_dir), **wanted)  # which tells what the file is instead
+    if not check:
+        return diagnose(reader, **wanted)
     with progress("check", len(reader.shapes), "variables") as advance:
         return diagnose(reader, check=True, advance=advance, **wanted)
 
@@ -77,6 +77,8 @@ def record(found: "Diagnosis", checked: bool, variables: bool) -> dict[str, Any]
         "channels": structure.channels if structure else None,
         "preprocessing": found.preprocessing,
         "image_size": found.image_size,
+        "input_known": found.input_known,
+        "labels": found.labels,
         "options": found.options,
         "converted_from": found.notes.source if found.notes else None,
         "networks": {each.scope: each.network.name if each.network else each.family for each in found.structures},
@@ -130,6 +132,8 @@ def _print(found: "Diagnosis", checked: bool, variables: bool) -> None:
 
 
 def _facts(found: "Diagnosis") -> list[tuple[str, str]]:
+    from checkpoints.errors import shortened
+
     kind = f"{found.format or 'unknown'}{', object-based' if found.object_based else ''}"
     facts = [("file", str(found.path)), ("format", kind)]
     structure = found.structure
@@ -141,11 +145,13 @@ def _facts(found: "Diagnosis") -> list[tuple[str, str]]:
         background = {True: ", class 0 is the background", False: ", without a background", None: ""}
         classes = f"{found.num_classes:,}{background[found.background_class]}" if found.num_classes else "no logits"
         facts.append(("classes", classes))
+        if found.labels:
+            facts.append(("labels", shortened(found.labels)))
         if found.network:
             colours = "" if structure.channels in (None, 3) else f", images of {structure.channels} channels"
-            facts.append(("input", f"preprocessing {found.preprocessing} at {found.image_size}{colours}"))
+            facts.append(("input", f"{described_input(found)}{colours}"))
         facts.append(("parameters", f"{_parameters(found):,}, moving statistics included"))
-    if found.notes:
+    if found.notes and found.notes.source:
         facts.append(("converted", f"from {found.notes.source['file']} ({found.notes.source['kind']})"))
     if extras := [f"{label} ({len(names)})" for label, names in found.contents.extras.items()]:
         facts.append(("besides", ", ".join(extras)))

@@ -23,6 +23,7 @@ import tensorflow as tf
 import tf_slim as slim
 from PIL import Image
 
+from checkpoints import note
 from nets import guards, nets_factory, preprocessing
 from tools.digits import errors, nearest
 
@@ -264,7 +265,10 @@ def write_images(scans: Scans, folder: Path) -> None:
 
 
 def ship_median(reports: dict[int, Errors], output: Path) -> int:
-    """Keeps the checkpoint of the median seed by both error counts, deletes the others, and returns the seed."""
+    """Keeps the checkpoint of the median seed by both error counts, deletes the others, and returns the seed.
+
+    Writes notes beside it on its input and classes.
+    """
     ranked = sorted(reports, key=lambda seed: reports[seed])
     median = ranked[len(ranked) // 2]
     for seed in reports:
@@ -273,6 +277,12 @@ def ship_median(reports: dict[int, Errors], output: Path) -> int:
                 part.rename(output / (CHECKPOINT_NAME + part.name.removeprefix(f"seed-{seed}.ckpt")))
             else:
                 part.unlink()
+    note(
+        output / CHECKPOINT_NAME,
+        preprocessing=NETWORK.preprocessing,
+        image_size=NETWORK.image_size,
+        labels=list("0123456789"),
+    )
     return median
 
 

@@ -59,22 +59,28 @@ def classifier(num_images: int, checkpoint: str | Path, **options: Any) -> Featu
     return extractor
 
 
-def class_names(labels: str | Path | None, num_classes: int) -> list[str]:
-    """Returns the names of the classes, from a file or else ImageNet's."""
-    return read_labels(labels, num_classes) if labels else labels_for(num_classes)
+def class_names(labels: str | Path | None, extractor: FeatureExtractor) -> list[str]:
+    """Returns the names of an extractor's classes: those in a file, else the checkpoint's own, else ImageNet's.
+
+    If the number of classes is not ImageNet's, the numbers of the classes are the last resort.
+    """
+    if labels:
+        return read_labels(labels, extractor.num_classes)
+    return list(extractor.labels or labels_for(extractor.num_classes))
 
 
 def classify(
-    images: Inputs | Sequence[str], extractor: FeatureExtractor, labels: Sequence[str], top: int = 5
+    images: Inputs | Sequence[str], extractor: FeatureExtractor, labels: Sequence[str] | None = None, top: int = 5
 ) -> Iterator[Classification]:
     """Yields the most probable classes of each image, in the order of the images.
 
     Args:
       images: inputs, or paths of image files.
       extractor: computes the end point 'predictions'; see ``classifier``.
-      labels: the names of its classes.
+      labels: the names of its classes; None for those of ``class_names``.
       top: number of classes for each image.
     """
+    labels = class_names(None, extractor) if labels is None else labels
     for batch in extractor.batches(images):
         for status, probabilities in zip(batch.statuses, batch.features[_END_POINT], strict=True):
             error = status.error

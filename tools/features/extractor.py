@@ -2,7 +2,6 @@
 
 with FeatureExtractor("resnet_v2_50.ckpt", end_points=["block3", "global_pool"]) as extractor:
     features = extractor(images)          # uint8 [N, H, W, 3], or a list of paths
-
 """
 
 import collections
@@ -75,7 +74,8 @@ _DEFAULTS: ExtractorOptions = {
 class FeatureExtractor:
     """A restored network that turns images into the activations of its end points.
 
-    Arguments that are None are read from the checkpoint. Their values are attributes of the same names.
+    Arguments that are None are read from the checkpoint. Their values are attributes of the same names. ``labels`` are
+    the names of the classes, None if the notes on the weights do not tell them.
 
     Args:
       checkpoint: a path, as for ``checkpoints.open_checkpoint``, or a key of the catalog of published weights.
@@ -137,8 +137,8 @@ class FeatureExtractor:
         choice = choose_network(self.reader, net, num_classes, image_size, preprocessing, options["scope"])
         check_preprocessing(choice.preprocessing, choice.image_size)
         self.net, self.num_classes, self.scope = choice.name, choice.num_classes, choice.scope
-        self.image_size, self.preprocessing = choice.image_size, choice.preprocessing
-        self.options = dict(choice.options)
+        self.image_size, self.preprocessing, self.assumed = choice.image_size, choice.preprocessing, choice.assumed
+        self.labels, self.options = choice.labels, dict(choice.options)
         # Decoded files have three channels. Arrays without preprocessing have those of the network.
         self._channels = choice.channels if self.preprocessing == "none" else 3
         # Before the graph is built, since it raises if TensorFlow does not compute the precision.
@@ -223,6 +223,11 @@ class FeatureExtractor:
                 f"exclude={self.exclude!r} leaves {without[0]} without a value, which an end point needs: "
                 "exclude less, or ask for end points before it."
             )
+
+    @property
+    def input_known(self) -> bool:
+        """True if preprocessing and image size were given or noted; False if one is assumed, as ``assumed`` lists."""
+        return not self.assumed
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from checkpoints import CheckpointReader, diagnose
+from checkpoints import CheckpointReader, Diagnosis, diagnose
+from checkpoints.background_class import class_conversion
 from checkpoints.diagnosis import expected_input
+from checkpoints.files.notes import INPUT
 from nets import nets_factory
 
 __all__ = ["NetworkChoice", "NetworkFn", "choose_network"]
@@ -28,6 +30,9 @@ class NetworkChoice(NamedTuple):
     convert_to: number of classes to convert the logits to; None to keep them.
     channels: of the images that the weights are for.
     options: further arguments of the network's builder that the weights require.
+    labels: names of the classes; None if the notes on the weights do not tell them.
+    assumed: what of the input was neither asked for nor noted: 'preprocessing', 'image_size', both or neither.
+    expects_assumed: whether ``expected_input`` itself is assumed in part.
     """
 
     name: str
@@ -40,6 +45,9 @@ class NetworkChoice(NamedTuple):
     convert_to: int | None = None
     channels: int = 3
     options: Mapping[str, Any] = MappingProxyType({})
+    labels: tuple[str, ...] | None = None
+    assumed: tuple[str, ...] = ()
+    expects_assumed: bool = False
 
     @property
     def doubt(self) -> str | None:
@@ -48,8 +56,9 @@ class NetworkChoice(NamedTuple):
         if self.expected_input in (None, (self.preprocessing, self.image_size)) or self.preprocessing == "none":
             return None
         preprocessing, size = self.expected_input
+        assumed = " (assumed: nothing in the file says so)" if self.expects_assumed else ""
         return (
-            f"The weights go with preprocessing {preprocessing} at {size}, and {self.preprocessing} at "
+            f"The weights go with preprocessing {preprocessing} at {size}{assumed}, and {self.preprocessing} at "
             f"{self.image_size} was asked for: features and classes will be worse, unless the weights were trained so."
         )
 
@@ -80,6 +89,8 @@ def choose_network(
     expected = (found.preprocessing, found.image_size) if known else expected_input(network, in_file)
     build = nets_factory.get_network_fn(network.name, classes, is_training=False)
     arguments = found.builder_arguments if known else {}
+    given = {"preprocessing": preprocessing, "image_size": image_size}
+    assumed = found.assumed if known else INPUT
     return NetworkChoice(
         name=network.name,
         num_classes=classes,
@@ -91,4 +102,15 @@ def choose_network(
         convert_to=classes if {in_file, classes} == {1000, 1001} else None,
         channels=(known and found.structure.channels) or network.channels,
         options=found.options if known else {},
+        labels=_labels(found, classes) if known else None,
+        assumed=tuple(name for name in assumed if given[name] is None),
+        expects_assumed=bool(assumed),
     )
+
+
+def _labels(found: Diagnosis, num_classes: int) -> tuple[str, ...] | None:
+    """Returns the names of the classes of logits that are perhaps converted to another number of classes."""
+    if found.labels is None or num_classes == found.num_classes:
+        return found.labels
+    conversion = class_conversion(found.num_classes, num_classes)
+    return conversion.rename(found.labels) if conversion else None

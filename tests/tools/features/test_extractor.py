@@ -252,8 +252,8 @@ def test_run_record(cli, tmp_path, checkpoint, pictures):
         "dtype": "float32",
         "shards": 1,
         "warnings": [
-            "The weights go with preprocessing inception at 32, and inception at 48 was asked for: features and "
-            "classes will be worse, unless the weights were trained so."
+            "The weights go with preprocessing inception at 32 (assumed: nothing in the file says so), and inception "
+            "at 48 was asked for: features and classes will be worse, unless the weights were trained so."
         ],
         "versions": {
             "numpy": np.__version__,
