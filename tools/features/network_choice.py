@@ -1,5 +1,6 @@
 """Chooses the network that a checkpoint is restored into, and its input: as requested, or else by the checkpoint."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ class NetworkChoice(NamedTuple):
     num_classes: of its logits; None if a function builds it.
     image_size: height and width of its input.
     preprocessing: of its input.
-    build: builds it for inference.
+    build: builds it, for inference unless training mode was asked for.
     scope: variable scope in the file.
     expected_input: (preprocessing, image size) that the weights were trained with; None if unknown.
     convert_to: number of classes to convert the logits to; None to keep them.
@@ -70,14 +71,20 @@ def choose_network(
     image_size: int | None,
     preprocessing: str | None,
     scope: str | None,
+    *,
+    is_training: bool = False,
 ) -> NetworkChoice:
     """Returns the choice by the arguments of ``FeatureExtractor``. The checkpoint decides those that are None.
+
+    With ``is_training`` the batch norms are built in training mode, and dropout stays off.
 
     Raises:
       CheckpointError: if the network in the checkpoint is unknown or ambiguous.
       ValueError: for arguments that exclude each other, or an unknown network.
     """
     if callable(net):
+        if is_training:
+            raise ValueError("A function as net builds for inference: give the name of a network, or none.")
         if image_size is None or preprocessing is None or num_classes is not None:
             raise ValueError("With a function as net, give image_size and preprocessing, and not num_classes.")
         return NetworkChoice(getattr(net, "__name__", "function"), None, image_size, preprocessing, net, scope)
@@ -87,10 +94,12 @@ def choose_network(
     in_file = network.num_classes if found.num_classes is None else found.num_classes
     classes = in_file if num_classes is None else num_classes
     expected = (found.preprocessing, found.image_size) if known else expected_input(network, in_file)
-    build = nets_factory.get_network_fn(network.name, classes, is_training=False)
+    build = nets_factory.get_network_fn(network.name, classes, is_training=is_training)
     arguments = found.builder_arguments if known else {}
     given = {"preprocessing": preprocessing, "image_size": image_size}
     assumed = found.assumed if known else INPUT
+    if is_training and "dropout_rate" in inspect.signature(network.builder).parameters:
+        arguments = {**arguments, "dropout_rate": 0.0}
     return NetworkChoice(
         name=network.name,
         num_classes=classes,

@@ -6,7 +6,7 @@ network. So the network waits for files only if they are the slower part, and me
 ``nets.preprocessing`` preprocesses.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +95,7 @@ class ImagePipeline:
         inputs, rows = self._inputs, self._rows
         if inputs is not None and index < len(rows) and self._trouble is None:
             try:
-                status, pixels = self._read(inputs, rows[index])
+                status, pixels = self.read(inputs, rows[index])
             except InputError as error:  # which a TensorFlow op cannot raise
                 self._trouble = error
             else:
@@ -104,7 +104,15 @@ class ImagePipeline:
                     return pixels
         return np.zeros([self._size, self._size, 3], np.uint8)
 
-    def _read(self, inputs: Inputs, row: int) -> tuple[ImageStatus, np.ndarray | None]:
+    def read(self, inputs: Inputs, row: int) -> tuple[ImageStatus, np.ndarray | None]:
+        """Reads and decodes one image.
+
+        Returns:
+          The status, and the pixels uint8 [height, width, 3]; None if the image cannot be decoded.
+
+        Raises:
+          InputError: if the storage fails rather than a single image.
+        """
         name = inputs.name(row)
         try:
             image = inputs.read(row)
@@ -139,18 +147,22 @@ class ImagePipeline:
         inputs: Inputs,
         rows: Sequence[int],
         batch_size: int,
+        *,
+        whole: Collection[str] = (),
     ) -> Iterator[tuple[list[ImageStatus], dict[str, np.ndarray]]]:
         """Computes tensors that depend on ``batch`` for one batch of images after the other.
 
         Args:
           session: of the graph.
-          fetches: float tensors [batch, ...] by name.
+          fetches: float tensors by name, [batch, ...] except for those in ``whole``.
           inputs: the images.
           rows: numbers of the images to take.
           batch_size: of every batch. The last one is filled with black images.
+          whole: names of tensors that describe a batch as a whole, such as statistics.
 
         Yields:
           The statuses of a batch's images, and an array by name with a row for each. Rows of failed images are NaN.
+          The arrays in ``whole`` are those of the filled batch, failed images included.
 
         Raises:
           InputError: if the storage fails rather than a single image.
@@ -172,11 +184,11 @@ class ImagePipeline:
                     raise self._trouble
                 numbers = range(start, min(start + batch_size, len(rows)))
                 statuses = [self._statuses.pop(number) for number in numbers]
-                features = {name: array[: len(statuses)] for name, array in fetched.items()}
                 failed = [row for row, status in enumerate(statuses) if status.error is not None]
-                for array in features.values():
-                    array[failed] = np.nan
-                yield statuses, features
+                for name in fetched.keys() - {*whole}:
+                    fetched[name] = fetched[name][: len(statuses)]
+                    fetched[name][failed] = np.nan
+                yield statuses, fetched
         finally:
             if run == self._run:
                 # After an interrupt, images that are still queued are not decoded.
