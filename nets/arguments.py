@@ -17,6 +17,7 @@ __all__ = [
     "check_mapping",
     "check_num_classes",
     "check_scope",
+    "check_seed",
     "check_weight_decay",
     "flag",
     "function",
@@ -176,6 +177,15 @@ def check_collections(name: str, value: Any) -> Any:
     if value is None or isinstance(value, str) or (isinstance(value, Iterable) and not tf.is_tensor(value)):
         return value
     raise ValueError(f"{name} must be the name of a collection, a list of names or None, and is {shown(value)}.")
+
+
+def check_seed(name: str, value: Any) -> tf.Tensor:
+    """Returns ``value`` as a tensor of two integers, from which stateless operations draw."""
+    seed = value if tf.is_tensor(value) else np.asarray(value)
+    dtype = tf.as_dtype(seed.dtype) if seed.dtype != object else tf.string
+    if not dtype.is_integer or not tf.TensorShape(seed.shape).is_compatible_with([2]):
+        raise ValueError(f"{name} must be two integers, and is {shown(value)}.")
+    return tf.convert_to_tensor(seed)
 
 
 def check_scope(scope: Any, reuse: Any) -> None:

@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from nets.arguments import check_seed, shown
 from nets.arguments import flag as checked_flag
-from nets.arguments import shown
 from nets.preprocessing import (
     PREPROCESSINGS,
     Preprocessing,
@@ -61,8 +61,8 @@ class Draws(NamedTuple):
       vgg: of the scaled image; size x size; top and left uniform over all places.
       cifar: of the padded image; size x size; top and left uniform over all places.
       inception: of the image itself. Its aspect ratio is uniform between 0.75 and 1.33; then its height is uniform over
-        those with 0.05 to 1 of the image's area; then its place is uniform. Boxes with less than 0.1 of the area, or
-        that do not fit into the image, are drawn again. After 100 attempts it is the whole image.
+        those that fit into the image and give at least 0.05 of its area; then its place is uniform. Boxes with less
+        than 0.1 of the area are drawn again. After 100 attempts it is the whole image.
     flip: bool, True in half of the cases.
     brightness: float32, added, as a share of the range from black to white: inception: uniform from -32/255 to 32/255;
       cifar: uniform from -63/255 to 63/255.
@@ -150,11 +150,11 @@ def draw(shape: tf.Tensor | Sequence[int], augmentation: str, size: int, seed: t
     _check_name(augmentation)
     check_preprocessing("none", size)
     size = int(size)
-    seed = _checked_seed(seed)
+    seed = check_seed("seed", seed)
     if augmentation == "none":
         return Draws()
     shape = tf.cast(tf.convert_to_tensor(shape), tf.int32)
-    of_numbers, of_box = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    of_numbers, of_box = tf.unstack(tf.random.experimental.stateless_split(seed, 2, alg="philox"))
     # One op for all of them, in float64, so that whole numbers come out uniform. Each has its own place.
     uniform = tf.random.stateless_uniform([7], of_numbers, dtype=tf.float64, alg="philox")
     side, top, left, mirrored, level, first, colour = tf.unstack(uniform)
@@ -177,13 +177,6 @@ def draw(shape: tf.Tensor | Sequence[int], augmentation: str, size: int, seed: t
 def _shorter_sides(size: int) -> tuple[int, int]:
     """Returns the least and the greatest length of the shorter side for 'vgg'."""
     return round(_VGG_SHORTEST_SIDE * size / _VGG_SIZE), round(_VGG_LONGEST_SIDE * size / _VGG_SIZE)
-
-
-def _checked_seed(seed: tf.Tensor | Sequence[int]) -> tf.Tensor:
-    seed = tf.convert_to_tensor(seed)
-    if not seed.dtype.is_integer or not seed.shape.is_compatible_with([2]):
-        raise ValueError(f"seed must be two integers, and is {seed.dtype.name} of shape {seed.shape}.")
-    return seed
 
 
 def _whole(uniform: tf.Tensor, least: int, most: int | tf.Tensor) -> tf.Tensor:

@@ -41,12 +41,14 @@ def training_mode() -> bool | tf.Tensor:
     return scoped_arguments(batch_norm).get("is_training", True)
 
 
-def population_batch_norm(inputs: tf.Tensor, decay: float, scope: str | None = None) -> tf.Tensor:
+def population_batch_norm(inputs: tf.Tensor, default_decay: float, scope: str | None = None) -> tf.Tensor:
     """Applies ``batch_norm`` with gamma, beta and epsilon 0.001; the moving variance is that of the population.
 
     In training the fused op, which is faster, would average the variance of the sample (Bessel's correction).
+    ``default_decay`` is used where the current arg scope has no decay.
     """
     fused = None if static_bool(training_mode()) is False else False
+    decay = scoped_arguments(batch_norm).get("decay", default_decay)
     return batch_norm(
         inputs, decay=decay, center=True, scale=True, epsilon=0.001, activation_fn=None, fused=fused, scope=scope
     )

@@ -10,7 +10,15 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
-from nets.arguments import check_collections, check_num_classes, check_scope, check_weight_decay, flag, whole_number
+from nets.arguments import (
+    check_collections,
+    check_num_classes,
+    check_scope,
+    check_weight_decay,
+    flag,
+    number,
+    whole_number,
+)
 from nets.building import building, one_at_a_time
 from nets.resnet_utils import Block, check_output_stride, conv2d_same, stack_blocks_dense, with_unit_arguments
 
@@ -336,20 +344,22 @@ def small_arg_scope(
     weight_decay: float,
     batch_norm_updates_collections: layers.Collections,
     is_training: bool | tf.Tensor | None,
+    batch_norm_decay: float | tf.Tensor,
 ) -> dict[str, dict[str, Any]]:
     """Returns the arg scope of a family whose layers determine all other arguments.
 
     Args:
       weighted: functions that take ``weights_regularizer``.
       weight_decay: factor of the L2 loss on their weights.
-      batch_norm_updates_collections, is_training: see ``resnet_arg_scope``.
+      batch_norm_updates_collections, is_training, batch_norm_decay: see ``resnet_arg_scope``.
     """
     regularizer = slim.l2_regularizer(check_weight_decay(weight_decay))
     updates_collections = check_collections("batch_norm_updates_collections", batch_norm_updates_collections)
+    decay = number("batch_norm_decay", batch_norm_decay, most=1, tensor=True)
     with (
         one_at_a_time(),
         slim.arg_scope(weighted, weights_regularizer=regularizer),
-        slim.arg_scope([layers.batch_norm], updates_collections=updates_collections),
+        slim.arg_scope([layers.batch_norm], updates_collections=updates_collections, decay=decay),
         training_scope(is_training),
     ):
         return slim.current_arg_scope()

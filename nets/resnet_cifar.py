@@ -46,6 +46,7 @@ __all__ = [
 _STEM_DEPTH = 16
 _STRIDES = (1, 2, 2)
 _BASE_DEPTHS = (16, 32, 64)
+_DECAY = 0.9
 
 
 def _variant(n: int, bottleneck: bool = False) -> Variant:
@@ -67,14 +68,16 @@ def resnet_cifar_arg_scope(
     batch_norm_updates_collections: layers.Collections = v1.GraphKeys.UPDATE_OPS,
     *,
     is_training: bool | tf.Tensor | None = None,
+    batch_norm_decay: float | tf.Tensor = _DECAY,
 ) -> dict[str, dict[str, Any]]:
     """Returns the arg scope of these networks, for ``slim.arg_scope(...)``.
 
     Args:
       weight_decay: factor of the L2 loss on the kernels.
-      batch_norm_updates_collections, is_training: see ``resnet_utils.resnet_arg_scope``.
+      batch_norm_updates_collections, is_training, batch_norm_decay: see ``resnet_utils.resnet_arg_scope``.
     """
-    return small_arg_scope([_conv2d, linear], weight_decay, batch_norm_updates_collections, is_training)
+    weighted = [_conv2d, linear]
+    return small_arg_scope(weighted, weight_decay, batch_norm_updates_collections, is_training, batch_norm_decay)
 
 
 @slim.add_arg_scope
@@ -107,7 +110,7 @@ def _he_initializer(fan_out: int) -> Callable:
 
 def _batch_norm(inputs: tf.Tensor, scope: str, relu_leakiness: float) -> tf.Tensor:
     """Applies batch norm and leaky ReLU; outside of training, adds histograms of the moving statistics."""
-    normalized = layers.population_batch_norm(inputs, decay=0.9, scope=scope)
+    normalized = layers.population_batch_norm(inputs, _DECAY, scope=scope)
     # The body of a tf.function has no summaries to merge, so nobody would get a histogram.
     if layers.static_bool(layers.training_mode()) is not True and not v1.get_default_graph().building_function:
         with v1.variable_scope(scope, reuse=True, auxiliary_name_scope=False) as sc:

@@ -19,7 +19,7 @@ The variables have slim's names: ``<scope>/conv1``, then ``<scope>/block{1..4}/u
         net, end_points = resnet_keras.resnet_keras_18(images, 1000, is_training=False)
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -27,7 +27,7 @@ import tf_slim as slim
 from tf_slim.layers import utils
 
 from nets import layers
-from nets.arguments import check_scope, is_number, whole_numbers
+from nets.arguments import check_scope, check_seed, is_number, whole_numbers
 from nets.builders import (
     Builder,
     EndPoints,
@@ -59,6 +59,8 @@ __all__ = [
     "resnet_keras_arg_scope",
 ]
 
+_DECAY = 0.99
+
 VARIANTS = {
     "resnet_keras_18": Variant(units=(2, 2, 2, 2), bottleneck=False),
     "resnet_keras_34": Variant(units=(3, 4, 6, 3), bottleneck=False),
@@ -74,12 +76,14 @@ def resnet_keras_arg_scope(
     batch_norm_updates_collections: layers.Collections = v1.GraphKeys.UPDATE_OPS,
     *,
     is_training: bool | tf.Tensor | None = None,
+    batch_norm_decay: float | tf.Tensor = _DECAY,
 ) -> dict[str, dict[str, Any]]:
     """Returns the arg scope of these networks; ``resnet_utils.resnet_arg_scope`` describes the arguments.
 
     The tutorial has no weight decay.
     """
-    return small_arg_scope([layers.conv2d, linear], weight_decay, batch_norm_updates_collections, is_training)
+    weighted = [layers.conv2d, linear]
+    return small_arg_scope(weighted, weight_decay, batch_norm_updates_collections, is_training, batch_norm_decay)
 
 
 def _conv2d(
@@ -120,7 +124,7 @@ def _bias_and_batch_norm(inputs: tf.Tensor) -> tf.Tensor:
     )
     biased = tf.nn.bias_add(inputs, biases, name="BiasAdd")
     # Keras 3 averages the variance of the population; up to TensorFlow 2.15, Keras averages that of the sample.
-    return layers.population_batch_norm(biased, decay=0.99)
+    return layers.population_batch_norm(biased, _DECAY)
 
 
 def _check_rate(rate: int) -> None:
@@ -226,6 +230,7 @@ def resnet_keras(
     scope: str | None = None,
     *,
     dropout_rate: float = 0.5,
+    dropout_seed: tf.Tensor | Sequence[int] | None = None,
 ) -> tuple[tf.Tensor, EndPoints]:
     """Builds a network from ``blocks`` of ``basic_keras`` or ``bottleneck_keras`` units.
 
@@ -238,6 +243,8 @@ def resnet_keras(
       reuse: whether to reuse the variables of ``scope``.
       scope: variable scope; None for 'resnet_keras', made unique.
       dropout_rate: fraction of the logits that is set to zero in training; the others are scaled up.
+      dropout_seed: integers [2] that determine which logits these are, such as a seed and the number of the step. None
+        draws them from the state of the session, which no checkpoint keeps.
 
     Returns:
       net: logits, [batch, num_classes], after dropout in training; without classes features, [batch, channels].
@@ -253,7 +260,7 @@ def resnet_keras(
         net = layers.max_pool2d(net, 3, stride=2, padding="SAME", scope="pool1")
         return stack_blocks_dense(net, blocks)
 
-    return _build(inputs, body, num_classes, is_training, reuse, scope, "resnet_keras", dropout_rate)
+    return _build(inputs, body, num_classes, is_training, reuse, scope, "resnet_keras", dropout_rate, dropout_seed)
 
 
 def _build(
@@ -265,6 +272,7 @@ def _build(
     scope: str | None,
     default_scope: str,
     dropout_rate: float,
+    dropout_seed: tf.Tensor | Sequence[int] | None = None,
 ) -> tuple[tf.Tensor, EndPoints]:
     """Builds a network; ``body`` builds the part before the global pooling."""
     inputs = tf.convert_to_tensor(inputs)
@@ -272,6 +280,8 @@ def _build(
     check_scope(scope, reuse)
     if not is_number(dropout_rate) or not 0 <= dropout_rate < 1:
         raise ValueError(f"dropout_rate must be a number of at least 0 and below 1, and is {dropout_rate!r}.")
+    if dropout_seed is not None:
+        dropout_seed = check_seed("dropout_seed", dropout_seed)
     units = [basic_keras, bottleneck_keras, identity]
     with (
         building(),
@@ -287,18 +297,24 @@ def _build(
             net = tf.reshape(net, [-1, utils.last_dimension(net.shape, min_rank=2)], name="flatten")
             net = end_points[sc.name + "/logits"] = linear(net, num_classes, scope="logits")
             if dropout_rate:
-                net = end_points[sc.name + "/dropout"] = _dropout(net, dropout_rate)
+                net = end_points[sc.name + "/dropout"] = _dropout(net, dropout_rate, dropout_seed)
             end_points["predictions"] = tf.nn.softmax(net, name="predictions")
         return net, end_points
 
 
-def _dropout(inputs: tf.Tensor, rate: float) -> tf.Tensor:
+def _dropout(inputs: tf.Tensor, rate: float, seed: tf.Tensor | None) -> tf.Tensor:
     """Applies dropout in the mode of the batch norms."""
+
+    def dropped(name: str | None = None) -> tf.Tensor:
+        if seed is None:
+            return tf.nn.dropout(inputs, rate, name=name)
+        return tf.nn.experimental.stateless_dropout(inputs, rate, seed, rng_alg="philox", name=name)
+
     mode = layers.training_mode()
     training = layers.static_bool(mode)
     if training is None:
-        return v1.cond(mode, lambda: tf.nn.dropout(inputs, rate), lambda: tf.identity(inputs), name="dropout")
-    return tf.nn.dropout(inputs, rate, name="dropout") if training else tf.identity(inputs, name="dropout")
+        return v1.cond(mode, dropped, lambda: tf.identity(inputs), name="dropout")
+    return dropped("dropout") if training else tf.identity(inputs, name="dropout")
 
 
 def _builder(name: str) -> Builder:
@@ -313,12 +329,14 @@ def _builder(name: str) -> Builder:
         scope: str | None = name,
         *,
         dropout_rate: float = 0.5,
+        dropout_seed: tf.Tensor | Sequence[int] | None = None,
     ) -> tuple[tf.Tensor, EndPoints]:
         blocks = []
         for block, base_depth, num_units, stride in variant.blocks(strides=(2, 2, 2, 2)):
             first = {"depth": base_depth * widening, "stride": stride}
             blocks.append(Block(block, unit_fn, [first] + [{**first, "stride": 1}] * (num_units - 1)))
-        return resnet_keras(inputs, blocks, num_classes, is_training, reuse, scope, dropout_rate=dropout_rate)
+        dropout = {"dropout_rate": dropout_rate, "dropout_seed": dropout_seed}
+        return resnet_keras(inputs, blocks, num_classes, is_training, reuse, scope, **dropout)
 
     description = f"Builds the network with {variant.units} units in its blocks; see ``resnet_keras``."
     return named(build, name, variant, description)
