@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["BINS", "Accumulator", "Confusion", "Metrics", "Scores", "Share", "wilson"]
+__all__ = ["BINS", "TOP", "Accumulator", "Confusion", "Metrics", "Scores", "Share", "wilson"]
 
 # Number of bins of the calibration error, as in C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
 BINS = 15
 
 # Number of classes among which top_5 looks for the right one.
-_TOP = 5
+TOP = 5
 
 # Half the width of an interval that holds 95 % of a normal distribution, in standard deviations.
 _Z = NormalDist().inv_cdf(0.975)
@@ -108,7 +108,7 @@ class Accumulator:
     """
 
     def __init__(self, num_classes: int) -> None:
-        self._k = min(_TOP, num_classes)
+        self._k = min(TOP, num_classes)
         self._images = self._hits = 0
         self._cross_entropy = 0.0
         self._confusion = np.zeros([num_classes, num_classes], np.int64)

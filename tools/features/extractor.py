@@ -11,17 +11,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, NamedTuple, Self, Unpack
 
 import numpy as np
 import tensorflow as tf
 
-from checkpoints import open_checkpoint, restore
+from checkpoints import CheckpointReader, open_checkpoint, restore
+from checkpoints.opening import reader_of
 from nets import endpoint_info, guards
 from nets.building import building
 from nets.preprocessing import check_preprocessing, preprocess
 from tools.errors import ImageError
-from tools.features.network_choice import NetworkChoice, NetworkFn, choose_network
+from tools.features.network_choice import DEFAULTS, ExtractorOptions, NetworkChoice, NetworkFn, choose_network
 from tools.images import Inputs
 from tools.images.given import arrays_or_inputs, as_inputs, check_array
 from tools.images.pipeline import ImagePipeline, ImageStatus
@@ -29,7 +30,7 @@ from tools.runtime.freezing import freeze as frozen_graph
 from tools.runtime.freezing import import_frozen, worth_splitting
 from tools.runtime.sessions import open_session, session_config
 
-__all__ = ["POOLS", "ExtractorOptions", "FeatureBatch", "FeatureExtractor", "arithmetic", "freeze_for"]
+__all__ = ["POOLS", "FeatureBatch", "FeatureExtractor", "arithmetic", "freeze_for"]
 
 v1 = tf.compat.v1
 
@@ -46,29 +47,6 @@ class FeatureBatch(NamedTuple):
 
     statuses: list[ImageStatus]
     features: dict[str, np.ndarray]
-
-
-class ExtractorOptions(TypedDict, total=False):
-    """Further arguments of ``FeatureExtractor``, which documents them."""
-
-    scope: str | None
-    exclude: str | Sequence[str]
-    ema: bool
-    checkpoint_dir: str | Path | None
-    pool: str
-    freeze: bool | None
-    threads: int | None
-
-
-_DEFAULTS: ExtractorOptions = {
-    "scope": None,
-    "exclude": (),
-    "ema": False,
-    "checkpoint_dir": None,
-    "pool": "none",
-    "freeze": None,
-    "threads": None,
-}
 
 
 class FeatureExtractor:
@@ -124,16 +102,16 @@ class FeatureExtractor:
         **options: Unpack[ExtractorOptions],
     ) -> None:
         for name in options:
-            if name not in _DEFAULTS:
+            if name not in DEFAULTS:
                 raise TypeError(f"FeatureExtractor() got an unexpected keyword argument {name!r}")
-        options = {**_DEFAULTS, **options}
+        options = {**DEFAULTS, **options}
         end_points = _checked(end_points, batch_size, options["pool"])
         self.reader = open_checkpoint(checkpoint, checkpoint_dir=options["checkpoint_dir"])
         self.batch_size, self.precision = batch_size, precision
         self.pool, self.threads, self.ema = options["pool"], options["threads"], options["ema"]
         self.exclude = [options["exclude"]] if isinstance(options["exclude"], str) else list(options["exclude"])
         self._freeze_asked = options["freeze"]
-        self._freezes_for_many = options["freeze"] is None
+        self._is_frozen = False
         choice = choose_network(self.reader, net, num_classes, image_size, preprocessing, options["scope"])
         check_preprocessing(choice.preprocessing, choice.image_size)
         self.net, self.num_classes, self.scope = choice.name, choice.num_classes, choice.scope
@@ -147,16 +125,20 @@ class FeatureExtractor:
         )
         graph = self._build(choice, end_points)
         doubts = [choice.doubt, guards.training_mode(self._batch, list(self._features.values()))]
-        self.warnings = tuple(sentence for sentence in doubts if sentence)
-        for sentence in self.warnings:
+        self._doubts = tuple(sentence for sentence in doubts if sentence)
+        for sentence in self._doubts:
             warnings.warn(sentence, guards.InferenceWarning, stacklevel=2)
         self._session = open_session(graph, config)
+        self._restored = {"scope": choice.scope, "exclude": self.exclude, "ema": self.ema}
+        self._restored["num_classes"] = choice.convert_to
         try:
-            self._restore(choice)
+            self._restore(self.reader)
+            self._check_excluded()
+            if self._freeze_asked:
+                self._freeze()
         except BaseException:
             self._session.close()
             raise
-        self.warnings += self.report.warnings
 
     def _build(self, choice: NetworkChoice, names: Sequence[str]) -> tf.Graph:
         """Builds the network and its end points in a new graph."""
@@ -179,21 +161,30 @@ class FeatureExtractor:
         batch = self._pipeline.batch
         return v1.placeholder_with_default(batch, batch.shape, name="images")
 
-    def _restore(self, choice: NetworkChoice) -> None:
-        self.report = restore(
-            self._session,
-            self.reader,
-            scope=choice.scope,
-            exclude=self.exclude,
-            ema=self.ema,
-            num_classes=choice.convert_to,
-        )
-        self._check_excluded()
-        if self._freeze_asked:
-            self._freeze()
+    def _restore(self, reader: CheckpointReader) -> None:
+        self.report = restore(self._session, reader, **self._restored)
+        self.reader = reader
+        self.warnings = self._doubts + self.report.warnings
+
+    def reload(self, checkpoint: str | Path | CheckpointReader) -> None:
+        """Restores another checkpoint of the same network, as training writes one after the other.
+
+        Args:
+          checkpoint: a path or a key, or an open reader.
+
+        Raises:
+          CheckpointError: if the checkpoint cannot be read, or does not fit the network. The weights stay as they were.
+          ValueError: if the weights have become constants.
+        """
+        if self._is_frozen:
+            raise ValueError(
+                "The weights were frozen into the graph, so that no others can take their place: make the extractor "
+                "with freeze=False."
+            )
+        self._restore(reader_of(checkpoint))
 
     def _freeze_for(self, num_images: int) -> None:
-        if self._freezes_for_many and num_images >= _MANY:
+        if self._freeze_asked is None and not self._is_frozen and num_images >= _MANY:
             self._freeze()
 
     def _freeze(self) -> None:
@@ -209,7 +200,7 @@ class FeatureExtractor:
         self._batch = batch
         self._features = dict(zip(self._features, tensors, strict=True))
         self._session = open_session(graph, session_config(self.precision, frozen=True, threads=self.threads))
-        self._freezes_for_many = False
+        self._is_frozen = True
 
     def _check_excluded(self) -> None:
         """Raises ValueError if an end point depends on an excluded variable, which has no value."""

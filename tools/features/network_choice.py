@@ -1,9 +1,10 @@
 """Chooses the network that a checkpoint is restored into, and its input: as requested, or else by the checkpoint."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import tensorflow as tf
 
@@ -13,9 +14,32 @@ from checkpoints.diagnosis import expected_input
 from checkpoints.files.notes import INPUT
 from nets import nets_factory
 
-__all__ = ["NetworkChoice", "NetworkFn", "choose_network"]
+__all__ = ["DEFAULTS", "ExtractorOptions", "NetworkChoice", "NetworkFn", "choose_network"]
 
 NetworkFn = Callable[[tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
+
+
+class ExtractorOptions(TypedDict, total=False):
+    """Further arguments of ``FeatureExtractor``, which documents them."""
+
+    scope: str | None
+    exclude: str | Sequence[str]
+    ema: bool
+    checkpoint_dir: str | Path | None
+    pool: str
+    freeze: bool | None
+    threads: int | None
+
+
+DEFAULTS: ExtractorOptions = {
+    "scope": None,
+    "exclude": (),
+    "ema": False,
+    "checkpoint_dir": None,
+    "pool": "none",
+    "freeze": None,
+    "threads": None,
+}
 
 
 class NetworkChoice(NamedTuple):

@@ -28,6 +28,7 @@ from nets.endpoint_info import UnknownEndPointError
 from nets.preprocessing import preprocess
 from tests.conftest import CLASSES
 from tests.helpers import bfloat16
+from tests.helpers.corpus import save_v2, weights
 from tests.helpers.float64 import assert_as_exact, references
 from tests.helpers.reference import assign, random_values
 from tools.cli import main
@@ -863,6 +864,30 @@ def test_freezing_once_there_are_many(tiny_checkpoint, pictures, monkeypatch):
 @pytest.mark.parametrize(("num_images", "freeze"), [(1, False), (199, False), (200, None), (999, None), (1000, True)])
 def test_what_pays(num_images, freeze):
     assert feature_extractor.freeze_for(num_images) is freeze
+
+
+def test_another_checkpoint_takes_the_place_of_the_first(tmp_path, tiny_checkpoint, pictures):
+    """Equals to the bit what a new extractor computes; weights that do not fit change nothing."""
+    other = save_v2(tmp_path / "other", weights(seed=7))
+    with FeatureExtractor(other, ["logits"], freeze=False) as extractor:
+        expected = extractor(pictures)["logits"]
+    with FeatureExtractor(tiny_checkpoint, ["logits"], freeze=False) as extractor:
+        first = extractor(pictures)["logits"]
+        with pytest.raises(CheckpointMismatch):
+            extractor.reload(save_v2(tmp_path / "three", weights(classes=3)))
+        assert str(extractor.reader.path) == str(tiny_checkpoint)
+        np.testing.assert_array_equal(extractor(pictures)["logits"], first)
+        extractor.reload(other)
+        np.testing.assert_array_equal(extractor(pictures)["logits"], expected)
+        assert (extractor.reader.path, extractor.report.path) == (other, other)
+
+
+def test_frozen_weights_stay(tiny_checkpoint):
+    with (
+        FeatureExtractor(tiny_checkpoint, ["logits"], freeze=True) as extractor,
+        pytest.raises(ValueError, match=r"were frozen into the graph.*make the extractor with freeze=False"),
+    ):
+        extractor.reload(tiny_checkpoint)
 
 
 @pytest.mark.numerical
