@@ -7,14 +7,27 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from tools.commands import classify, convert, demo, download, features, inspect, merge, nets, note, time, weights
+from tools.commands import (
+    classify,
+    convert,
+    demo,
+    download,
+    evaluate,
+    features,
+    inspect,
+    merge,
+    nets,
+    note,
+    time,
+    weights,
+)
 from tools.runtime.importing import check_nets, import_tensorflow
 from tools.terminal.option_names import as_options
 
 __all__ = ["main"]
 
 # Each adds its own arguments and imports its library only when it runs, so that --help answers at once.
-_COMMANDS = (nets, weights, download, inspect, note, convert, features, merge, classify, time, demo)
+_COMMANDS = (nets, weights, download, inspect, note, convert, features, merge, classify, evaluate, time, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

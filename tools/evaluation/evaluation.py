@@ -15,7 +15,15 @@ from tools.evaluation.confusion_plot import draw_confusion
 from tools.evaluation.metrics import BINS, TOP, Metrics, Scores, Share
 from tools.features.formats import utf8
 
-__all__ = ["BatchStatistics", "Evaluation", "Images", "PredictionsWriter", "results_folder", "write_results"]
+__all__ = [
+    "BatchStatistics",
+    "Evaluation",
+    "Images",
+    "PredictionsWriter",
+    "check_output",
+    "results_folder",
+    "write_results",
+]
 
 _METRICS, _PREDICTIONS, _CONFUSION, _PLOT = "metrics.json", "predictions.csv", "confusion.csv", "confusion.png"
 
@@ -123,7 +131,7 @@ def results_folder(output: str | Path | None, *, overwrite: bool = False) -> Ite
         yield None
         return
     output = Path(output)
-    _check_output(output, overwrite)
+    check_output(output, overwrite=overwrite)
     try:
         with new_folder(output, replace=overwrite) as folder:
             yield folder
@@ -133,7 +141,9 @@ def results_folder(output: str | Path | None, *, overwrite: bool = False) -> Ite
         raise InputError(f"{output} cannot be written ({error.strerror}): give another output folder.") from None
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def check_output(output: str | Path, *, overwrite: bool = False) -> None:
+    """Raises InputError if results cannot be written to a folder: it is a file, or holds something."""
+    output = Path(output)
     if output.exists() and not output.is_dir():
         raise InputError(f"The output {output} is a file: name a folder.")
     there = {path.name for path in output.iterdir()} if output.is_dir() else set()

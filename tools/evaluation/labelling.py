@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from checkpoints.background_class import BACKGROUND
 from checkpoints.published import imagenet_labels, read_labels
 from tools.errors import ImageError, InputError
 from tools.evaluation.numbering import IMAGENET, WITH_BACKGROUND, FoundLabels, Numbering, example, find_numbers, listed
@@ -20,7 +21,7 @@ from tools.images.sources.folders import folders_in
 __all__ = ["Labelled", "names_of", "number_labels", "open_labelled"]
 
 _LABELS_FILE = "labels.txt"
-_BACKGROUND = "background"
+
 # Largest number of classes if only the data say how many there are. A larger label is surely no class.
 _MOST_CLASSES = 100_000
 
@@ -227,13 +228,13 @@ def _class_names(names: Sequence[str] | None, num_classes: int, offset: int) -> 
         if num_classes in (IMAGENET, WITH_BACKGROUND):
             return imagenet_labels(num_classes)
         numbers = range(offset, offset + num_classes)
-        return [str(number) if number >= 0 else _BACKGROUND for number in numbers]
+        return [str(number) if number >= 0 else BACKGROUND for number in numbers]
     if len(names) == num_classes:
         return [*names]
     if (len(names), num_classes) == (IMAGENET, WITH_BACKGROUND):
-        return [_BACKGROUND, *names]
+        return [BACKGROUND, *names]
     if len(names) == num_classes + offset:  # the names are those of the data's numbers
-        return [names[number] if number >= 0 else _BACKGROUND for number in range(offset, len(names))]
+        return [names[number] if number >= 0 else BACKGROUND for number in range(offset, len(names))]
     raise InputError(
         f"{len(names):,} classes have names, {listed(names)}, and the network has {num_classes:,} classes: give one "
         "name for each as labels=FILE."
@@ -245,8 +246,8 @@ def _check_range(labels: FoundLabels, numbering: Numbering, offset: int, num_cla
         if not 0 <= number - offset < num_classes:
             raise InputError(
                 f"The label {text}{example(labels, text, inputs)} is class {number - offset} (label_offset={offset}), "
-                f"and there are {num_classes:,} classes, from 0 to {num_classes - 1:,}: give another label_offset, or "
-                "a checkpoint of so many classes."
+                f"and there are {num_classes:,} classes, from 0 to {num_classes - 1:,}: give label_offset=N, or a "
+                "checkpoint of so many classes."
             )
 
 
@@ -268,7 +269,7 @@ def _said_of_offset(numbering: Numbering, offset: int, num_classes: int) -> str 
 def _said_of_empty(labelled: Labelled, allowed: bool) -> str | None:
     """Returns a sentence on classes without images. Raises InputError if they are not allowed, or only one has any."""
     names, counts = labelled.names, labelled.counts
-    no_background = len(names) == WITH_BACKGROUND or names[0] == _BACKGROUND
+    no_background = len(names) == WITH_BACKGROUND or names[0] == BACKGROUND
     empty = [name for number, name in enumerate(names) if not counts[number] and not (no_background and not number)]
     if not allowed and np.count_nonzero(counts) < 2:
         raise InputError(
@@ -282,7 +283,7 @@ def _said_of_empty(labelled: Labelled, allowed: bool) -> str | None:
     if not allowed:
         raise InputError(
             f"{sentence}; add some, or remove the empty folder or the name. If the labels are numbers that begin "
-            "above 0, give the first of them as label_offset."
+            "above 0, give label_offset=N, where N is the first of them."
         )
     return f"{sentence}."
 

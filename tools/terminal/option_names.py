@@ -23,6 +23,8 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"exclude=\[\.\.\.\]", "--exclude"),
     (r"num_classes=(\d+)", r"--num-classes \1"),
     (r"image_size=(\d+)", r"--image-size \1"),
+    (r"label_offset=(-?\d+|N)", r"--label-offset \1"),
+    (r"labels=FILE", "--labels FILE"),
 )
 # An argument at the beginning of a sentence.
 _FIRST = re.compile(

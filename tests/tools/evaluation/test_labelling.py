@@ -145,7 +145,10 @@ def test_one_class_and_empty_classes(tmp_path):
     assert (labelled.classes.tolist(), labelled.names) == ([1, 2], ["ant", "cat", "dog"])
     assert labelled.said[-1] == "1 of 3 class has no images: ant."
     sentence = refusal(several, empty_allowed=False)
-    assert sentence.startswith("1 of 3 class has no images: ant; add some, or remove the empty folder or the name.")
+    assert sentence == (
+        "1 of 3 class has no images: ant; add some, or remove the empty folder or the name. If the labels are numbers "
+        "that begin above 0, give label_offset=N, where N is the first of them."
+    )
 
 
 def test_imbalance_is_said(tmp_path):
@@ -167,8 +170,8 @@ def test_numbers_of_a_tar_archive(tmp_path):
 def test_labels_out_of_range(tmp_path):
     path = records(tmp_path / "a.tfrecord", [1, 2, 3])
     assert refusal(path, num_classes=3) == (
-        f"The label 3 of {path}[2] is class 3 (label_offset=0), and there are 3 classes, from 0 to 2: give another "
-        "label_offset, or a checkpoint of so many classes."
+        f"The label 3 of {path}[2] is class 3 (label_offset=0), and there are 3 classes, from 0 to 2: give "
+        "label_offset=N, or a checkpoint of so many classes."
     )
     labelled = open_labelled([path], num_classes=3, label_offset=1)
     assert (labelled.classes.tolist(), labelled.names) == ([0, 1, 2], ["1", "2", "3"])
