@@ -246,7 +246,7 @@ def augment(
         return preprocess(image[tf.newaxis], preprocessing, size)[0]
     check_images(image, preprocessing)
     if (seed is None) == (draws is None):
-        raise ValueError(f"augment requires seed or draws, and {'got neither' if seed is None else 'not both'}.")
+        raise ValueError(f"augment requires seed or draws, and got {'neither' if seed is None else 'both'}.")
     with v1.name_scope("augmentation"):
         image = tf.ensure_shape(image, [None, None, 3])
         if draws is None:

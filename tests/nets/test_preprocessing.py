@@ -1,9 +1,4 @@
-"""Compares the preprocessings with NumPy code for the results of TensorFlow 1.
-
-The bilinear resize that the published weights saw in training (``align_corners=False``, no half-pixel centres) takes
-output row i from the source row i * rows_in / rows_out: its fraction mixes the two neighbours, and the last row is
-its own neighbour. Positions are float32, as in TensorFlow's kernel, and all values float64.
-"""
+"""Compares the preprocessings with NumPy code for the results of TensorFlow 1."""
 
 import numpy as np
 import pytest
@@ -12,6 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from nets.preprocessing import PREPROCESSINGS, get_preprocessing, preprocess
+from tests.helpers.numpy_preprocessing import preprocessed
 
 v1 = tf.compat.v1
 
@@ -21,75 +17,13 @@ TOLERANCE = 1e-5
 
 SIZES = (224, 299, 32, 97)
 
+REFERENCES = ("cifar", "grayscale", "inception", "vgg")
+
 
 def graph_result(images, name, size):
     with tf.Graph().as_default(), v1.Session() as session:
         placeholder = v1.placeholder(tf.as_dtype(images.dtype), [None, None, None, 3])
         return session.run(preprocess(placeholder, name, size), {placeholder: images})
-
-
-def neighbours(size_in, size_out):
-    """Returns (lower, upper, fraction) for each output position along one axis."""
-    positions = np.arange(size_out, dtype=np.float32) * (np.float32(size_in) / np.float32(size_out))
-    lower = np.minimum(np.floor(positions).astype(np.int64), size_in - 1)
-    return lower, np.minimum(lower + 1, size_in - 1), positions.astype(np.float64) - lower
-
-
-def resize(images, height, width):
-    images = np.asarray(images, np.float64)
-    lower, upper, fraction = neighbours(images.shape[1], height)
-    fraction = fraction[:, np.newaxis, np.newaxis]
-    images = images[:, lower] * (1 - fraction) + images[:, upper] * fraction
-    lower, upper, fraction = neighbours(images.shape[2], width)
-    fraction = fraction[:, np.newaxis]
-    return images[:, :, lower] * (1 - fraction) + images[:, :, upper] * fraction
-
-
-def vgg(images, size):
-    height, width = images.shape[1:3]
-    shorter = round(256 * size / 224)
-    scale = np.float32(shorter) / np.float32(min(height, width))
-    resized = [
-        shorter if side == min(height, width) else int(np.rint(np.float32(side) * scale)) for side in images.shape[1:3]
-    ]
-    images = resize(images, *resized)
-    top, left = (resized[0] - size) // 2, (resized[1] - size) // 2
-    return images[:, top : top + size, left : left + size] - np.array([123.68, 116.78, 103.94])
-
-
-def inception(images, size):
-    def middle(side):
-        start = int((side - side * 0.875) / 2)
-        return slice(start, side - start)
-
-    images = images[:, middle(images.shape[1]), middle(images.shape[2])] / 255.0
-    return (resize(images, size, size) - 0.5) * 2
-
-
-def cifar(images, size):
-    result = np.zeros([len(images), size, size, 3])
-    taken, put = zip(*(crop_or_pad(side, size) for side in images.shape[1:3]), strict=True)
-    result[:, put[0], put[1]] = images[:, taken[0], taken[1]]
-    mean = result.mean(axis=(1, 2, 3), keepdims=True)
-    deviation = np.maximum(result.std(axis=(1, 2, 3), keepdims=True), 1 / np.sqrt(size * size * 3))
-    return (result - mean) / deviation
-
-
-def crop_or_pad(side, size):
-    """Returns the source and target slices along one axis, centred; an odd row is removed or added at the end."""
-    if side >= size:
-        start = (side - size) // 2
-        return slice(start, start + size), slice(0, size)
-    start = (size - side) // 2
-    return slice(0, side), slice(start, start + side)
-
-
-def grayscale(images, size):
-    """Computes the luma of ITU-R BT.601."""
-    return resize(images @ np.array([0.2989, 0.5870, 0.1140])[..., np.newaxis] / 255.0, size, size)
-
-
-REFERENCES = {"cifar": cifar, "grayscale": grayscale, "inception": inception, "vgg": vgg}
 
 
 def noise(*shape):
@@ -125,7 +59,7 @@ def assert_close(result, expected):
 @pytest.mark.parametrize("name", REFERENCES)
 def test_equals_numpy(name, image, size):
     images = IMAGES[image]
-    assert_close(graph_result(images, name, size), REFERENCES[name](images, size))
+    assert_close(graph_result(images, name, size), preprocessed(images, name, size))
 
 
 @pytest.mark.numerical
@@ -133,8 +67,8 @@ def test_equals_numpy(name, image, size):
 def test_crops_of_every_small_side(side):
     """Small sides show how halves are rounded, and which fraction of the side is truncated."""
     images = noise(1, side, 41 - side, 3)
-    for name, reference in REFERENCES.items():
-        assert_close(graph_result(images, name, 19), reference(images, 19))
+    for name in REFERENCES:
+        assert_close(graph_result(images, name, 19), preprocessed(images, name, 19))
 
 
 @pytest.mark.numerical
@@ -145,7 +79,7 @@ def test_cifar_of_a_flat_image(level):
     assert np.array_equal(graph_result(flat, "cifar", 32), np.zeros([1, 32, 32, 3]))
     nearly_flat = np.array(flat)
     nearly_flat[0, 0, 0, 0] ^= 1
-    assert_close(graph_result(nearly_flat, "cifar", 32), cifar(nearly_flat, 32))
+    assert_close(graph_result(nearly_flat, "cifar", 32), preprocessed(nearly_flat, "cifar", 32))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float16, np.float32, np.float64])
@@ -186,7 +120,7 @@ def test_resizing_is_not_that_of_tensorflow_2(name):
     else:
         modern = tf.image.resize(images, [111, 111]).numpy()[:, 7:104, 7:104] - [123.68, 116.78, 103.94]
     legacy = graph_result(images, name, size)
-    assert_close(legacy, REFERENCES[name](images, size))
+    assert_close(legacy, preprocessed(images, name, size))
     assert np.abs(legacy - modern).max() > 0.1 * np.ptp(legacy)
 
 
