@@ -70,11 +70,12 @@ FACES = {
     "resnet_cifar resnet_keras resnet_utils resnet_v1 resnet_v2",
     "tools.conversion": "Conversion convert",
     "tools.digits": "CHECKPOINT Digits HELD_OUT digits errors nearest",
-    "tools.evaluation": "Evaluation evaluate",
+    "tools.evaluation": "Evaluation Labelled Metrics evaluate number_labels open_labelled",
     "tools.features": "Classification FeatureExtractor Features Summary classify extract load merge",
     "tools.images": "EncodedImage Inputs decode open_inputs",
     "tools.peers": "ENGINES Engine OURS get_engine missing_packages",
     "tools.timing": "Timing TimingInterrupted time_steps time_tensorflow_run",
+    "tools.training": "Event Job Settings Training fit prepare run",
     "tools.workers": "DISTRIBUTORS ShardMaker Work",
 }
 

@@ -19,6 +19,7 @@ from tools.commands import (
     nets,
     note,
     time,
+    train,
     weights,
 )
 from tools.runtime.importing import check_nets, import_tensorflow
@@ -27,7 +28,7 @@ from tools.terminal.option_names import as_options
 __all__ = ["main"]
 
 # Each adds its own arguments and imports its library only when it runs, so that --help answers at once.
-_COMMANDS = (nets, weights, download, inspect, note, convert, features, merge, classify, evaluate, time, demo)
+_COMMANDS = (nets, weights, download, inspect, note, convert, features, merge, classify, evaluate, train, time, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """The errors of this package. Each message is one sentence for the user."""
 
-__all__ = ["ImageError", "InputError", "PeerError"]
+__all__ = ["ImageError", "InputError", "PeerError", "TrainingError"]
 
 
 class InputError(ValueError):
@@ -13,3 +13,7 @@ class ImageError(ValueError):
 
 class PeerError(ValueError):
     """Raised if an engine cannot compute a problem. The message says why, and what to do."""
+
+
+class TrainingError(ValueError):
+    """Raised if a training cannot go on. The message says why, at which step, and what to do."""

@@ -21,7 +21,7 @@ from nets.preprocessing import check_preprocessing
 from tools.errors import InputError
 from tools.features.network_choice import choose_network
 from tools.images import Inputs
-from tools.images.pipeline import ImagePipeline, ImageStatus
+from tools.images.pipeline import ImagePipeline, ImageStatus, read_image
 from tools.runtime.machine import cores
 from tools.runtime.sessions import open_session, session_config
 
@@ -129,7 +129,7 @@ class BatchStatisticsNetwork:
         pool = ThreadPoolExecutor(self.threads or cores())
         try:
             # Without the pixels, which would fill the memory.
-            statuses = pool.map(lambda row: self._pipeline.read(inputs, row)[0], rows)
+            statuses = pool.map(lambda row: read_image(inputs, row, self.preprocessing, self.image_size)[0], rows)
             for row, status in zip(rows, statuses, strict=True):
                 if status.error is None:
                     good.append(row)

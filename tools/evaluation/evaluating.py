@@ -135,9 +135,10 @@ def labelled_for(
     Raises:
       InputError: as ``number_labels``.
     """
+    noted = extractor.labels if labels is None else None
     return number_labels(
         inputs,
-        names=names_of(paths, labels),
+        names=noted or names_of(paths, labels),
         folders=folders_in(paths),
         num_classes=extractor.shapes[_LOGITS][0],
         label_offset=label_offset,
@@ -323,6 +324,7 @@ def _settings(extractor: FeatureExtractor, labelled: Labelled) -> dict[str, Any]
         "num_classes": len(labelled.names),
         "preprocessing": extractor.preprocessing,
         "image_size": extractor.image_size,
+        "input_known": extractor.input_known,
         "label_offset": labelled.offset,
         "warnings": list(extractor.warnings),
     }

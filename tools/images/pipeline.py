@@ -19,7 +19,7 @@ from tools.images.decoding import decode
 from tools.images.inputs import Inputs, Stamp, sha256_of
 from tools.runtime.machine import cores
 
-__all__ = ["ImagePipeline", "ImageStatus"]
+__all__ = ["ImagePipeline", "ImageStatus", "read_image"]
 
 v1 = tf.compat.v1
 
@@ -44,6 +44,49 @@ class ImageStatus(NamedTuple):
     label: str = ""
     stamp: Stamp | None = None
     sha256: bytes = b""
+
+
+def read_image(inputs: Inputs, row: int, preprocessing: str, size: int) -> tuple[ImageStatus, np.ndarray | None]:
+    """Reads and decodes an image for a network's input.
+
+    Args:
+      inputs: the images.
+      row: number of the image.
+      preprocessing, size: of the network's input, which not every image can be made to.
+
+    Returns:
+      Its status, and its pixels, uint8 [height, width, 3]; None if it cannot be decoded.
+
+    Raises:
+      InputError: if the storage fails rather than a single image.
+    """
+    name = inputs.name(row)
+    try:
+        image = inputs.read(row)
+    except ImageError as error:
+        return ImageStatus(name, None, None, str(error)), None
+    identity = (image.label, image.stamp, sha256_of(name, image))
+    try:
+        pixels = decode(image.data)
+    except ImageError as error:
+        return ImageStatus(image.name, None, None, str(error), *identity), None
+    height, width = pixels.shape[:2]
+    refusal = _why_not_preprocessed(preprocessing, size, height, width)
+    return ImageStatus(image.name, width, height, refusal, *identity), pixels
+
+
+def _why_not_preprocessed(preprocessing: str, size: int, height: int, width: int) -> str | None:
+    """Returns the reason why an image of this size cannot be preprocessed; None if it can."""
+    if preprocessing == "none" and (height, width) != (size, size):
+        return f"the image is {width}x{height}, and without preprocessing must be {size} on each side"
+    scaled_height, scaled_width = scaled_size(preprocessing, size, height, width)
+    # For example one row with millions of columns, because vgg enlarges the shorter side.
+    if scaled_height * scaled_width > Image.MAX_IMAGE_PIXELS:
+        return (
+            f"the image of {width}x{height} cannot be preprocessed: {preprocessing} at {size} would scale it to "
+            f"{scaled_width}x{scaled_height}"
+        )
+    return None
 
 
 class ImagePipeline:
@@ -95,7 +138,7 @@ class ImagePipeline:
         inputs, rows = self._inputs, self._rows
         if inputs is not None and index < len(rows) and self._trouble is None:
             try:
-                status, pixels = self.read(inputs, rows[index])
+                status, pixels = read_image(inputs, rows[index], self._preprocessing, self._size)
             except InputError as error:  # which a TensorFlow op cannot raise
                 self._trouble = error
             else:
@@ -103,42 +146,6 @@ class ImagePipeline:
                 if status.error is None:
                     return pixels
         return np.zeros([self._size, self._size, 3], np.uint8)
-
-    def read(self, inputs: Inputs, row: int) -> tuple[ImageStatus, np.ndarray | None]:
-        """Reads and decodes one image.
-
-        Returns:
-          The status, and the pixels uint8 [height, width, 3]; None if the image cannot be decoded.
-
-        Raises:
-          InputError: if the storage fails rather than a single image.
-        """
-        name = inputs.name(row)
-        try:
-            image = inputs.read(row)
-        except ImageError as error:
-            return ImageStatus(name, None, None, str(error)), None
-        identity = (image.label, image.stamp, sha256_of(name, image))
-        try:
-            pixels = decode(image.data)
-        except ImageError as error:
-            return ImageStatus(image.name, None, None, str(error), *identity), None
-        height, width = pixels.shape[:2]
-        refusal = self._why_not_preprocessed(height, width)
-        return ImageStatus(image.name, width, height, refusal, *identity), pixels
-
-    def _why_not_preprocessed(self, height: int, width: int) -> str | None:
-        """Returns the reason why an image of this size cannot be preprocessed; None if it can."""
-        if self._preprocessing == "none" and (height, width) != (self._size, self._size):
-            return f"the image is {width}x{height}, and without preprocessing must be {self._size} on each side"
-        scaled_height, scaled_width = scaled_size(self._preprocessing, self._size, height, width)
-        # For example one row with millions of columns, because vgg enlarges the shorter side.
-        if scaled_height * scaled_width > Image.MAX_IMAGE_PIXELS:
-            return (
-                f"the image of {width}x{height} cannot be preprocessed: {self._preprocessing} at {self._size} would "
-                f"scale it to {scaled_width}x{scaled_height}"
-            )
-        return None
 
     def batches(
         self,

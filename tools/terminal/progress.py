@@ -4,10 +4,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 __all__ = ["progress", "rate_limited"]
 
-Advance = Callable[[int], None]
+
+class Advance(Protocol):
+    """Reports progress: the number of items done since the last call, and what else is worth showing."""
+
+    def __call__(self, count: int, note: str = "") -> None: ...
+
 
 # Seconds between two plain lines.
 _INTERVAL = 10.0
@@ -27,7 +33,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
     with ExitStack() as stack:
         begun: Advance | None = None
 
-        def advance(count: int) -> None:
+        def advance(count: int, note: str = "") -> None:
             nonlocal begun
             if begun is None:
                 begun = (
@@ -35,8 +41,8 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
                     if sys.stderr.isatty()
                     else _lines(description, total, unit)
                 )
-            if count:
-                begun(count)
+            if count or note:
+                begun(count, note)
 
         yield advance
 
@@ -47,13 +53,17 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     rate = TextColumn(f"{{task.fields[rate]:.1f}} {unit}/s")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    note_column = TextColumn("{task.fields[note]}")
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()),
+        note_column,
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total, rate=0.0)
+        task = bar.add_task(description, total=total, rate=0.0, note="")
 
-        def advance(count: int) -> None:
+        def advance(count: int, note: str = "") -> None:
             bar.advance(task, count)
-            bar.update(task, rate=bar.tasks[0].speed or 0.0)
+            bar.update(task, rate=bar.tasks[0].speed or 0.0, note=note)
 
         yield advance
 
@@ -62,7 +72,7 @@ def _lines(description: str, total: int, unit: str) -> Advance:
     done, start = 0, time.perf_counter()
     last_line = start
 
-    def advance(count: int) -> None:
+    def advance(count: int, note: str = "") -> None:
         nonlocal done, last_line
         done += count
         now = time.perf_counter()
@@ -70,12 +80,13 @@ def _lines(description: str, total: int, unit: str) -> Advance:
             last_line = now
             rate = done / (now - start)
             left = f", {(total - done) / rate:.0f} s left" if done < total else ""
-            print(f"{description}: {done}/{total}, {rate:.1f} {unit}/s{left}", file=sys.stderr, flush=True)
+            note = f", {note}" if note else ""
+            print(f"{description}: {done}/{total}, {rate:.1f} {unit}/s{left}{note}", file=sys.stderr, flush=True)
 
     return advance
 
 
-def rate_limited(advance: Advance, total: int) -> Advance:
+def rate_limited(advance: Advance, total: int) -> Callable[[int], None]:
     """Returns a function that calls ``advance`` at most every tenth of a second with the sum so far, and at the end."""
     waiting = done = 0
     last = time.perf_counter()

@@ -1,0 +1,111 @@
+"""Chooses the network that is trained, its classes and its input, by the data and the checkpoint it starts from."""
+
+import inspect
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from checkpoints import CheckpointReader, Diagnosis, diagnose, open_checkpoint
+from checkpoints.diagnosis import expected_input
+from nets.nets_factory import Network, get_network
+from tools.errors import InputError
+from tools.evaluation import Labelled, number_labels
+from tools.training.settings import Settings
+
+__all__ = ["Start", "choose_start"]
+
+
+class Start(NamedTuple):
+    """What a training begins with.
+
+    network: the network in the table.
+    reader: the checkpoint; None to train from scratch.
+    found: its diagnosis; None to train from scratch.
+    labelled: the images, and the number of each one's class in the network.
+    new_head: whether the logits begin anew.
+    preprocessing, image_size: of the network's input.
+    options: further arguments of the network's builder.
+    said: sentences on what was chosen.
+    """
+
+    network: Network
+    reader: CheckpointReader | None
+    found: Diagnosis | None
+    labelled: Labelled
+    new_head: bool
+    preprocessing: str
+    image_size: int
+    options: dict[str, Any]
+    said: tuple[str, ...]
+
+    @property
+    def pool1_padding(self) -> str | None:
+        """How the first pooling is padded, if the checkpoint's notes say so."""
+        return self.found.notes.pool1_padding if self.found and self.found.notes else None
+
+
+def choose_start(
+    data: Labelled,
+    settings: Settings,
+    checkpoint: str | Path | None,
+    net: str | None,
+    *,
+    label_offset: int | None = None,
+    checkpoint_dir: str | Path | None = None,
+) -> Start:
+    """Returns what a training begins with.
+
+    Args:
+      data: the images, with the classes that they themselves tell.
+      settings: of the training.
+      checkpoint: a path or a key; None to train from scratch.
+      net: name of the network.
+      label_offset: as it was given; see ``tools.evaluation.number_labels``.
+      checkpoint_dir: folder of downloaded checkpoints.
+
+    Raises:
+      CheckpointError: if the checkpoint cannot be read, or its network is not known.
+      InputError: if the data have no labels, or there is neither a checkpoint nor a network.
+    """
+    if checkpoint is None and net is None:
+        raise InputError("A training needs checkpoint='PATH' to start from, or net='NAME' to start from scratch.")
+    reader = None if checkpoint is None else open_checkpoint(checkpoint, checkpoint_dir=checkpoint_dir)
+    found = None if reader is None else diagnose(reader, net=net)
+    network = get_network(net) if found is None else found.identified()
+    labelled, new_head, said = _labelled(data, found, settings, label_offset)
+    classes = len(labelled.names)
+    expected = expected_input(network, classes) if found is None else (found.preprocessing, found.image_size)
+    preprocessing = expected[0] if settings.preprocessing is None else settings.preprocessing
+    size = expected[1] if settings.image_size is None else settings.image_size
+    if preprocessing == "none":
+        raise InputError("Training reads images, which preprocessing='none' does not take: choose another one.")
+    options = {} if found is None else dict(found.options)
+    return Start(network, reader, found, labelled, new_head, preprocessing, size, options, tuple(said))
+
+
+def _labelled(
+    data: Labelled, found: Diagnosis | None, settings: Settings, label_offset: int | None
+) -> tuple[Labelled, bool, list[str]]:
+    """Returns the images with the network's classes, whether the logits begin anew, and sentences on that."""
+    if found is None:
+        return data, True, []
+    stored, ours = found.num_classes, data.names
+    if settings.new_head or not stored:
+        return data, True, [f"The logits begin anew, with {len(ours)} classes."]
+    known = list(found.labels) if found.labels else None
+    of_imagenet = {stored, len(ours)} <= {1000, 1001}
+    if of_imagenet or (known is not None and set(ours) == set(known)):
+        names = None if of_imagenet else known
+        fitted = number_labels(data.inputs, names=names, num_classes=stored, label_offset=label_offset)
+        return fitted, False, []
+    if known is None and len(ours) == stored:
+        sentence = (
+            f"The checkpoint's logits are kept, as it has {stored} classes too, which are taken to be the same; "
+            "new_head=True begins anew."
+        )
+        return data, False, [sentence]
+    return data, True, [f"The logits begin anew: the checkpoint has {stored} classes, and the images {len(ours)}."]
+
+
+def weight_decay_of(network: Network) -> float:
+    """Returns the default weight decay of a network's arg scope."""
+    return inspect.signature(network.arg_scope).parameters["weight_decay"].default
