@@ -128,7 +128,7 @@ SCOPE_REFUSALS = {
     "batch_norm_updates_collections": ([True, 1e-5], "the name of a collection"),
     "is_training": (["no", 0.5, 2], "True, False or a boolean tensor"),
 }
-OF_ALL_SCOPES = ["batch_norm_updates_collections", "is_training"]
+OF_ALL_SCOPES = ["batch_norm_updates_collections", "is_training", "batch_norm_decay"]
 
 
 @pytest.mark.parametrize("scope", ["slim", "v1", "keras", "cifar"])
@@ -170,6 +170,7 @@ BUILDER_REFUSALS = {
     "min_base_depth": ([True, 0, 8.5, "8"], "a whole number of at least 1"),
     "depth_multiplier": ([True, 0, -1.0, NAN, INFINITY, "1"], "a number above 0"),
     "dropout_rate": ([True, False, 1.0, -0.1, NAN, "0.5"], "a number of at least 0 and below 1"),
+    "dropout_seed": ([True, 3, [1, 2, 3], [0.5, 1.0], "17", ["1", "2"], [1, None]], "two integers"),
     "relu_leakiness": ([True, -0.1, NAN, "0.1"], "a number of at least 0"),
     "activate_before_residual": ([True, (True, False), (1, 0, 0)], "3 bools"),
 }
@@ -183,7 +184,7 @@ TAKEN_BY = {
         "scope",
     ],
     "resnet_basic_18": ["global_pool", "spatial_squeeze", "output_stride", "num_classes", "reuse", "scope"],
-    "resnet_keras_18": ["num_classes", "reuse", "scope", "dropout_rate"],
+    "resnet_keras_18": ["num_classes", "reuse", "scope", "dropout_rate", "dropout_seed"],
     "resnet_cifar_20": ["num_classes", "reuse", "scope", "relu_leakiness", "activate_before_residual"],
 }
 

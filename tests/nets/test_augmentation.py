@@ -22,7 +22,7 @@ IMAGES = {
     "noise 1x7": noise(1, 7, 3),
 }
 RANDOM = ("cifar", "inception", "vgg")
-SWITCHES = ({}, {"flip": False}, {"color": False}, {"flip": False, "color": False})
+SWITCHES = ({}, {"flip": False}, {"color": False})
 
 # Smallest probability at which values still count as those of a distribution. The seeds are fixed.
 LIKELY = 1e-3
@@ -62,11 +62,9 @@ def assert_close(result, expected):
     ("preprocessing", "augmentation", "size"),
     [
         ("vgg", "vgg", 32),
-        ("vgg", "vgg", 97),
         ("inception", "inception", 32),
         ("inception", "inception", 97),
         ("cifar", "cifar", 32),
-        ("cifar", "cifar", 97),
         ("inception", "cifar", 32),
         ("grayscale", "cifar", 28),
         ("vgg", "inception", 32),
@@ -76,6 +74,7 @@ def assert_close(result, expected):
     ],
 )
 def test_equals_numpy(preprocessing, augmentation, size):
+    """The draws are the same whatever is left out."""
     compute = in_a_graph(preprocessing, augmentation, size)
     for image, seed in itertools.product(IMAGES.values(), [(0, 0), (0, 1), (7, 12)]):
         draws, results = compute(image, seed)
@@ -116,20 +115,6 @@ def test_none_is_the_preprocessing(preprocessing):
 
 
 @pytest.mark.parametrize("augmentation", RANDOM)
-def test_switches_leave_the_other_values_alone(augmentation):
-    compute = in_a_graph("vgg", augmentation, 16)
-    flips = set()
-    for place in range(8):
-        draws, (both, no_flip, no_color, neither) = compute(IMAGES["chelsea"], (5, place))
-        for mirrored, plain in ((no_color, neither), (both, no_flip)):
-            # The mean of a mirrored image, which the contrast needs, is summed in another order.
-            np.testing.assert_allclose(mirrored[:, ::-1] if draws["flip"] else mirrored, plain, atol=1e-3)
-        assert np.array_equal(both, no_color) == (augmentation == "vgg")
-        flips.add(bool(draws["flip"]))
-    assert flips == {False, True}
-
-
-@pytest.mark.parametrize("augmentation", RANDOM)
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (300, 1, 3)])
 def test_smallest_images(augmentation, shape):
     """Even the smallest images have a result, at the smallest size too."""
@@ -161,20 +146,19 @@ def test_an_image_depends_on_its_place_alone(augmentation):
     image = IMAGES["noise 57x43"]
     choice = {"preprocessing": "vgg", "augmentation": augmentation, "size": 16}
 
+    @tf.autograph.experimental.do_not_convert
+    def one(place):
+        return place, augment(image, seed=tf.stack([9, place]), **choice)
+
     def results(order, threads):
         dataset = tf.data.Dataset.from_tensor_slices(np.array(order, np.int64))
-        dataset = dataset.map(
-            lambda place: (place, augment(image, seed=tf.stack([9, place]), **choice)),
-            num_parallel_calls=threads,
-            deterministic=False,
-        )
+        dataset = dataset.map(one, num_parallel_calls=threads, deterministic=False)
         return {int(place): result.tobytes() for place, result in dataset.as_numpy_iterator()}
 
     places = list(range(40))
     expected = results(places, threads=1)
     assert len(set(expected.values())) == len(places)
-    assert results(places[::-1], threads=4) == expected
-    assert results(places[7:], threads=2) == {place: expected[place] for place in places[7:]}
+    assert results(places[:6:-1], threads=4) == {place: expected[place] for place in places[7:]}
     assert augment(image, seed=[9, 5], **choice).numpy().tobytes() == expected[5]
     draws = draw(image.shape, augmentation, 16, [9, 5])
     assert augment(image, draws=draws, **choice).numpy().tobytes() == expected[5]
@@ -183,7 +167,7 @@ def test_an_image_depends_on_its_place_alone(augmentation):
 
 # The distributions.
 
-COUNT = 4000
+COUNT = 2500
 
 
 def many(function):
@@ -222,7 +206,7 @@ def assert_independent(*columns):
     columns = np.array(columns, np.float64)
     columns = np.concatenate([columns[:, 1:], columns[:, :-1]])
     correlations = np.corrcoef(columns)[~np.eye(len(columns), dtype=bool)]
-    # Of some 100 normal values, one in 10,000 times one is farther than 5 deviations.
+    # One of 100 normal values is farther than 5 deviations once in 10,000 times.
     assert np.abs(correlations).max() < 5 / np.sqrt(COUNT)
 
 
@@ -288,7 +272,7 @@ def stateful_box(shape):
     return tf.concat([begin[:2], extent[:2]], 0)
 
 
-@pytest.mark.parametrize("shape", [(300, 400), (400, 300), (300, 30), (8, 8), (1, 50)])
+@pytest.mark.parametrize("shape", [(300, 400), (300, 30), (8, 8), (1, 50)])
 def test_boxes_of_inception(shape):
     """Area, aspect ratio and place are those of slim's stateful op, and of NumPy code for large images."""
     boxes = draw_many(shape, "inception", 224)["box"]
@@ -301,7 +285,7 @@ def test_boxes_of_inception(shape):
     assert (boxes >= 0).all()
     assert (boxes[:, :2] + boxes[:, 2:] <= shape).all()
     whole = (boxes == [0, 0, *shape]).all(axis=1)
-    # Where a row is all the height, no square has a tenth of the area.
+    # One row high, no box of such an aspect ratio has a tenth of the area.
     assert whole.all() == (shape == (1, 50))
     area, aspect, _, _ = (values[~whole] for values in measures(boxes, shape))
     rounding = 0.5 / boxes[~whole, 2]  # of the width

@@ -13,7 +13,7 @@ import tf_slim as slim
 from PIL import Image
 
 from nets import layers, resnet_v2
-from nets.guards import InferenceWarning, ancestors, check_train_op, training_mode
+from nets.guards import InferenceWarning, ancestors, batch_norm_decay_for, check_train_op, training_mode
 from tests.conftest import CLASSES
 from tools.cli import main
 from tools.features import FeatureExtractor
@@ -216,6 +216,101 @@ def test_updates_that_are_variables(images):
 def test_what_is_no_training_step_is_refused(images, kind):
     with pytest.raises(TypeError, match="train_op must be an operation, a tensor or a list of them, and has "):
         check_train_op(kind)
+
+
+# The decay and the number of steps.
+
+
+def said_of(train_op, number_of_steps):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_train_op(train_op, number_of_steps)
+    assert {warning.filename for warning in caught} <= {__file__}
+    return [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+@pytest.mark.parametrize("updates", [UPDATES, None])
+def test_too_few_steps_for_the_decay(images, updates, use_resource):
+    """0.997^200 = 0.548, and 0.997^997 = 0.05001."""
+    with v1.variable_scope("", use_resource=use_resource):
+        train_op = slim.learning.create_train_op(*train(images, decay=0.997, updates_collections=updates))
+    assert said_of(train_op, 200) == [
+        "The decay of the moving statistics is 0.997 (such as net/conv1/BatchNorm/moving_mean): after 200 steps their "
+        "initial values still weigh 54.8%, and inference will be worse than training; use batch_norm_decay=0.9, or "
+        "train for at least 998 steps."
+    ]
+    assert len(said_of(train_op, 997)) == 1
+    assert said_of(train_op, 998) == []
+    assert said_of(train_op, None) == []
+
+
+def test_the_largest_decay_counts(images):
+    loss = tf.reduce_mean(network(network(images, True, decay=0.9), True, scope="slow", decay=0.99))
+    train_op = slim.learning.create_train_op(loss, v1.train.GradientDescentOptimizer(0.1))
+    [sentence] = said_of(train_op, 100)  # 0.99^100 = 0.366
+    assert "is 0.99 (such as slow/conv1/BatchNorm/moving_mean): after 100 steps" in sentence
+    assert "weigh 36.6%, and inference will be worse than training; use batch_norm_decay=0.8, or" in sentence
+    assert said_of(train_op, 400) == []
+
+
+def test_a_decay_of_one_never_learns(images):
+    [sentence] = said_of(slim.learning.create_train_op(*train(images, decay=1.0)), 10**6)
+    assert sentence.endswith(
+        "still weigh 100.0%, and inference will be worse than training; use batch_norm_decay=0.997."
+    )
+
+
+def test_so_few_steps_that_no_decay_fits(images):
+    """0.5^4 = 0.0625."""
+    [sentence] = said_of(slim.learning.create_train_op(*train(images, decay=0.5)), 4)
+    assert sentence.endswith("still weigh 6.2%, and inference will be worse than training; train for at least 5 steps.")
+
+
+def test_updates_that_do_not_run_have_no_decay(images):
+    """The sentence on updates that do not run comes alone."""
+    loss, optimizer = train(images, decay=0.997)
+    [sentence] = said_of(optimizer.minimize(loss), 10)
+    assert sentence.startswith("4 of 4 updates")
+
+
+def test_other_averages_have_no_decay_of_a_batch_norm(images):
+    """Frozen batch norms update nothing, and averages of the weights may be slow."""
+    loss = tf.reduce_mean(network(images, False))
+    with tf.control_dependencies([v1.train.GradientDescentOptimizer(0.1).minimize(loss)]):
+        averages = tf.train.ExponentialMovingAverage(0.999).apply(v1.trainable_variables())
+    assert said_of(averages, 10) == []
+
+
+def test_a_decay_that_is_computed_is_not_checked(images):
+    decay = v1.placeholder_with_default(np.float32(0.999), [])
+    assert said_of(slim.learning.create_train_op(*train(images, decay=decay)), 10) == []
+
+
+def test_slims_own_layer(images):
+    """The normalizer of tf_slim, of separate operations, is recognized."""
+    norm = {"decay": 0.99, "is_training": True, "fused": False}
+    loss = tf.reduce_mean(layers.conv2d(images, 4, 3, normalizer_fn=slim.batch_norm, normalizer_params=norm))
+    assert (
+        "is 0.99 (such as Conv/BatchNorm/moving_mean)"
+        in said_of(slim.learning.create_train_op(loss, v1.train.GradientDescentOptimizer(0.1)), 10)[0]
+    )
+
+
+@pytest.mark.parametrize("number", [0, -5, 2.5, "200", True, float("nan"), [200]])
+def test_what_is_no_number_of_steps_is_refused(images, number):
+    with pytest.raises(ValueError, match="number_of_steps must be a whole number of at least 1, and is "):
+        check_train_op(tf.no_op(), number)
+    with pytest.raises(ValueError, match="number_of_steps must be a whole number of at least 1, and is "):
+        batch_norm_decay_for(number)
+
+
+@pytest.mark.parametrize(
+    ("number_of_steps", "decay"),
+    [(1, 0.5), (40, 0.5), (50, 0.6), (200, 0.9), (1000, 0.98), (6667, 0.997), (10**6, 0.997)],
+)
+def test_decay_for_a_number_of_steps(number_of_steps, decay):
+    assert batch_norm_decay_for(number_of_steps) == pytest.approx(decay, abs=1e-6)
 
 
 # The extractor.

@@ -11,7 +11,8 @@ import tf_slim as slim
 import checkpoints
 import nets
 import tools
-from nets import nets_factory, resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2
+from nets import layers, nets_factory, resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2
+from nets.resnet_utils import Block
 from tests.golden.make import golden_file
 from tests.nets import test_resnet_basic, test_resnet_cifar, test_resnet_keras, test_slim_parity
 
@@ -184,6 +185,55 @@ def test_options_reach_the_arg_scope(decay):
             )
 
 
+@pytest.mark.parametrize("name", nets_factory.NETWORKS)
+def test_every_arg_scope_takes_a_decay(name):
+    scope = nets_factory.get_network(name).arg_scope(batch_norm_decay=0.75)
+    with slim.arg_scope(scope):
+        assert layers.scoped_arguments(layers.batch_norm)["decay"] == 0.75
+
+
+# One of each family; ``test_options_reach_the_arg_scope`` has the first version of slim's.
+QUICK = ("resnet_v2_tiny", "resnet_basic_18", "resnet_keras_18_digits", "resnet_cifar_20")
+
+
+def decays():
+    """Returns the decay of each update: it subtracts (moving - batch's) * (1 - decay)."""
+    for update in v1.get_collection(v1.GraphKeys.UPDATE_OPS):
+        product = update.inputs[1].op
+        assert product.type == "Mul"
+        yield 1 - tf.get_static_value(product.inputs[1])
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in nets_factory.NETWORKS]
+)
+def test_the_decay_arrives_in_every_layer(name):
+    network = nets_factory.get_network(name)
+    with tf.Graph().as_default():
+        images = v1.placeholder(tf.float32, [2, 32, 32, network.channels])
+        nets_factory.get_network_fn(name, 10, is_training=True, batch_norm_decay=0.75)(images)
+        statistics = sum("/moving_" in variable.op.name for variable in v1.global_variables())
+        assert list(decays()) == [0.75] * statistics
+
+
+KERAS_BLOCK = Block("block1", resnet_keras.basic_keras, [{"depth": 4, "stride": 2}])
+
+
+@pytest.mark.parametrize(
+    ("build", "scope", "decay"),
+    [
+        (lambda images: resnet_cifar.resnet_cifar(images, 1), resnet_cifar.resnet_cifar_arg_scope, 0.9),
+        (lambda images: resnet_keras.resnet_keras(images, [KERAS_BLOCK]), resnet_keras.resnet_keras_arg_scope, 0.99),
+    ],
+)
+def test_the_decay_of_a_family_without_one(build, scope, decay):
+    """Under the family's arg scope, and under none, it is the decay of the original."""
+    for around in ({}, scope()):
+        with tf.Graph().as_default(), slim.arg_scope(around):
+            build(v1.placeholder(tf.float32, [2, 16, 16, 3]))
+            assert set(decays()) == {1 - np.float32(1 - decay)}
+
+
 @pytest.mark.parametrize(
     ("name", "options", "error", "words"),
     [
@@ -195,9 +245,9 @@ def test_options_reach_the_arg_scope(decay):
         ),
         (
             "resnet_cifar_20",
-            {"batch_norm_decay": 0.9},
+            {"batch_norm_epsilon": 0.1},
             TypeError,
-            "the arg scope of resnet_cifar_20 has batch_norm_updates_collections",
+            "the arg scope of resnet_cifar_20 has batch_norm_decay, batch_norm_updates_collections",
         ),
         ("resnet_v2_tiny", {"batch_norm_decay": "fast"}, ValueError, "batch_norm_decay must be a number"),
     ],

@@ -11,6 +11,7 @@ import tf_slim as slim
 
 from nets import nets_factory, resnet_keras
 from nets.layer_info import describe_layers
+from nets.resnet_utils import Block
 from tests.helpers import float64
 from tests.helpers.float64 import assert_as_exact
 from tests.helpers.reference import assign
@@ -125,6 +126,27 @@ def test_logits_are_dropped_in_training_alone():
         with v1.Session() as session:
             session.run(v1.global_variables_initializer())
             assert 0.42 < (session.run(net, {placeholder: images}) == 0).mean() < 0.58
+
+
+def test_dropout_from_a_seed():
+    """The same seed drops the same logits, in another graph and session too."""
+    images = np.random.default_rng(1).normal(size=[4, 16, 16, 3]).astype(np.float32)
+    blocks = [Block("block1", resnet_keras.basic_keras, [{"depth": 8, "stride": 2}])]
+
+    def dropped(is_training, *seeds):
+        with tf.Graph().as_default(), v1.Session() as session:
+            seed, mode = v1.placeholder(tf.int64, [2]), v1.placeholder_with_default(True, [])
+            mode = mode if is_training is None else is_training
+            net, _ = resnet_keras.resnet_keras(tf.constant(images), blocks, 1000, mode, dropout_seed=seed)
+            session.run(v1.global_variables_initializer())
+            return [session.run(net, {seed: one}) == 0 for one in seeds]
+
+    first, second, again = dropped(True, [3, 1], [3, 2], [3, 1])
+    assert 0.42 < first.mean() < 0.58
+    assert 0.42 < (first == second).mean() < 0.58
+    assert np.array_equal(first, again)
+    assert np.array_equal(dropped(None, [3, 1])[0], first)  # the mode is a tensor
+    assert not dropped(False, [3, 1])[0].any()
 
 
 # Layers as Keras lists them.
