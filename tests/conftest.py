@@ -1,4 +1,4 @@
-"""Checkpoints of the smallest network. The weights are random, and the outputs depend on all of them."""
+"""Checkpoints of the smallest network. Most have random weights, and outputs that depend on all of them."""
 
 import os
 
@@ -21,6 +21,14 @@ def tiny_checkpoint(tmp_path_factory):
 def tiny_checkpoint_v1(tmp_path_factory):
     """Returns a V1 file of the same weights as training leaves it: with the global step and the optimizer's slots."""
     return _save(tmp_path_factory.mktemp("tiny_v1") / "tiny_v1.ckpt", "V1", training=True)
+
+
+@pytest.fixture(scope="session")
+def finetuned(tmp_path_factory):
+    """Returns a checkpoint that is good while training and bad in inference, with its images; it takes some seconds."""
+    from tests.helpers.finetuned_digits import finetuned_digits
+
+    return finetuned_digits(tmp_path_factory.mktemp("finetuned"))
 
 
 def _save(path, version, training):

@@ -39,6 +39,7 @@ class RestoreReport:
     unused: what else the file holds, such as optimizer slots or a global step.
     warnings: reasons to doubt the restored values, one sentence each.
     excluded: variables that ``exclude`` left alone, whether or not the file has them.
+    sources: the names in the file of the values that ``loaded`` got, in the same order.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class RestoreReport:
     unused: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.path} ({self.format}): {len(self.loaded)} variables loaded"]
@@ -110,7 +112,8 @@ def restore(
     for sentence in doubts:
         warnings.warn(f"{reader.path}: {sentence}", InferenceWarning, stacklevel=2)
     excluded = tuple(name for name in plan.shapes if name in plan.excluded)
-    return RestoreReport(reader.path, reader.format, tuple(values), (), (), plan.unused, doubts, excluded)
+    sources = tuple(plan.sources[name] for name in values)
+    return RestoreReport(reader.path, reader.format, tuple(values), (), (), plan.unused, doubts, excluded, sources)
 
 
 def init_fn(

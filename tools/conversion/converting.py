@@ -1,7 +1,6 @@
 """Converts a file of weights to another kind of file, and proves it by running both networks on the same images."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -10,7 +9,8 @@ import numpy as np
 from checkpoints.errors import CheckpointError
 from checkpoints.files import notes_file, write_checkpoint, write_notes
 from checkpoints.files.atomic import new_files
-from checkpoints.files.writer import checkpoint_files, files_called
+from checkpoints.files.targets import check_target, remove_older, target_kind
+from checkpoints.files.writer import checkpoint_files
 from checkpoints.frameworks import Weights
 from checkpoints.frameworks.keras_names import APPLICATIONS
 from checkpoints.frameworks.tensor_files import write_npz, write_safetensors, write_torch
@@ -19,7 +19,6 @@ from checkpoints.names import is_logits
 from checkpoints.published import resolve
 from tools.conversion.proof import TOLERANCE, prove
 from tools.conversion.selecting import FRAMEWORKS, Selection, changes_framework, check_selection, selected
-from tools.conversion.target import check_target, target_kind
 
 __all__ = ["Conversion", "convert"]
 
@@ -109,9 +108,9 @@ def convert(
             write_notes(written, weights.notes, folder / files[-1].name)
         count, weights = len(weights.values), _only_logits(weights)  # frees the rest before two networks are built
         differences = prove(source, weights, written, kind, selection.get("ema", False)) if crosses else {}
-    if overwrite:
-        _remove_older(target, files, noted)
     notes = notes_file(target) if noted else None
+    if overwrite:
+        remove_older(target, [*files, *([notes] if notes else [])])
     return _conversion(source, target, kind, weights, count, notes, differences)
 
 
@@ -213,9 +212,3 @@ def _write(weights: Weights, path: Path, kind: str, format: str) -> None:
         (write_safetensors if path.suffix.lower() == ".safetensors" else write_torch)(path, state)
     else:
         (write_npz if kind == "npz" else write_safetensors)(path, weights.values)
-
-
-def _remove_older(target: Path, files: Sequence[Path], noted: bool) -> None:
-    """Removes the rest of an overwritten target: a checkpoint of the other format or with more parts, and notes."""
-    for file in files_called(target) - {*files, *([notes_file(target)] if noted else [])}:
-        file.unlink(missing_ok=True)

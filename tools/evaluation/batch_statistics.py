@@ -49,7 +49,8 @@ class StatisticsBatch(NamedTuple):
 class BatchStatisticsNetwork:
     """A restored network in training mode. Dropout is off, and the stored moving statistics do not change.
 
-    Arguments that are None are read from the checkpoint. Their values are attributes of the same names.
+    Arguments that are None are read from the checkpoint. Their values are attributes of the same names. ``doubt`` is a
+    warning if the input is not the one that the weights were trained with, and else None.
 
     Args:
       checkpoint: a path or a key, as for ``checkpoints.open_checkpoint``, or an open reader.
@@ -91,7 +92,7 @@ class BatchStatisticsNetwork:
             )
         self.net, self.num_classes, self.scope = choice.name, choice.num_classes, choice.scope
         self.image_size, self.preprocessing = choice.image_size, choice.preprocessing
-        self.batch_size, self.threads = batch_size, threads
+        self.batch_size, self.threads, self.doubt = batch_size, threads, choice.doubt
         config = session_config(precision, threads=threads)
         with tf.Graph().as_default() as graph, building():
             self._pipeline = ImagePipeline(self.preprocessing, self.image_size, threads)

@@ -1,13 +1,13 @@
-"""Determines the kind of a target by its name, and checks that it can be written."""
+"""Determines the kind of a file to write by its name, checks that it can be written, and clears its place."""
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from checkpoints.files.writer import FORMATS, files_called
 
-__all__ = ["KINDS_BY_ENDING", "check_target", "target_kind"]
+__all__ = ["KINDS_BY_ENDING", "check_target", "remove_older", "target_kind"]
 
 # Ending of a file → its kind. Any other name is a checkpoint's.
 KINDS_BY_ENDING = {".npz": "npz", ".safetensors": "safetensors", ".keras": "keras", ".pth": "torch", ".pt": "torch"}
@@ -109,3 +109,14 @@ def check_target(target: Path, files: Sequence[Path], overwrite: bool) -> None:
         raise FileExistsError(f"{there[0]} exists: give another name, or overwrite=True.")
     if strange := [file for file in there if file.is_symlink() or not file.is_file()]:
         raise FileExistsError(f"{strange[0]} is not a plain file, and is not replaced: give another name.")
+
+
+def remove_older(target: Path, written: Collection[Path]) -> None:
+    """Removes the rest of an overwritten target: a checkpoint of the other format or with more parts, and notes.
+
+    Args:
+      target: path of the new weights.
+      written: the new files, notes included.
+    """
+    for file in files_called(target) - {*written}:
+        file.unlink(missing_ok=True)
