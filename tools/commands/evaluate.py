@@ -71,11 +71,14 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from tools.errors import InputError
     from tools.evaluation.evaluating import labelled_for, logits_extractor
     from tools.evaluation.evaluation import check_output
     from tools.images import open_inputs
 
     if arguments.output is not None:
+        if arguments.try_inputs:
+            raise InputError("--try-inputs writes no files: omit --output.")
         check_output(arguments.output, overwrite=arguments.overwrite)
     inputs = open_inputs(arguments.inputs, **patterns_of(arguments))
     say_skipped(inputs.skipped)
@@ -166,11 +169,8 @@ def _print_classes(metrics: "Metrics", names: list[str]) -> None:
 
 
 def _try_inputs(arguments: argparse.Namespace, extractor: "FeatureExtractor", labelled: "Labelled") -> int:
-    from tools.errors import InputError
     from tools.evaluation.trying_inputs import best_inputs, images_to_try, inputs_to_try, try_inputs
 
-    if arguments.output is not None:
-        raise InputError("--try-inputs writes no files: omit --output.")
     images = len(images_to_try(labelled)) * len(inputs_to_try(extractor))
     with progress("try", images, "images") as advance:
         tried = try_inputs(extractor, labelled, advance=advance, **restoration_of(arguments))

@@ -34,6 +34,8 @@ _LOGITS = "logits"
 # Largest number of images by which inference is compared with the statistics of the batches.
 STATISTICS_IMAGES = 512
 
+_TOO_FEW = "a batch needs two images at least"
+
 _FIGURES = ("all", "inference", "batch statistics")
 
 
@@ -282,6 +284,8 @@ def _by_batch_statistics(
     """
     if extractor.num_classes is None:
         return "the network was given as a function"
+    if len(rows) < 2 or extractor.batch_size < 2:
+        return _TOO_FEW
     with BatchStatisticsNetwork(
         extractor.reader,
         net=extractor.net,
@@ -300,8 +304,8 @@ def _by_batch_statistics(
         if not known_readable:
             rows, failed = network.readable(labelled.inputs, rows)
             errors.update(status.error.partition(" (")[0] for status in failed)
-        if len(rows) < 2 or extractor.batch_size < 2:
-            return "a batch needs two images at least"
+        if len(rows) < 2:
+            return _TOO_FEW
         logits = batch_statistics_logits(network, labelled.inputs, rows, advance)
     hits = logits.argmax(axis=1) == labelled.classes[rows]
     return BatchStatistics(len(rows), wilson(int(np.count_nonzero(hits)), len(rows)))

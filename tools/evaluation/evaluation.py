@@ -170,14 +170,10 @@ class PredictionsWriter:
         self._stream = self._path.open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._stream)
         places = range(1, min(TOP, len(self._names)) + 1)
-        self._writer.writerow(
-            [
-                *("row", "path", "status", "error", "label", "class", "predicted", "predicted_name"),
-                *("class_probability", "cross_entropy"),
-                *(f"top_{place}" for place in places),
-                *(f"probability_{place}" for place in places),
-            ]
-        )
+        measured = ["class", "predicted", "predicted_name", "class_probability", "cross_entropy"]
+        measured += [f"{what}_{place}" for what in ("top", "probability") for place in places]
+        self._writer.writerow(["row", "path", "status", "error", "label", *measured])
+        self._nothing = [""] * len(measured)
         return self
 
     def append(self, images: Images) -> None:
@@ -193,7 +189,7 @@ class PredictionsWriter:
         )
         for row, path, label, error in zip(images.rows, images.paths, images.labels, images.errors, strict=True):
             if error is not None:
-                self._writer.writerow([row, utf8(path), "failed", utf8(error), utf8(label)])
+                self._writer.writerow([row, utf8(path), "failed", utf8(error), utf8(label), *self._nothing])
                 continue
             number, top, probabilities, probability, cross_entropy = next(evaluated)
             results = [number, top[0], utf8(self._names[top[0]]), probability, cross_entropy, *top, *probabilities]
