@@ -75,7 +75,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="folder of the training: a new or empty one, or one in which the same command was stopped, to resume it",
     )
     parser.add_argument(
-        "--from", dest="checkpoint", metavar="PATH", help="checkpoint to start from, or a key of `slimnets weights`"
+        "--from",
+        "--checkpoint",
+        dest="checkpoint",
+        metavar="PATH",
+        help="checkpoint to start from, or a key of `slimnets weights`",
     )
     parser.add_argument("--net", metavar="NAME", help="network to train from scratch; `slimnets nets` lists them")
     parser.add_argument("--val", nargs="+", metavar="DATA", help="labelled images to validate on")
@@ -189,7 +193,11 @@ def _figures(event: "Event") -> str:
 
 def _report(result: "Training") -> int:
     for name, reason in list(result.failed.items())[:_REASONS]:
-        print(f"left out: {name}: {reason}", file=sys.stderr)
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if result.failed:
+        print(
+            f"{len(result.failed):,} images failed and were left out: {result.output / 'failed.csv'}", file=sys.stderr
+        )
     if result.resumed_from:
         print(f"resumed from step {result.resumed_from:,}, which was done before", file=sys.stderr)
     last = result.last

@@ -11,10 +11,26 @@ def _repeated(found: re.Match[str]) -> str:
     return " ".join(f"--{found[1]} '{value}'" for value in re.findall(r"'([^']*)'", found[2]))
 
 
+def _dashed(argument: str) -> str:
+    return f"--{argument.replace('_', '-')}"
+
+
+# Arguments that are numbers in the library's sentences.
+_NUMBERS = (
+    "batch_size|threads|steps|epochs|learning_rate|warmup_steps|end_learning_rate|decay_factor|decay_steps|power|momentum|"
+    "adam_beta1|adam_beta2|rmsprop_decay|opt_epsilon|weight_decay|label_smoothing|batch_norm_decay|seed|eval_steps|"
+    "save_seconds|keep"
+)
+
 # Arguments in the library's sentences that are also options of a command.
 _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"(ema|overwrite|update|xla|feed|freeze)=True", r"--\1"),
-    (r"(format|names|mode|device|precision|scope|preprocessing|net)='([^']*)'", r"--\1 \2"),
+    (r"(freeze_batch_norm|new_head)=True", lambda found: _dashed(found[1])),
+    (r"(flip|color)=False", r"--no-\1"),
+    (
+        r"(format|names|mode|device|precision|scope|preprocessing|net|checkpoint|augmentation|trainable)='([^']*)'",
+        r"--\1 \2",
+    ),
     (r"to_scope='([^']*)'", r"--to-scope \1"),
     (r"end_point='([^']*)'", r"--end-point \1"),
     (r"num_classes=None", "--num-classes 0"),
@@ -23,12 +39,14 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"exclude=\[\.\.\.\]", "--exclude"),
     (r"num_classes=(\d+)", r"--num-classes \1"),
     (r"image_size=(\d+)", r"--image-size \1"),
+    (rf"({_NUMBERS})=([-\d.e]*\d)", lambda found: f"{_dashed(found[1])} {found[2]}"),
     (r"label_offset=(-?\d+|N)", r"--label-offset \1"),
     (r"labels=FILE", "--labels FILE"),
 )
 # An argument at the beginning of a sentence.
 _FIRST = re.compile(
-    r"(batch_size|checkpoint_dir|device|image_size|num_classes|threads)(?= (?:must be|goes with|requires|applies) )"
+    rf"(checkpoint_dir|device|image_size|num_classes|{_NUMBERS}|optimizer|schedule|augmentation|precision|boundaries)"
+    r"(?= (?:must be|must rise|goes with|requires|applies|is a setting|does nothing) )"
 )
 # Only whole words, because names of folders may contain such text.
 _WORDS = tuple((re.compile(rf"(?<![^\s(]){argument}(?![^\s.,;:)])"), option) for argument, option in _OPTIONS)
@@ -39,5 +57,5 @@ def as_options(sentence: str) -> str:
     for pattern, option in _WORDS:
         sentence = pattern.sub(option, sentence)
     if begins := _FIRST.match(sentence):
-        sentence = f"--{begins[1].replace('_', '-')}{sentence[begins.end() :]}"
+        sentence = f"{_dashed(begins[1])}{sentence[begins.end() :]}"
     return sentence

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +16,7 @@ from checkpoints.names import logits_pattern
 from tools.errors import TrainingError
 from tools.runtime.sessions import assign, open_session, session_config
 from tools.training.folder.curves import draw_curves
+from tools.training.folder.failures import read_failures, write_failures
 from tools.training.folder.history import Event, Events, History
 from tools.training.folder.record import training_folder
 from tools.training.folder.states import BEST, States
@@ -40,7 +41,7 @@ class Training(NamedTuple):
     last: figures of the last step.
     validation: figures of the last validation; None without images for it.
     best: figures of the best validation.
-    failed: the images that could not be used (name → reason), as far as this call met them.
+    failed: the images that could not be used (name → reason).
     """
 
     output: Path
@@ -59,7 +60,7 @@ def run(job: "Job", watch: Callable[[Event], None] = lambda event: None) -> Trai
         if done == job.plan.steps:
             history = History(job.output, done)
             if job.validation is None or history.is_validated(done):
-                return _result(job, history, done, {})
+                return _result(job, history, done)
         graph = build_graph(job.start, job.plan)
         config = session_config(job.plan.settings.precision, training=True, threads=job.plan.settings.threads)
         with graph.graph.as_default(), open_session(graph.graph, config) as session:
@@ -77,6 +78,8 @@ class _Run:
         self._begun = self._states.last or 0
         _fill(session, graph, job.start, self._states)
         self._history = History(job.output, self._begun)
+        graph.batches.failed.update(read_failures(job.output))
+        self._failures = len(graph.batches.failed)
 
     def finish(self) -> Training:
         """Runs the steps that are left, and returns the result."""
@@ -96,7 +99,7 @@ class _Run:
             if validator is not None:
                 validator.close()
             draw_curves(job.output, self._history.events)
-        return _result(job, self._history, self._begun, self._graph.batches.failed)
+        return _result(job, self._history, self._begun)
 
     def _steps(self, validator: "Validator | None", events: Events) -> None:
         saved = before = time.monotonic()
@@ -112,7 +115,7 @@ class _Run:
                 saved = time.monotonic()
             # The next step would end too late.
             elif now - saved + (now - before) >= self._plan.settings.save_seconds:
-                self._history.flush()
+                self._write_figures()
                 self._states.save_later(event.step, self._values())
                 saved = now
             before = time.monotonic()
@@ -152,8 +155,15 @@ class _Run:
         values = self._session.run(self._graph.state)
         return {variable.op.name: value for variable, value in zip(self._graph.state, values, strict=True)}
 
-    def _save(self, step: int) -> None:
+    def _write_figures(self) -> None:
+        """Writes the history up to a state, before that is saved."""
         self._history.flush()
+        if len(self._graph.batches.failed) > self._failures:
+            write_failures(self._job.output, dict(self._graph.batches.failed))
+            self._failures = len(self._graph.batches.failed)
+
+    def _save(self, step: int) -> None:
+        self._write_figures()
         self._states.wait()
         if not self._states.save(step, self._values()):
             raise self._diverged(step, self._plan.learning_rate_at(step - 1), math.nan)
@@ -179,11 +189,11 @@ class _Run:
         self._watch(event)
 
 
-def _result(job: "Job", history: History, begun: int, failed: Mapping[str, str]) -> Training:
+def _result(job: "Job", history: History, begun: int) -> Training:
     steps = [event for event in history.events if not event.is_validation]
     validations = [event for event in history.events if event.is_validation]
     last = validations[-1] if validations else None
-    return Training(job.output, job.plan.steps, begun, steps[-1], last, history.best, dict(failed))
+    return Training(job.output, job.plan.steps, begun, steps[-1], last, history.best, read_failures(job.output))
 
 
 def _notes(start: Start) -> Notes:

@@ -67,7 +67,7 @@ def choose_start(
       InputError: if the data have no labels, or there is neither a checkpoint nor a network.
     """
     if checkpoint is None and net is None:
-        raise InputError("A training needs checkpoint='PATH' to start from, or net='NAME' to start from scratch.")
+        raise InputError("A training needs checkpoint='PATH' to start from, or net='NAME' to begin from scratch.")
     reader = None if checkpoint is None else open_checkpoint(checkpoint, checkpoint_dir=checkpoint_dir)
     found = None if reader is None else diagnose(reader, net=net)
     network = get_network(net) if found is None else found.identified()

@@ -1,0 +1,222 @@
+"""Tests what a training changes and writes, and what it refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from checkpoints import diagnose, open_checkpoint
+from nets import nets_factory
+from tests.helpers.corpus import save_v2, weights
+from tests.helpers.digit_folders import held_out_digits, training_digits
+from tools.cli import main
+from tools.errors import InputError, TrainingError
+from tools.training import fit
+
+DIGITS = "resnet_v2_tiny_digits"
+TINY = {"net": "resnet_v2_tiny", "batch_size": 8, "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Returns a folder of 16 images of each digit."""
+    return training_digits(tmp_path_factory.mktemp("digits") / "train", limit=16)
+
+
+@pytest.fixture(scope="module")
+def four_digits(tmp_path_factory):
+    return training_digits(tmp_path_factory.mktemp("four") / "train", "1357", limit=16)
+
+
+def changed(before, after):
+    """Returns the names of the variables of ``before`` that ``after`` has with other values."""
+    old, new = open_checkpoint(before), open_checkpoint(after)
+    return {name for name in old.shapes if not np.array_equal(old.read(name), new.read(name))}
+
+
+def of_the_digits(test):
+    """Returns the names of the shipped checkpoint's variables that fit a test."""
+    return {name for name in open_checkpoint(DIGITS).shapes if test(name)}
+
+
+def test_a_new_head_replaces_that_of_other_classes(four_digits, tmp_path):
+    # labels 1, 3, 5 and 7 are whole numbers, so names make them the classes 0 to 3
+    labels = tmp_path / "labels.txt"
+    labels.write_text("1\n3\n5\n7\n")
+    result = fit(four_digits, tmp_path / "o", checkpoint=DIGITS, labels=labels, trainable="head", batch_size=8, steps=3)
+    assert result.steps == 3
+    reader = open_checkpoint(tmp_path / "o")
+    assert reader.shapes["resnet_v2_tiny/logits/weights"] == (1, 1, 512, 4)
+    # Only the logits are trained, and the statistics are frozen, as the others need them.
+    assert changed(DIGITS, tmp_path / "o") == of_the_digits(lambda name: "/logits/" in name)
+    found = diagnose(tmp_path / "o")
+    assert (found.labels, found.preprocessing, found.image_size) == (("1", "3", "5", "7"), "inception", 32)
+    assert found.input_known
+
+
+@pytest.mark.parametrize(
+    ("options", "stays"),
+    [
+        ({}, lambda name: False),
+        ({"trainable": "*block2*"}, lambda name: "block2" not in name and "moving" not in name),
+        ({"freeze_batch_norm": True}, lambda name: "moving" in name),
+        ({"trainable": "head", "freeze_batch_norm": False}, lambda name: "logits" not in name and "moving" not in name),
+    ],
+)
+def test_trainable_and_frozen_variables(options, stays, digits, tmp_path):
+    fit(digits, tmp_path / "o", checkpoint=DIGITS, batch_size=8, steps=2, learning_rate=0.1, **options)
+    assert changed(DIGITS, tmp_path / "o") == of_the_digits(lambda name: not stays(name))
+
+
+def test_a_pattern_that_fits_nothing_is_refused(digits, tmp_path):
+    with pytest.raises(ValueError, match=r"trainable='blok2' fits no variable of the network, such as resnet_v2_tiny/"):
+        fit(digits, tmp_path / "o", checkpoint=DIGITS, trainable="blok2", **{**TINY, "net": None})
+    assert not (tmp_path / "o" / "checkpoint").exists()
+
+
+def test_moving_averages_follow_their_formula(digits, tmp_path):
+    options = {**TINY, "steps": 3, "ema": 0.5, "optimizer": "sgd", "save_seconds": 0, "keep": 5}
+    fit(digits, tmp_path / "o", checkpoint=DIGITS, **options)
+    name = "resnet_v2_tiny/logits/weights"
+    average = open_checkpoint(DIGITS).read(name).astype(np.float64)
+    for step in (1, 2, 3):
+        # tf.train.ExponentialMovingAverage: with n updates so far, at most (1 + n) / (10 + n)
+        decay = min(0.5, (1 + step) / (10 + step))
+        reader = open_checkpoint(tmp_path / "o" / f"model.ckpt-{step}")
+        average = decay * average + (1 - decay) * reader.read(name)
+        np.testing.assert_allclose(reader.read(f"{name}/ExponentialMovingAverage"), average, atol=1e-6)
+
+
+def test_every_network_trains_a_step(digits, tmp_path):
+    """Takes the smallest network of each family; the others have the same builders."""
+    for name in ("resnet_v1_50", "resnet_basic_18", "resnet_keras_18_digits", "resnet_cifar_20"):
+        size = 28 if name == "resnet_keras_18_digits" else 32
+        fit(digits, tmp_path / name, net=name, batch_size=4, steps=1, image_size=size)
+        found = diagnose(tmp_path / name)
+        assert (found.network.name, found.num_classes, found.usable) == (name, 10, True)
+
+
+def test_the_other_commands_need_no_options(digits, tmp_path, capsys):
+    output = str(tmp_path / "o")
+    fit(digits, output, checkpoint=DIGITS, batch_size=8, steps=2, learning_rate=1e-4)
+    image = next((digits / "7").iterdir())
+    assert main(["classify", str(image), "--checkpoint", output, "--top", "1", "--json"]) == 0
+    [result] = json.loads(capsys.readouterr().out)
+    assert result["classes"][0]["label"] == "7"
+    assert main(["inspect", output]) == 0
+    assert "preprocessing inception at 32\n" in capsys.readouterr().out
+
+
+def test_unreadable_images_are_left_out(digits, tmp_path, capsys):
+    data = shutil.copytree(digits, tmp_path / "data")
+    (data / "3" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 50)
+    arguments = ["train", str(data), "--net", "resnet_v2_tiny", "--batch-size", "8", "--epochs", "1"]
+    assert main([*arguments, "--output", str(tmp_path / "o")]) == 1
+    captured = capsys.readouterr()
+    assert "20 steps done" not in captured.out
+    assert "21 steps done" in captured.out  # 161 images, one of which is replaced
+    assert "broken.png: the image cannot be decoded" in captured.err
+    assert "1 images failed and were left out" in captured.err
+
+
+def test_no_usable_image_is_an_error(tmp_path):
+    for label in "ab":
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "data" / label / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 50)
+    with pytest.raises(InputError, match="None of the 8 images can be used"):
+        fit(tmp_path / "data", tmp_path / "o", **TINY)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(digits, tmp_path):
+    options = {**TINY, "steps": 40, "optimizer": "sgd", "learning_rate": 999.0, "schedule": "constant"}
+    with pytest.raises(TrainingError, match=r"The loss is (nan|inf) at step \d+, with a learning rate of 999") as error:
+        fit(digits, tmp_path / "o", **options, save_seconds=0)
+    if "no state was saved before" not in str(error.value):
+        reader = open_checkpoint(tmp_path / "o")
+        assert all(np.isfinite(reader.read(name)).all() for name in reader.shapes)
+
+
+def write_images(folder, names, count=4):
+    rng = np.random.default_rng(0)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 256, [9, 12, 3], np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "sentence"),
+    [
+        (["a"], {}, "All images have the label 'a', and a classification needs two classes at least"),
+        (["a", "b"], {"batch_size": 9}, "There are 8 images, fewer than a batch of 9: give more, or batch_size=8."),
+        (["a", "b"], {"steps": 5, "warmup_steps": 5}, "warmup_steps=5 must be fewer than the 5 steps"),
+        (
+            ["a", "b"],
+            {"schedule": "polynomial", "end_learning_rate": 0.5},
+            "end_learning_rate=0.5 must be at most the learning rate, 0.01.",
+        ),
+        (["a", "b"], {"freeze_batch_norm": True}, "freeze_batch_norm=True needs a checkpoint's statistics"),
+        (["a", "b"], {"net": None}, "needs checkpoint='PATH' to start from, or net='NAME' to begin from scratch"),
+        (["a", "b"], {"net": "resnet_v2_51"}, "Name of network unknown: 'resnet_v2_51'"),
+        (["a", "b"], {"preprocessing": "none"}, "Training reads images, which preprocessing='none' does not take"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(names, options, sentence, tmp_path):
+    data = write_images(tmp_path / "data", names)
+    with pytest.raises(ValueError, match=sentence):
+        fit(data, tmp_path / "o", **{**TINY, **options})
+    assert not (tmp_path / "o").exists()
+
+
+def test_classes_that_do_not_go_together_are_refused(tmp_path):
+    data = write_images(tmp_path / "data", ["a", "b"])
+    (data / "c").mkdir()
+    with pytest.raises(InputError, match="1 of 3 class has no images: c"):
+        fit(data, tmp_path / "o", **TINY)
+    (data / "c").rmdir()
+    other = write_images(tmp_path / "other", ["a", "x"])
+    with pytest.raises(InputError, match="The label 'x' of .* is not among the names of the 2 classes, a, b"):
+        fit(data, tmp_path / "o", val=other, **TINY)
+    assert not (tmp_path / "o").exists()
+
+
+def test_numbers_of_records_are_the_classes(tmp_path):
+    checkpoint = save_v2(tmp_path / "four.ckpt", weights(classes=4))
+    with tf.io.TFRecordWriter(str(tmp_path / "train.tfrecord")) as writer:
+        for number in range(16):
+            pixels = np.full([8, 8, 3], 16 * number, np.uint8)
+            example = tf.train.Example()
+            feature = example.features.feature
+            feature["image/encoded"].bytes_list.value.append(tf.io.encode_png(pixels).numpy())
+            feature["image/class/label"].int64_list.value.append(number % 4)
+            writer.write(example.SerializeToString())
+    options = {"checkpoint": checkpoint, "batch_size": 8, "steps": 1, "learning_rate": 1e-9, "weight_decay": 0.0}
+    assert fit(tmp_path / "train.tfrecord", tmp_path / "o", **options).steps == 1
+    name = "resnet_v2_tiny/logits/weights"  # kept, as the number of classes is the same
+    difference = open_checkpoint(tmp_path / "o").read(name) - open_checkpoint(checkpoint).read(name)
+    assert np.abs(difference).max() < 1e-6
+
+
+def test_a_wrong_option_of_the_command_is_told_as_an_option(digits, tmp_path, capsys):
+    arguments = ["train", str(digits), "--output", str(tmp_path / "o")]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert "A training needs --checkpoint PATH to start from, or --net NAME to begin from scratch." in error
+    assert main([*arguments, "--net", "resnet_v2_tiny", "--learning-rate", "0"]) == 1
+    assert "slimnets: error: --learning-rate must be above 0" in capsys.readouterr().err
+
+
+def test_validation_numbers_are_those_of_an_evaluation(digits, tmp_path, capsys):
+    val = held_out_digits(tmp_path / "val", "0123456789")
+    result = fit(digits, tmp_path / "o", checkpoint=DIGITS, val=val, batch_size=16, steps=2, learning_rate=1e-3)
+    assert main(["evaluate", str(val), "--checkpoint", str(tmp_path / "o"), "--batch-size", "16", "--json"]) in (0, 1)
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["top_1"]["value"] == result.validation.val_top_1
+    assert measured["cross_entropy"] == pytest.approx(result.validation.val_cross_entropy, rel=1e-6)
+    assert nets_factory.get_network("resnet_v2_tiny").image_size == 32
