@@ -50,7 +50,7 @@ def test_networks(capsys):
     assert stderr == ""
     rows = {line.split()[0]: line.split() for line in stdout.splitlines() if line.strip()}
     for name, (trainable, total) in PARAMETERS.items():
-        assert rows[name] == [name, "1,001", f"{trainable:,}", f"{total:,}", "224", "vgg"]
+        assert rows[name] == [name, "1,001", f"{trainable:,}", f"{total:,}", "299", "inception"]
 
 
 def test_networks_as_json(capsys):
@@ -64,9 +64,18 @@ def test_networks_as_json(capsys):
             "classes": 1001,
             "trainable_parameters": trainable,
             "parameters": total,
-            "image_size": 224,
-            "preprocessing": "vgg",
+            "image_size": 299,
+            "preprocessing": "inception",
         }
+
+
+def test_networks_and_published_weights_agree_on_the_input(capsys):
+    assert main(["nets", "--json"]) == 0
+    networks = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert main(["weights", "--json"]) == 0
+    for row in json.loads(capsys.readouterr().out):
+        network = networks[row["network"]]
+        assert (network["preprocessing"], network["image_size"]) == (row["preprocessing"], row["image_size"])
 
 
 def test_end_points_of_a_network():
@@ -100,7 +109,7 @@ def test_end_points_of_a_network_as_a_table(capsys):
     assert stderr == ""
     header, _, *lines = stdout.splitlines()
     assert re.split(r"  +", header.strip()) == [
-        "name", "alias", "shape", "stride", "channels", "receptive field", "padding",
+        "name", "alias", "shape at 32", "stride", "channels", "receptive field", "padding",
     ]  # fmt: skip
     rows = {line.split()[1]: line.split() for line in lines}
     assert rows["block1"] == ["resnet_v2_tiny/block1", "block1", "4x4x64", "8", "64", "19", "7"]

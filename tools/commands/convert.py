@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.commands.arguments import add_checkpoint_dir, positive
+from tools.terminal.network_input import described_input
 from tools.terminal.stopping import stoppable
 from tools.terminal.tables import print_table
 
@@ -128,7 +129,7 @@ def _facts(done: "Conversion") -> list[tuple[str, str]]:
         options = "".join(f", {name}={value!r}" for name, value in done.options.items())
         facts.append(("network", f"{done.network}{options}, {done.num_classes or 'no'} classes"))
         facts.append(("pooling", f"pool1_padding={done.pool1_padding!r}"))
-        facts.append(("input", f"preprocessing {done.preprocessing} at {done.image_size}"))
+        facts.append(("input", described_input(done, remedy="slimnets note")))
     facts.append(("variables", f"{done.variables:,}, {len(done.folded):,} of them with another one folded in"))
     if done.notes:
         facts.append(("noted in", done.notes))

@@ -53,14 +53,17 @@ def _build(network: "Network") -> tuple["tf.Tensor", dict[str, "tf.Tensor"]]:
 
 
 def network_row(network: "Network") -> dict[str, Any]:
-    """Returns the row of one network in ``slimnets nets``. Parameters are counted with its usual classes."""
+    """Returns the row of one network in ``slimnets nets``: its usual classes, and what weights with these expect."""
+    from checkpoints.diagnosis import expected_input
+
+    preprocessing, image_size = expected_input(network, network.num_classes, network.channels)
     return {
         "name": network.name,
         "classes": network.num_classes,
         "trainable_parameters": network.trainable_parameters,
         "parameters": network.parameters,
-        "image_size": network.image_size,
-        "preprocessing": network.preprocessing,
+        "image_size": image_size,
+        "preprocessing": preprocessing,
     }
 
 
@@ -117,7 +120,7 @@ def print_network(name: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    header = ("name", "alias", "shape", "stride", "channels", "receptive field", "padding")
+    header = ("name", "alias", _shape_at(name), "stride", "channels", "receptive field", "padding")
     print_table(header, [_cells(row) for row in rows])
 
 
@@ -127,7 +130,7 @@ def print_layers(name: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    header = ("layer", "scope", "output shape", "parameters")
+    header = ("layer", "scope", f"output {_shape_at(name)}", "parameters")
     cells = [[f"{row['name']} ({row['kind']})", row["scope"], _times(row["shape"]), row["parameters"]] for row in rows]
     print_table(header, cells)
     from nets import nets_factory
@@ -137,6 +140,13 @@ def print_layers(name: str, as_json: bool) -> None:
         f"\n{network.parameters:,} parameters: {network.trainable_parameters:,} trainable, "
         f"{network.parameters - network.trainable_parameters:,} not"
     )
+
+
+def _shape_at(name: str) -> str:
+    """Returns the header of the column of shapes, with the image size that the shapes are for."""
+    from nets import nets_factory
+
+    return f"shape at {nets_factory.get_network(name).image_size}"
 
 
 def _times(shape: Sequence[int | None]) -> str:

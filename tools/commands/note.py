@@ -4,6 +4,7 @@ import argparse
 import functools
 
 from tools.commands.arguments import add_checkpoint_dir, positive
+from tools.terminal.network_input import described_input
 
 __all__ = ["add"]
 
@@ -31,7 +32,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     from checkpoints import note
     from checkpoints.errors import shortened
-    from tools.terminal.network_input import described_input
 
     given = {name: getattr(arguments, name) for name in ("preprocessing", "image_size", "labels")}
     if not any(value is not None for value in given.values()):

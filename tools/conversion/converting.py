@@ -36,7 +36,8 @@ class Conversion(NamedTuple):
     folded: names of the source's values that were folded into others.
     options: further arguments of the network's builder.
     pool1_padding, preprocessing, image_size: what the weights require.
-    notes: file beside the target that records these; None if the weights alone tell them.
+    assumed: what of these neither the source nor notes on it tell: 'preprocessing', 'image_size', both or neither.
+    notes: file beside the target that records these; None if the weights alone tell as much.
     differences: end point → largest difference between the two frameworks, relative to the scale of the end point (see
       ``tools.conversion.proof``); empty if the framework stays the same.
     tolerance: upper bound of the differences.
@@ -56,6 +57,7 @@ class Conversion(NamedTuple):
     pool1_padding: str | None
     preprocessing: str | None
     image_size: int | None
+    assumed: tuple[str, ...]
     notes: str | None
     differences: dict[str, float]
     tolerance: float
@@ -138,6 +140,7 @@ def _conversion(
         pool1_padding=weights.pool1_padding,
         preprocessing=weights.preprocessing,
         image_size=weights.image_size,
+        assumed=weights.assumed,
         notes=str(notes) if notes else None,
         differences=differences,
         tolerance=TOLERANCE,

@@ -67,7 +67,7 @@ def _parts(given: Iterable[str], selection: Selection) -> list[Inputs]:
     listed: dict[str, Stamp] = {}
     found = itertools.chain.from_iterable(_files(one, selection, listed) for one in given)
     for kind, files in itertools.groupby(found, key=lambda file: file[1]):
-        addresses, roots = [], array("l")
+        addresses, roots = [], array("i")
         for address, _, root in files:
             addresses.append(address)
             roots.append(root)
@@ -104,8 +104,9 @@ def _files(given: str, selection: Selection, listed: dict[str, Stamp]) -> Iterat
         found = _of_list(Path(given[1:]))
     elif storage.is_folder(given):
         if storage.is_remote(given):
-            listed |= (stamps := find_remote(given, selection))
-            yield from ((address, _IMAGE, len(given.rstrip("/")) + 1) for address in stamps)
+            for address, root, stamp in find_remote(given, selection):
+                listed[address] = stamp
+                yield address, _IMAGE, root
         else:
             root = len(folder_prefix(given))
             yield from ((path, _IMAGE, root) for path in find_local(given, selection))

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import float64
+from tests.helpers.corpus import save_v2, weights
 from tests.helpers.float64 import Reference, assert_as_exact
 from tests.helpers.reference import relative_difference, slim_checkpoint
 from tools.cli import main
@@ -32,7 +33,7 @@ import tensorflow as tf  # noqa: E402
 import torch  # noqa: E402
 from safetensors.numpy import load_file, save_file  # noqa: E402
 
-from checkpoints import CheckpointError, diagnose, open_checkpoint, restore  # noqa: E402
+from checkpoints import CheckpointError, diagnose, note, open_checkpoint, restore  # noqa: E402
 from nets import guards, nets_factory  # noqa: E402
 from tests.helpers import torch_resnet  # noqa: E402
 
@@ -631,8 +632,49 @@ def test_notes_of_other_weights_are_left_alone(tmp_path, v2_50, basic):
     convert(v2_50[0], tmp_path / "slim.ckpt", overwrite=True)
     record["sha256"] = json.loads((tmp_path / "slim.ckpt.slimnets.json").read_text())["sha256"]
     (tmp_path / "slim.ckpt.slimnets.json").write_text(json.dumps(record))
-    with pytest.raises(CheckpointError, match="is not as `slimnets convert` writes it"):
+    with pytest.raises(CheckpointError, match="is not as slimnets writes it"):
         open_checkpoint(tmp_path / "slim.ckpt").notes  # noqa: B018
+
+
+def test_labels_and_known_input_are_kept(tmp_path):
+    """Notes are also written if a conversion keeps the framework. What was assumed stays assumed."""
+    values = weights(classes=1000)
+    save_v2(tmp_path / "slim.ckpt", values)
+    names = [f"class {i}" for i in range(1000)]
+    note(tmp_path / "slim.ckpt", labels=names, image_size=64)
+    done = convert(tmp_path / "slim.ckpt", tmp_path / "a.npz")
+    assert (done.notes, done.assumed) == (str(tmp_path / "a.npz.slimnets.json"), ("preprocessing",))
+    for target, classes, expected in (
+        ("same.ckpt", 1000, names),
+        ("more.ckpt", 1001, ["background", *names]),
+        ("none.ckpt", 0, None),
+    ):
+        convert(tmp_path / "a.npz", tmp_path / target, num_classes=classes)
+        found = diagnose(tmp_path / target)
+        assert (found.num_classes, found.labels) == (classes, None if expected is None else tuple(expected))
+        assert (found.preprocessing, found.image_size, found.assumed) == ("inception", 64, ("preprocessing",))
+        assert found.usable
+    convert(tmp_path / "more.ckpt", tmp_path / "less.safetensors", num_classes=1000)
+    convert(tmp_path / "less.safetensors", tmp_path / "back.ckpt")
+    assert diagnose(tmp_path / "back.ckpt").labels == tuple(names)
+    name = "resnet_v2_tiny/logits/biases"
+    np.testing.assert_array_equal(stored(tmp_path / "back.ckpt")[name], values[name])
+    # A part of a network has no classes to name.
+    convert(tmp_path / "a.npz", tmp_path / "part.npz", only=["*/block1/*"])
+    assert not (tmp_path / "part.npz.slimnets.json").exists()
+    # A size that is stated is known.
+    convert(tmp_path / "a.npz", tmp_path / "sized.npz", image_size=48)
+    assert json.loads((tmp_path / "sized.npz.slimnets.json").read_text())["assumed"] == ["preprocessing"]
+
+
+def test_what_is_assumed_is_printed(tmp_path, capsys, tiny_checkpoint):
+    assert main(["convert", str(tiny_checkpoint), str(tmp_path / "a.npz")]) == 0
+    assumed = "(assumed: nothing in the file says so; slimnets note)"
+    assert f"input         preprocessing inception at 32 {assumed}\n" in capsys.readouterr().out
+    assert main(["convert", "resnet_v2_tiny_digits", str(tmp_path / "b.npz")]) == 0
+    printed = capsys.readouterr().out
+    assert "input         preprocessing inception at 32\n" in printed
+    assert f"noted in      {tmp_path / 'b.npz.slimnets.json'}\n" in printed
 
 
 class Runs:

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from checkpoints import note
 from checkpoints.published import imagenet_labels, labels_for, read_labels
 from tests.helpers.corpus import save_v2, weights
 from tools.cli import main
+from tools.features import classify
+from tools.features.classification import classifier
 
 TINY = "resnet_v2_tiny"
 
@@ -130,3 +133,69 @@ def test_numbers_follow_the_classes(tmp_path, capsys, picture, given, winner):
     assert main(["classify", picture, "--checkpoint", checkpoint, "--top", "1", *given]) == 0
     row = capsys.readouterr().out.splitlines()[2].split()
     assert row[2:4] == [winner, "goldfish,"]
+
+
+# Labels that are noted beside the checkpoint.
+
+
+def label_of(capsys, picture, checkpoint, *options):
+    """Returns the label of the most probable class, and what is printed on stderr."""
+    assert main(["classify", picture, "--checkpoint", checkpoint, "--top", "1", "--json", *options]) == 0
+    captured = capsys.readouterr()
+    return json.loads(captured.out)[0]["classes"][0]["label"], captured.err
+
+
+def test_noted_labels_are_the_default(tmp_path, capsys, picture):
+    checkpoint = biased(tmp_path / "model", 1.0, 3.0, 2.0)
+    assert label_of(capsys, picture, checkpoint)[0] == "1"
+    note(checkpoint, labels=["cat", "dog", "bird"])
+    assert label_of(capsys, picture, checkpoint)[0] == "dog"
+    (tmp_path / "labels.txt").write_text("Katze\nHund\nVogel\n")
+    assert label_of(capsys, picture, checkpoint, "--labels", str(tmp_path / "labels.txt"))[0] == "Hund"
+    with classifier(1, checkpoint) as extractor:
+        assert extractor.labels == ("cat", "dog", "bird")
+        [result] = classify([picture], extractor)
+        assert result.labels == ["dog", "bird", "cat"]
+
+
+@pytest.mark.parametrize("classes", [1000, 1001])
+def test_labels_follow_converted_logits(tmp_path, capsys, picture, classes):
+    """The class of number 500 wins; with a background added it is 501, and 499 without the background."""
+    logits = np.zeros(classes)
+    logits[500] = 9
+    checkpoint = biased(tmp_path / "model", *logits)
+    note(checkpoint, labels=[f"class {i}" for i in range(classes)])
+    for wanted in (1000, 1001):
+        assert label_of(capsys, picture, checkpoint, "--num-classes", str(wanted))[0] == "class 500"
+    with classifier(1, checkpoint, num_classes=2001 - classes) as extractor:
+        assert len(extractor.labels) == 2001 - classes
+        assert extractor.labels[0] == ("background" if classes == 1000 else "class 1")
+
+
+ASSUMED = "assumed: nothing in the file says so;"
+
+
+@pytest.mark.filterwarnings("ignore:The weights go with:nets.guards.InferenceWarning")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], f"preprocessing inception at 32 ({ASSUMED} --preprocessing, or slimnets note)"),
+        (["--preprocessing", "cifar"], f"preprocessing cifar at 32 (32 is {ASSUMED} --image-size, or slimnets note)"),
+        (
+            ["--image-size", "48"],
+            f"preprocessing inception at 48 (inception is {ASSUMED} --preprocessing, or slimnets note)",
+        ),
+        (["--image-size", "48", "--preprocessing", "cifar"], "preprocessing cifar at 48"),
+    ],
+)
+def test_what_is_assumed_of_the_input(tmp_path, capsys, picture, options, said):
+    checkpoint = biased(tmp_path / "model", 0.0, 5.0)
+    lines = label_of(capsys, picture, checkpoint, *options)[1].splitlines()
+    assert f"resnet_v2_tiny from {checkpoint}, 2 classes, {said}" in lines
+
+
+def test_a_noted_input_is_not_assumed(tmp_path, capsys, picture):
+    checkpoint = biased(tmp_path / "model", 0.0, 5.0)
+    note(checkpoint, preprocessing="inception", image_size=32)
+    lines = label_of(capsys, picture, checkpoint)[1].splitlines()
+    assert f"resnet_v2_tiny from {checkpoint}, 2 classes, preprocessing inception at 32" in lines

@@ -414,3 +414,25 @@ def test_twenty_thousand_images(features, tmp_path):
     assert sorted(after.keys() - before.keys()) == ["shard-00020-added"]
     assert features(tmp_path / "fresh", "--shards", 20, inputs=many)[0] == 0
     assert rows_of(tmp_path / "out") == rows_of(tmp_path / "fresh")
+
+
+# Labels.
+
+
+def test_labels_of_folders_stand_in_the_index(tmp_path, features):
+    """Features that were made without labels are not made again: images are told by their names and bytes."""
+    for name in ("cat/1.png", "dog/2.png", "3.png"):
+        path = tmp_path / "classes" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(len(name)))
+    assert features(tmp_path / "out", inputs=tmp_path / "classes")[0] == 0
+    index = tmp_path / "out" / "index.csv"
+    assert [line.rpartition(",")[2] for line in index.read_text().splitlines()] == ["label", "", "cat", "dog"]
+    assert [row.label for row in load(tmp_path / "out").index] == ["", "cat", "dog"]
+    index.write_text(index.read_text().replace(",cat\n", ",\n").replace(",dog\n", ",\n"))  # as earlier versions did
+    before = index.read_bytes()
+    for options in ([], ["--update"]):
+        status, out, err = features(tmp_path / "out", *options, inputs=tmp_path / "classes")
+        assert (status, out) == (0, f"3 images done, 0 failed: {tmp_path / 'out'}\n")
+        assert "resumed from 3 images that were done before" in err
+        assert index.read_bytes() == before

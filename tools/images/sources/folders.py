@@ -94,14 +94,14 @@ def _is_taken(path: str, inside: str, selection: Selection) -> bool:
         return False
 
 
-def find_remote(folder: str, selection: Selection) -> dict[str, Stamp]:
-    """Returns the stamps of the images under a remote folder, by address, sorted.
+def find_remote(folder: str, selection: Selection) -> Iterator[tuple[str, int, Stamp]]:
+    """Yields the images under a remote folder, sorted: address, length of the folder's name in it with '/', and stamp.
 
     Only names decide which files are images, because reading the first bytes of each would take a request.
     """
-    found = {}
     for address, inside, info in storage.list_remote(folder):
         if not any(map(selection.is_system, inside.split("/"))) and selection.takes(address, inside):
             size = info.get("size")
-            found[address] = Stamp(-1 if size is None else size, storage.version_in(info))
-    return found
+            # The address may spell the folder's name in another way than the user.
+            root = len(address) - len(inside)
+            yield address, root, Stamp(-1 if size is None else size, storage.version_in(info))
