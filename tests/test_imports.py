@@ -70,7 +70,7 @@ FACES = {
     "resnet_cifar resnet_keras resnet_utils resnet_v1 resnet_v2",
     "tools.conversion": "Conversion convert",
     "tools.digits": "CHECKPOINT Digits HELD_OUT digits errors nearest",
-    "tools.evaluation": "Evaluation Labelled Metrics evaluate number_labels open_labelled",
+    "tools.evaluation": "Evaluation Labelled Metrics Recalibration evaluate number_labels open_labelled recalibrate",
     "tools.features": "Classification FeatureExtractor Features Summary classify extract load merge",
     "tools.images": "EncodedImage Inputs decode open_inputs",
     "tools.peers": "ENGINES Engine OURS get_engine missing_packages",

@@ -18,6 +18,7 @@ from tools.commands import (
     merge,
     nets,
     note,
+    recalibrate,
     time,
     train,
     weights,
@@ -28,7 +29,10 @@ from tools.terminal.option_names import as_options
 __all__ = ["main"]
 
 # Each adds its own arguments and imports its library only when it runs, so that --help answers at once.
-_COMMANDS = (nets, weights, download, inspect, note, convert, features, merge, classify, evaluate, train, time, demo)
+_COMMANDS = (
+    *(nets, weights, download, inspect, note, convert),
+    *(features, merge, classify, evaluate, recalibrate, train, time, demo),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,11 +6,13 @@ from typing import Any
 
 __all__ = [
     "add_checkpoint_dir",
+    "add_network",
     "add_patterns",
     "add_precision",
     "add_restoration",
     "count",
     "names_in",
+    "network_of",
     "patterns_of",
     "positive",
     "restoration_of",
@@ -81,28 +83,13 @@ def patterns_of(arguments: argparse.Namespace) -> dict[str, list[str]]:
     return {"include": arguments.include, "exclude": arguments.exclude_inputs}
 
 
-_RESTORATION = (
-    *("checkpoint", "net", "num_classes", "image_size", "preprocessing", "scope", "exclude", "ema"),
-    *("batch_size", "precision", "checkpoint_dir"),
-)
+_NETWORK = ("net", "image_size", "preprocessing", "scope", "ema", "batch_size", "checkpoint_dir")
+_RESTORATION = (*_NETWORK, "checkpoint", "num_classes", "exclude", "precision")
 
 
-def add_restoration(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of a command that restores a network from a checkpoint."""
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        metavar="PATH",
-        help="checkpoint: a V1 file, a V2 bundle, a folder, or a key that `slimnets weights` lists",
-    )
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a command that runs a checkpoint's network on images, without the checkpoint."""
     parser.add_argument("--net", metavar="NAME", help="network (default: detected from the checkpoint)")
-    parser.add_argument(
-        "--num-classes",
-        type=int,
-        metavar="N",
-        help="number of classes (default: as in the checkpoint); 1000 drops the background class of 1001, "
-        "1001 adds one to 1000",
-    )
     parser.add_argument(
         "--image-size",
         type=positive,
@@ -115,6 +102,31 @@ def add_restoration(parser: argparse.ArgumentParser) -> None:
         help="vgg, inception, torchvision, cifar, grayscale or none (default: what the weights were trained with)",
     )
     parser.add_argument("--scope", metavar="SCOPE", help="variable scope of the network in the checkpoint")
+    parser.add_argument("--ema", action="store_true", help="restore the moving averages of the variables")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images in a batch (default 32)")
+    add_checkpoint_dir(parser)
+
+
+def network_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns what ``add_network`` added, as keyword arguments."""
+    return {name: getattr(arguments, name) for name in _NETWORK}
+
+
+def add_restoration(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a command that restores a network from a checkpoint."""
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="PATH",
+        help="checkpoint: a V1 file, a V2 bundle, a folder, or a key that `slimnets weights` lists",
+    )
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        metavar="N",
+        help="number of classes (default: as in the checkpoint); 1000 drops the background class of 1001, "
+        "1001 adds one to 1000",
+    )
     parser.add_argument(
         "--exclude",
         action="append",
@@ -122,10 +134,8 @@ def add_restoration(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="do not restore variables whose name matches; * and ? are wildcards",
     )
-    parser.add_argument("--ema", action="store_true", help="restore the moving averages of the variables")
-    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images in a batch (default 32)")
+    add_network(parser)
     add_precision(parser)
-    add_checkpoint_dir(parser)
 
 
 def restoration_of(arguments: argparse.Namespace) -> dict[str, Any]:

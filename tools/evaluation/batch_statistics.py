@@ -50,7 +50,8 @@ class BatchStatisticsNetwork:
     """A restored network in training mode. Dropout is off, and the stored moving statistics do not change.
 
     Arguments that are None are read from the checkpoint. Their values are attributes of the same names. ``doubt`` is a
-    warning if the input is not the one that the weights were trained with, and else None.
+    warning if the input is not the one that the weights were trained with, and else None; ``assumed`` is as for
+    ``NetworkChoice``.
 
     Args:
       checkpoint: a path or a key, as for ``checkpoints.open_checkpoint``, or an open reader.
@@ -91,7 +92,7 @@ class BatchStatisticsNetwork:
                 f"Files are decoded to 3 channels, and {choice.name} takes {choice.channels}: choose a preprocessing."
             )
         self.net, self.num_classes, self.scope = choice.name, choice.num_classes, choice.scope
-        self.image_size, self.preprocessing = choice.image_size, choice.preprocessing
+        self.image_size, self.preprocessing, self.assumed = choice.image_size, choice.preprocessing, choice.assumed
         self.batch_size, self.threads, self.doubt = batch_size, threads, choice.doubt
         config = session_config(precision, threads=threads)
         with tf.Graph().as_default() as graph, building():

@@ -1,9 +1,12 @@
 """Re-estimates the moving statistics of a checkpoint from images, and writes a new checkpoint."""
 
+import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypedDict, Unpack
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 import numpy as np
 
@@ -16,18 +19,24 @@ from nets.batch_statistics import BatchNorm
 from nets.guards import InferenceWarning
 from tools.errors import InputError
 from tools.evaluation.batch_statistics import BatchStatisticsNetwork, even_sizes, mixed_rows
-from tools.images import Inputs
-from tools.images.given import as_inputs
+from tools.evaluation.evaluating import labelled_for, logits_extractor, measure
+from tools.evaluation.labelling import Labelled
+from tools.evaluation.metrics import Share
+from tools.features import FeatureExtractor
+from tools.images import Inputs, open_inputs
+from tools.images.inputs import Reordered
 
-__all__ = ["IMAGES", "LayerChange", "Recalibration", "RecalibrationOptions", "recalibrate"]
+__all__ = ["LayerChange", "Recalibration", "RecalibrationOptions", "Recalibrator", "recalibrate"]
 
 # Default number of images. In a layer with one position for each image, the standard error of a mean is then
 # 1 / sqrt(2000) = 2 % of the standard deviation. In all other layers it is smaller.
-IMAGES = 2000
+_IMAGES = 2000
+# Largest number of images by which the accuracies before and after are compared.
+_MEASURED = 512
 
 
 class RecalibrationOptions(TypedDict, total=False):
-    """The further arguments of ``recalibrate``, as ``BatchStatisticsNetwork`` describes them."""
+    """Further arguments of ``recalibrate``, which are those of ``BatchStatisticsNetwork``."""
 
     net: str | None
     image_size: int | None
@@ -56,12 +65,16 @@ class Recalibration(NamedTuple):
 
     checkpoint, output: paths of the checkpoints.
     net, preprocessing, image_size: network, and the input that it got.
+    ema: whether the statistics are those of the averaged weights.
     images: number of images that the statistics come from.
-    failed: number of images that could not be read, and were left out.
+    failed: number of images that were left out because they cannot be read.
     reasons: their number by reason.
     batches: number of batches.
     layers: changes of the re-estimated layers, in graph order.
-    ema: whether the statistics are those of the averaged weights.
+    measured: number of images by which the two accuracies were computed; 0 without labels.
+    top_1_before, top_1_after: shares of these images whose class has the highest logit in inference; None without
+      labels, and before also if no logits are numbers.
+    said: how labels became classes, or why there are no accuracies.
     """
 
     checkpoint: str
@@ -69,20 +82,34 @@ class Recalibration(NamedTuple):
     net: str
     preprocessing: str
     image_size: int
+    ema: bool
     images: int
     failed: int
     reasons: dict[str, int]
     batches: int
     layers: tuple[LayerChange, ...]
-    ema: bool
+    measured: int
+    top_1_before: Share | None
+    top_1_after: Share | None
+    said: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Returns the result for JSON. Shares are fractions of 1."""
+        shares = {name: getattr(self, name) for name in ("top_1_before", "top_1_after")}
+        return self._asdict() | {
+            "layers": [layer._asdict() for layer in self.layers],
+            **{name: share and share._asdict() for name, share in shares.items()},
+        }
 
 
 def recalibrate(
     checkpoint: str | Path,
-    data: Inputs | str | Path | Iterable[str | Path],
+    data: str | Path | Iterable[str | Path],
     output: str | Path,
     *,
     images: int | None = None,
+    labels: str | Path | None = None,
+    label_offset: int | None = None,
     overwrite: bool = False,
     checkpoint_dir: str | Path | None = None,
     advance: Callable[[int], None] = lambda count: None,
@@ -96,9 +123,11 @@ def recalibrate(
 
     Args:
       checkpoint: a path or a key, as for ``checkpoints.open_checkpoint``. It is only read.
-      data: images like those that the network was trained on: paths, a folder, or inputs of ``tools.images``.
+      data: images like those that the network was trained on, as for ``tools.images.open_inputs``. If they have labels,
+        the accuracies before and after are computed on up to 512 of them.
       output: name of the new checkpoint, of format V2.
       images: largest number of images to take; None for 2,000.
+      labels, label_offset: as for ``evaluate``; if given, labels that do not fit are an error.
       overwrite: whether to replace an existing output.
       checkpoint_dir: folder of the downloaded checkpoints; see ``checkpoints.published.store_folder``.
       advance: called with the number of images just done.
@@ -111,40 +140,141 @@ def recalibrate(
       CheckpointError: if the checkpoint cannot be read, does not fit the network, or leads to infinite statistics.
       InputError: for images or arguments that no statistics can be computed from.
       OSError: if the output exists, or cannot be written. Then nothing is written.
+
+    Warns:
+      InferenceWarning: if the input is not the one that the weights were trained with.
     """
-    output = Path(output)
-    reader = open_checkpoint(checkpoint, checkpoint_dir=checkpoint_dir)
-    files = _checked_files(reader, output, overwrite)
-    inputs = as_inputs(data)
-    rows = mixed_rows(len(inputs), IMAGES if images is None else images)
-    advance(0)
-    with BatchStatisticsNetwork(reader, **options) as network:
-        if network.doubt:
-            warnings.warn(network.doubt, InferenceWarning, stacklevel=2)
-        readable, failed = network.readable(inputs, rows)
-        _check_batches(len(readable), len(failed), network.batch_size)
+    paths = [str(path) for path in ([data] if isinstance(data, str | Path) else data)]
+    arguments = {"images": images, "labels": labels, "label_offset": label_offset, "overwrite": overwrite}
+    with Recalibrator(
+        checkpoint, open_inputs(paths), paths, output, checkpoint_dir=checkpoint_dir, **arguments, **options
+    ) as recalibrator:
+        return recalibrator.run(advance)
+
+
+class Recalibrator:
+    """A recalibration that is ready to run, with everything checked that can be checked before the work.
+
+    Args:
+      inputs: the images.
+      paths: what they were opened from.
+      checkpoint, output, images, labels, label_offset, overwrite, checkpoint_dir, **options: as for ``recalibrate``,
+        whose errors and warnings it raises.
+
+    Attributes:
+      network: the network in training mode.
+      work: number of images to compute; those by which accuracies are compared count three times.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        inputs: Inputs,
+        paths: Sequence[str],
+        output: str | Path,
+        *,
+        images: int | None = None,
+        labels: str | Path | None = None,
+        label_offset: int | None = None,
+        overwrite: bool = False,
+        checkpoint_dir: str | Path | None = None,
+        **options: Unpack[RecalibrationOptions],
+    ) -> None:
+        if images is not None and images < 2:
+            raise InputError(f"images must be at least 2, and is {images}: one image has no statistics in all layers.")
+        self._checkpoint, self._output, self._overwrite = checkpoint, Path(output), overwrite
+        self._ema = bool(options.get("ema"))
+        self._reader = open_checkpoint(checkpoint, checkpoint_dir=checkpoint_dir)
+        self._files = _checked_files(self._reader, self._output, overwrite)
+        self._images = Reordered(inputs, mixed_rows(len(inputs), _IMAGES if images is None else images))
+        with contextlib.ExitStack() as stack:
+            self.network = stack.enter_context(BatchStatisticsNetwork(self._reader, **options))
+            self._extractor, self._labelled, self._said = self._labels(paths, labels, label_offset, options)
+            if self._extractor is not None:
+                stack.enter_context(self._extractor)
+            self._stack = stack.pop_all()
+        self.work = len(self._images)
+        if self._labelled is not None:
+            self.work += 2 * min(len(self._images), _MEASURED)
+        if self.network.doubt:
+            warnings.warn(self.network.doubt, InferenceWarning, stacklevel=3)
+
+    def _labels(
+        self, paths: Sequence[str], labels: str | Path | None, label_offset: int | None, options: RecalibrationOptions
+    ) -> tuple[FeatureExtractor | None, Labelled | None, tuple[str, ...]]:
+        """Returns what accuracies require, and sentences on it; without labels only the reason."""
+        with contextlib.ExitStack() as stack:
+            try:
+                with _without_warnings():
+                    extractor = logits_extractor(self._reader.path, 0, **{**options, "freeze": False})
+                stack.enter_context(extractor)
+                labelled = labelled_for(extractor, self._images, paths, labels=labels, label_offset=label_offset)
+            except ValueError as error:
+                if labels is not None or label_offset is not None:
+                    raise
+                return None, None, (f"Accuracies were not computed. {error}",)
+            stack.pop_all()
+        return extractor, labelled, labelled.said
+
+    def run(self, advance: Callable[[int], None] = lambda count: None) -> Recalibration:
+        """Estimates the statistics, writes the new checkpoint, and compares accuracies; see ``recalibrate``."""
+        advance(0)
+        network = self.network
+        rows, failed = network.readable(self._images, range(len(self._images)))
+        _check_batches(len(rows), len(failed), network.batch_size)
         advance(len(failed))
-        estimated, batches = _estimate(network, inputs, readable, advance)
-    sources = dict(zip(network.report.loaded, network.report.sources, strict=True))
-    statistics = _as_stored(reader, estimated, sources)
-    layers = tuple(_change(reader, norm, sources, statistics) for norm in network.batch_norms)
-    _write(reader, output, files, statistics)
-    if overwrite:
-        remove_older(output, [*files, *([notes_file(output)] if reader.notes else [])])
-    reasons = [status.error for status in failed]
-    return Recalibration(
-        checkpoint=str(checkpoint),
-        output=str(output),
-        net=network.net,
-        preprocessing=network.preprocessing,
-        image_size=network.image_size,
-        images=len(readable),
-        failed=len(failed),
-        reasons={reason: reasons.count(reason) for reason in reasons},
-        batches=batches,
-        layers=layers,
-        ema=bool(options.get("ema")),
-    )
+        estimated, batches = _estimate(network, self._images, rows, advance)
+        sources = dict(zip(network.report.loaded, network.report.sources, strict=True))
+        statistics = _as_stored(self._reader, estimated, sources)
+        before = self._top_1(rows, advance)
+        _write(self._reader, self._output, self._files, statistics)
+        if self._overwrite:
+            remove_older(self._output, [*self._files, *([notes_file(self._output)] if self._reader.notes else [])])
+        if self._extractor is not None:
+            with _without_warnings():
+                self._extractor.reload(self._output)
+        return Recalibration(
+            checkpoint=str(self._checkpoint),
+            output=str(self._output),
+            net=network.net,
+            preprocessing=network.preprocessing,
+            image_size=network.image_size,
+            ema=self._ema,
+            images=len(rows),
+            failed=len(failed),
+            reasons=dict(Counter(status.error for status in failed).most_common()),
+            batches=batches,
+            layers=tuple(_change(self._reader, norm, sources, statistics) for norm in network.batch_norms),
+            measured=0 if self._labelled is None else min(len(rows), _MEASURED),
+            top_1_before=before,
+            top_1_after=self._top_1(rows, advance),
+            said=self._said,
+        )
+
+    def _top_1(self, rows: list[int], advance: Callable[[int], None]) -> Share | None:
+        """Returns the accuracy in inference; None without labels, or if no logits are numbers."""
+        if self._labelled is None:
+            return None
+        try:
+            return measure(self._extractor, self._labelled, rows=rows[:_MEASURED], advance=advance).top_1
+        except InputError:
+            return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Hides doubts about the restored statistics, which are about to be replaced."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InferenceWarning)
+        yield
 
 
 def _checked_files(reader: CheckpointReader, output: Path, overwrite: bool) -> list[Path]:
@@ -161,8 +291,8 @@ def _checked_files(reader: CheckpointReader, output: Path, overwrite: bool) -> l
 def _check_batches(readable: int, failed: int, batch_size: int) -> None:
     """Raises InputError unless all batches have two or more images: one has no variance in the last layers."""
     if readable < 2:
-        unread = f" of {readable + failed}, {failed} of which cannot be read" if failed else ""
-        raise InputError(f"Statistics require at least two images, and there is {readable or 'none'}{unread}.")
+        read = f", and {readable} of {readable + failed} can be read" if failed else ", and there is one"
+        raise InputError(f"Statistics require at least two images{read}: give more.")
     if min(size for size, _ in even_sizes(readable, batch_size)) < 2:
         raise InputError(
             f"batch_size must be larger, and is {batch_size}: {readable} images then make batches of a single image, "
