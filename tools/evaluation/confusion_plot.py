@@ -43,7 +43,7 @@ def draw_confusion(path: Path, metrics: Metrics, names: Sequence[str]) -> None:
         return
     names = [_shortened(name) for name in names]
     confusions = metrics.confusions(_CONFUSIONS)
-    figure = Figure(figsize=(13, 8), layout="constrained")
+    figure = Figure(figsize=(12, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
     matrix, bars = figure.subplots(1, 2, width_ratios=(2.2, 1))
     counts = metrics.confusion.sum(axis=1, keepdims=True)
@@ -57,7 +57,7 @@ def draw_confusion(path: Path, metrics: Metrics, names: Sequence[str]) -> None:
         fontsize=13,
         fontweight="bold",
     )
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=120)
 
 
 def _shortened(name: str) -> str:

@@ -112,7 +112,7 @@ def test_the_shipped_weights(evaluated):
         "predictions.csv",
     ]
     with Image.open(output / "confusion.png") as picture:
-        assert picture.size == (1950, 1200)
+        assert picture.size == (1440, 900)
 
 
 @pytest.mark.numerical
