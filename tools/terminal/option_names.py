@@ -15,10 +15,11 @@ def _dashed(argument: str) -> str:
     return f"--{argument.replace('_', '-')}"
 
 
-# Arguments that are numbers in the library's sentences.
+# Arguments in the library's sentences that are strings, and those that are numbers.
+_STRINGS = "format|names|mode|device|precision|scope|preprocessing|net|checkpoint|augmentation|trainable"
 _NUMBERS = (
-    "batch_size|threads|steps|epochs|learning_rate|warmup_steps|end_learning_rate|decay_factor|decay_steps|power|momentum|"
-    "adam_beta1|adam_beta2|rmsprop_decay|opt_epsilon|weight_decay|label_smoothing|batch_norm_decay|seed|eval_steps|"
+    "num_classes|image_size|batch_size|threads|steps|epochs|learning_rate|warmup_steps|end_learning_rate|decay_factor|"
+    "decay_steps|power|momentum|adam_beta1|adam_beta2|rmsprop_decay|opt_epsilon|weight_decay|label_smoothing|batch_norm_decay|seed|eval_steps|"
     "save_seconds|keep"
 )
 
@@ -27,25 +28,20 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"(ema|overwrite|update|xla|feed|freeze)=True", r"--\1"),
     (r"(freeze_batch_norm|new_head)=True", lambda found: _dashed(found[1])),
     (r"(flip|color)=False", r"--no-\1"),
-    (
-        r"(format|names|mode|device|precision|scope|preprocessing|net|checkpoint|augmentation|trainable)='([^']*)'",
-        r"--\1 \2",
-    ),
+    (rf"({_STRINGS})='([^']*)'", r"--\1 \2"),
     (r"to_scope='([^']*)'", r"--to-scope \1"),
     (r"end_point='([^']*)'", r"--end-point \1"),
     (r"num_classes=None", "--num-classes 0"),
     (r"(exclude|only)=('[^']*')", r"--\1 \2"),
     (r"(exclude|only)=\[('[^']*'(?:, '[^']*')*)\]", _repeated),
     (r"exclude=\[\.\.\.\]", "--exclude"),
-    (r"num_classes=(\d+)", r"--num-classes \1"),
-    (r"image_size=(\d+)", r"--image-size \1"),
     (rf"({_NUMBERS})=([-\d.e]*\d)", lambda found: f"{_dashed(found[1])} {found[2]}"),
     (r"label_offset=(-?\d+|N)", r"--label-offset \1"),
     (r"labels=FILE", "--labels FILE"),
 )
 # An argument at the beginning of a sentence.
 _FIRST = re.compile(
-    rf"(checkpoint_dir|device|image_size|num_classes|{_NUMBERS}|optimizer|schedule|augmentation|precision|boundaries)"
+    rf"(checkpoint_dir|device|{_NUMBERS}|ema|optimizer|schedule|augmentation|precision|boundaries)"
     r"(?= (?:must be|must rise|goes with|requires|applies|is a setting|does nothing) )"
 )
 # Only whole words, because names of folders may contain such text.

@@ -181,7 +181,7 @@ def test_classes_that_do_not_go_together_are_refused(tmp_path):
         fit(data, tmp_path / "o", **TINY)
     (data / "c").rmdir()
     other = write_images(tmp_path / "other", ["a", "x"])
-    with pytest.raises(InputError, match="The label 'x' of .* is not among the names of the 2 classes, a, b"):
+    with pytest.raises(InputError, match=r"The label 'x' of .* is not among the names of the 2 classes, a, b"):
         fit(data, tmp_path / "o", val=other, **TINY)
     assert not (tmp_path / "o").exists()
 
