@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from checkpoints.errors import CheckpointError
 from checkpoints.files.identifying import identify, identify_folder, read_varint
+from checkpoints.files.notes import notes_file
 
 __all__ = ["data_files", "find_checkpoint", "shards"]
 
@@ -160,7 +161,9 @@ def _why_missing(given: Path) -> str:
         return f"it is a link to {given.readlink()}, which leads nowhere"
     if not given.parent.is_dir():
         return f"there is no folder {given.parent}"
-    files = (file for file in given.parent.iterdir() if not file.name.startswith("."))
+    files = [file for file in given.parent.iterdir() if not file.name.startswith(".")]
+    notes = {notes_file(_prefix(file)) for file in files}
+    files = [file for file in files if file not in notes]
     names = {file.name if file.is_dir() else _prefix(file).name for file in files}
     near = [name for name in sorted(names) if name.startswith(given.name)]
     near = near or difflib.get_close_matches(given.name, names)

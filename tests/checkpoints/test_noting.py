@@ -137,6 +137,15 @@ def test_notes_follow_the_newest_checkpoint_of_a_folder(tmp_path, labels):
     assert diagnose(tmp_path / "model.ckpt-9").labels is None
 
 
+def test_notes_are_no_checkpoint(checkpoint):
+    """Neither a folder nor a misspelled name leads to them."""
+    note(checkpoint, image_size=64)
+    assert diagnose(checkpoint.parent).image_size == 64
+    for given in ("model", "model.ckpd"):
+        with pytest.raises(CheckpointError, match=r"no such file, .*; there is model\.ckpt\.$"):
+            open_checkpoint(checkpoint.parent / given)
+
+
 def test_one_of_several_networks_and_averages(tmp_path):
     both = save_v2(tmp_path / "both", {**weights(scope="a"), **weights("resnet_cifar_20", scope="b")})
     with pytest.raises(CheckpointError, match=r"holds several networks, .*: choose one by its scope, scope='a'"):
