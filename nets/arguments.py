@@ -180,12 +180,14 @@ def check_collections(name: str, value: Any) -> Any:
 
 
 def check_seed(name: str, value: Any) -> tf.Tensor:
-    """Returns ``value`` as a tensor of two integers, from which stateless operations draw."""
-    seed = value if tf.is_tensor(value) else np.asarray(value)
-    dtype = tf.as_dtype(seed.dtype) if seed.dtype != object else tf.string
-    if not dtype.is_integer or not tf.TensorShape(seed.shape).is_compatible_with([2]):
-        raise ValueError(f"{name} must be two integers, and is {shown(value)}.")
-    return tf.convert_to_tensor(seed)
+    """Returns ``value`` as a tensor of two int64, from which stateless operations draw."""
+    try:
+        seed = tf.convert_to_tensor(value)
+    except (TypeError, ValueError):
+        seed = None
+    if seed is None or seed.dtype not in (tf.int32, tf.int64) or not seed.shape.is_compatible_with([2]):
+        raise ValueError(f"{name} must be two integers, int32 or int64, and is {shown(value)}.")
+    return tf.cast(seed, tf.int64)  # the same integers draw other numbers as int32
 
 
 def check_scope(scope: Any, reuse: Any) -> None:

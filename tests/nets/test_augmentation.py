@@ -148,7 +148,7 @@ def test_an_image_depends_on_its_place_alone(augmentation):
 
     @tf.autograph.experimental.do_not_convert
     def one(place):
-        return place, augment(image, seed=tf.stack([9, place]), **choice)
+        return place, augment(image, seed=[9, place], **choice)
 
     def results(order, threads):
         dataset = tf.data.Dataset.from_tensor_slices(np.array(order, np.int64))
@@ -352,10 +352,10 @@ REFUSALS = {
     "colour as a number": ({"color": 0.5}, "color must be True or False, and is 0.5"),
     "no seed": ({"seed": None}, "requires seed or draws, and got neither"),
     "seed and draws": ({"draws": Draws()}, "requires seed or draws, and got both"),
-    "one number": ({"seed": 3}, "seed must be two integers, and is 3"),
-    "three numbers": ({"seed": [1, 2, 3]}, r"seed must be two integers, and is \[1, 2, 3\]"),
-    "a seed of floats": ({"seed": [1.0, 2.0]}, r"seed must be two integers, and is \[1.0, 2.0\]"),
-    "a seed of text": ({"seed": "17"}, "seed must be two integers, and is '17'"),
+    "one number": ({"seed": 3}, "seed must be two integers, int32 or int64, and is 3"),
+    "three numbers": ({"seed": [1, 2, 3]}, r"seed must be two integers, int32 or int64, and is \[1, 2, 3\]"),
+    "a seed of floats": ({"seed": [1.0, 2.0]}, r"seed must be two integers, int32 or int64, and is \[1.0, 2.0\]"),
+    "a seed of text": ({"seed": "17"}, "seed must be two integers, int32 or int64, and is '17'"),
     "no draws": (
         {"seed": None, "draws": Draws()},
         "have no values, and augmentation 'vgg' needs box, flip, shorter_side",
