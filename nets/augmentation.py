@@ -44,6 +44,8 @@ AUGMENTATIONS = ("cifar", "inception", "none", "vgg")
 
 _VGG_SHORTEST_SIDE, _VGG_LONGEST_SIDE, _VGG_SIZE = 256, 512, 224
 _CIFAR_PADDING, _CIFAR_SIZE = 4, 32
+# Largest size that 'vgg' and 'inception' are too strong for.
+_SMALL = 64
 _ASPECT_RATIOS, _AREAS, _LEAST_COVERED, _ATTEMPTS = (0.75, 1.33), (0.05, 1.0), 0.1, 100
 _WHOLE_IMAGE = [[[0.0, 0.0, 1.0, 1.0]]]
 # Largest change of brightness, as a share of the range from black to white.
@@ -89,10 +91,16 @@ _FIELDS = {
 }
 
 
-def default_augmentation(preprocessing: str) -> str:
-    """Returns the augmentation that slim trains with for a preprocessing: that of the same name, or else 'none'."""
-    check_preprocessing(preprocessing, size=1)
-    return preprocessing if preprocessing in AUGMENTATIONS else "none"
+def default_augmentation(preprocessing: str, size: int) -> str:
+    """Returns the augmentation that suits a preprocessing: the one of the same name, or else 'none'.
+
+    For images of at most 64 pixels on each side it is 'cifar' in place of 'vgg' and 'inception', whose crops are meant
+    for photographs: of 32x32 pixels, a twentieth of the area is 7x7, in which nothing can be recognized.
+    """
+    check_preprocessing(preprocessing, size)
+    if preprocessing not in AUGMENTATIONS or preprocessing == "none":
+        return "none"
+    return "cifar" if size <= _SMALL else preprocessing
 
 
 def check_augmentation(preprocessing: str, augmentation: str, size: int) -> None:

@@ -304,7 +304,15 @@ def measures(boxes, shape):
 
 
 def test_default_augmentations():
-    assert {name: default_augmentation(name) for name in PREPROCESSINGS} == {
+    assert {name: default_augmentation(name, 32) for name in PREPROCESSINGS} == {
+        "cifar": "cifar",
+        "grayscale": "none",
+        "inception": "cifar",
+        "none": "none",
+        "torchvision": "none",
+        "vgg": "cifar",
+    }
+    assert {name: default_augmentation(name, 224) for name in PREPROCESSINGS} == {
         "cifar": "cifar",
         "grayscale": "none",
         "inception": "inception",
@@ -313,7 +321,7 @@ def test_default_augmentations():
         "vgg": "vgg",
     }
     with pytest.raises(ValueError, match="Unknown preprocessing 'imagenet': there is cifar, "):
-        default_augmentation("imagenet")
+        default_augmentation("imagenet", 224)
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def make_plan(settings: Settings, start: Start) -> Plan:
     if freeze and start.reader is None:
         raise InputError("freeze_batch_norm=True needs a checkpoint's statistics: omit it, or give checkpoint='PATH'.")
     decay = batch_norm_decay_for(steps) if settings.batch_norm_decay is None else settings.batch_norm_decay
-    augmentation = settings.augmentation or default_augmentation(start.preprocessing)
+    augmentation = settings.augmentation or default_augmentation(start.preprocessing, start.image_size)
     return Plan(
         settings=settings,
         steps=steps,
