@@ -145,7 +145,7 @@ def _print(evaluation: "Evaluation") -> None:
         print()
         _print_classes(metrics, evaluation.names)
     if evaluation.failed:
-        print(f"\n{evaluation.failed:,} images failed and were left out.")
+        print(f"\nFailed and left out: {evaluation.failed:,} of the images.")
     for sentence in evaluation.advice:
         print(f"\n{sentence}")
 

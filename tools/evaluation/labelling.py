@@ -278,7 +278,7 @@ def _said_of_empty(labelled: Labelled, allowed: bool) -> str | None:
         )
     if not empty:
         return None
-    have = "class has" if len(empty) == 1 else "classes have"
+    have = "classes has" if len(empty) == 1 else "classes have"
     sentence = f"{len(empty):,} of {len(names):,} {have} no images: {listed(empty)}"
     if not allowed:
         raise InputError(

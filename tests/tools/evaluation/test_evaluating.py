@@ -350,7 +350,7 @@ def test_only_batch_statistics(digits, tmp_path, capsys):
     [row] = [line.split() for line in captured.out.splitlines() if line.startswith("top-1")]
     assert row[:4] == ["top-1", "by", "batch", "statistics"]
     assert float(row[4]) > 0.9
-    assert "1 images failed and were left out." in captured.out
+    assert "Failed and left out: 1 of the images." in captured.out
     assert "failed, 1: " in captured.err
     assert [path.name for path in output.iterdir()] == ["metrics.json"]
 

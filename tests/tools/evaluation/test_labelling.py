@@ -88,7 +88,7 @@ def test_a_file_of_names_in_the_folder_or_elsewhere(tmp_path, text):
     assert (labelled.classes.tolist(), labelled.names) == ([2, 1, 0], ["dog", "cat", "bird"])
     other = open_labelled([data], labels=tmp_path / "other.txt", names=["not", "these"])
     assert (other.classes.tolist(), other.names[3]) == ([1, 0, 2], "fish")
-    assert other.said == ("1 of 4 class has no images: fish.",)
+    assert other.said == ("1 of 4 classes has no images: fish.",)
     noted = open_labelled([data], names=["bird", "cat", "dog"])
     assert noted.classes.tolist() == [0, 1, 2]
 
@@ -143,11 +143,11 @@ def test_one_class_and_empty_classes(tmp_path):
     several = folder_of(tmp_path / "several", {"dog": 1, "cat": 1, "ant": 0, ".hidden": 0})
     labelled = open_labelled([several])
     assert (labelled.classes.tolist(), labelled.names) == ([1, 2], ["ant", "cat", "dog"])
-    assert labelled.said[-1] == "1 of 3 class has no images: ant."
+    assert labelled.said[-1] == "1 of 3 classes has no images: ant."
     sentence = refusal(several, empty_allowed=False)
     assert sentence == (
-        "1 of 3 class has no images: ant; add some, or remove the empty folder or the name. If the labels are numbers "
-        "that begin above 0, give label_offset=N, where N is the first of them."
+        "1 of 3 classes has no images: ant; add some, or remove the empty folder or the name. If the labels are "
+        "numbers that begin above 0, give label_offset=N, where N is the first of them."
     )
 
 
@@ -162,7 +162,7 @@ def test_imbalance_is_said(tmp_path):
 def test_numbers_of_a_tar_archive(tmp_path):
     labelled = open_labelled([tar_of(tmp_path / "a.tar", ["3", "0", "1"])], num_classes=4)
     assert labelled.classes.tolist() == [3, 0, 1]
-    assert labelled.said == ("1 of 4 class has no images: 2.",)
+    assert labelled.said == ("1 of 4 classes has no images: 2.",)
     words = open_labelled([tar_of(tmp_path / "b.tar", ["dog", "cat"])])
     assert (words.classes.tolist(), words.names) == ([1, 0], ["cat", "dog"])
 
