@@ -17,7 +17,7 @@ from checkpoints.files.targets import check_target, remove_older, target_kind
 from checkpoints.files.writer import checkpoint_files
 from nets.batch_statistics import BatchNorm
 from nets.guards import InferenceWarning
-from tools.errors import InputError
+from tools.errors import ImageError, InputError
 from tools.evaluation.batch_statistics import BatchStatisticsNetwork, even_sizes, mixed_rows
 from tools.evaluation.evaluating import labelled_for, logits_extractor, measure
 from tools.evaluation.labelling import Labelled
@@ -181,14 +181,17 @@ class Recalibrator:
         **options: Unpack[RecalibrationOptions],
     ) -> None:
         if images is not None and images < 2:
-            raise InputError(f"images must be at least 2, and is {images}: one image has no statistics in all layers.")
+            raise InputError(f"images must be at least 2, and is {images}: one image has no variance in every layer.")
         self._checkpoint, self._output, self._overwrite = checkpoint, Path(output), overwrite
         self._ema = bool(options.get("ema"))
         self._reader = open_checkpoint(checkpoint, checkpoint_dir=checkpoint_dir)
         self._files = _checked_files(self._reader, self._output, overwrite)
         self._images = Reordered(inputs, mixed_rows(len(inputs), _IMAGES if images is None else images))
+        _check_batches(len(self._images), 0, options.get("batch_size"))
         with contextlib.ExitStack() as stack:
             self.network = stack.enter_context(BatchStatisticsNetwork(self._reader, **options))
+            if self.network.doubt:
+                warnings.warn(self.network.doubt, InferenceWarning, stacklevel=3)
             self._extractor, self._labelled, self._said = self._labels(paths, labels, label_offset, options)
             if self._extractor is not None:
                 stack.enter_context(self._extractor)
@@ -196,13 +199,14 @@ class Recalibrator:
         self.work = len(self._images)
         if self._labelled is not None:
             self.work += 2 * min(len(self._images), _MEASURED)
-        if self.network.doubt:
-            warnings.warn(self.network.doubt, InferenceWarning, stacklevel=3)
 
     def _labels(
         self, paths: Sequence[str], labels: str | Path | None, label_offset: int | None, options: RecalibrationOptions
     ) -> tuple[FeatureExtractor | None, Labelled | None, tuple[str, ...]]:
-        """Returns what accuracies require, and sentences on it; without labels only the reason."""
+        """Returns what accuracies require, and sentences on it; if there cannot be any, only the reason."""
+        required = labels is not None or label_offset is not None
+        if not required and not _is_labelled(self._images):
+            return None, None, ("Accuracies were not computed, as the images have no labels.",)
         with contextlib.ExitStack() as stack:
             try:
                 with _without_warnings():
@@ -210,7 +214,7 @@ class Recalibrator:
                 stack.enter_context(extractor)
                 labelled = labelled_for(extractor, self._images, paths, labels=labels, label_offset=label_offset)
             except ValueError as error:
-                if labels is not None or label_offset is not None:
+                if required:
                     raise
                 return None, None, (f"Accuracies were not computed. {error}",)
             stack.pop_all()
@@ -288,12 +292,23 @@ def _checked_files(reader: CheckpointReader, output: Path, overwrite: bool) -> l
     return files
 
 
-def _check_batches(readable: int, failed: int, batch_size: int) -> None:
-    """Raises InputError unless all batches have two or more images: one has no variance in the last layers."""
+def _is_labelled(images: Inputs) -> bool:
+    """Returns whether the first image has a label, or may have one."""
+    try:
+        return bool(images.label(0))
+    except ImageError:
+        return True
+
+
+def _check_batches(readable: int, failed: int, batch_size: int | None) -> None:
+    """Raises InputError unless all batches have two or more images; without ``batch_size`` if there are fewer in all.
+
+    A single image has no variance in layers with one position for each image.
+    """
     if readable < 2:
         read = f", and {readable} of {readable + failed} can be read" if failed else ", and there is one"
         raise InputError(f"Statistics require at least two images{read}: give more.")
-    if min(size for size, _ in even_sizes(readable, batch_size)) < 2:
+    if batch_size and min(size for size, _ in even_sizes(readable, batch_size)) < 2:
         raise InputError(
             f"batch_size must be larger, and is {batch_size}: {readable} images then make batches of a single image, "
             "whose statistics are not those of training."
