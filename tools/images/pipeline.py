@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from nets.preprocessing import preprocess, scaled_size
+from nets.augmentation import largest_size
+from nets.preprocessing import preprocess
 from tools.errors import ImageError, InputError
 from tools.images.decoding import decode
 from tools.images.inputs import Inputs, Stamp, sha256_of
@@ -46,13 +47,15 @@ class ImageStatus(NamedTuple):
     sha256: bytes = b""
 
 
-def read_image(inputs: Inputs, row: int, preprocessing: str, size: int) -> tuple[ImageStatus, np.ndarray | None]:
+def read_image(
+    inputs: Inputs, row: int, preprocessing: str, size: int, augmentation: str = "none"
+) -> tuple[ImageStatus, np.ndarray | None]:
     """Reads and decodes an image for a network's input.
 
     Args:
       inputs: the images.
       row: number of the image.
-      preprocessing, size: of the network's input, which not every image can be made to.
+      preprocessing, size, augmentation: of the network's input, which not every image can be made to.
 
     Returns:
       Its status, and its pixels, uint8 [height, width, 3]; None if it cannot be decoded.
@@ -71,15 +74,15 @@ def read_image(inputs: Inputs, row: int, preprocessing: str, size: int) -> tuple
     except ImageError as error:
         return ImageStatus(image.name, None, None, str(error), *identity), None
     height, width = pixels.shape[:2]
-    refusal = _why_not_preprocessed(preprocessing, size, height, width)
+    refusal = _why_not_preprocessed(preprocessing, size, augmentation, height, width)
     return ImageStatus(image.name, width, height, refusal, *identity), pixels
 
 
-def _why_not_preprocessed(preprocessing: str, size: int, height: int, width: int) -> str | None:
+def _why_not_preprocessed(preprocessing: str, size: int, augmentation: str, height: int, width: int) -> str | None:
     """Returns the reason why an image of this size cannot be preprocessed; None if it can."""
     if preprocessing == "none" and (height, width) != (size, size):
         return f"the image is {width}x{height}, and without preprocessing must be {size} on each side"
-    scaled_height, scaled_width = scaled_size(preprocessing, size, height, width)
+    scaled_height, scaled_width = largest_size(preprocessing, augmentation, size, height, width)
     # For example one row with millions of columns, because vgg enlarges the shorter side.
     if scaled_height * scaled_width > Image.MAX_IMAGE_PIXELS:
         return (

@@ -55,7 +55,8 @@ class TrainingBatches:
         seed: int,
         threads: int | None = None,
     ) -> None:
-        self._preprocessing, self._size, self._batch_size = preprocessing, size, batch_size
+        self._input = (preprocessing, size, augmentation)
+        self._size, self._batch_size = size, batch_size
         self._augment = functools.partial(
             augment, preprocessing=preprocessing, augmentation=augmentation, size=size, flip=flip, color=color
         )
@@ -123,7 +124,7 @@ class TrainingBatches:
             row = int(order[(place + step) % len(order)])
             if row in self._unusable:
                 continue
-            status, pixels = read_image(self._inputs, row, self._preprocessing, self._size)
+            status, pixels = read_image(self._inputs, row, *self._input)
             if status.error is None:
                 return pixels, self._classes[row]
             self.failed[status.path] = status.error

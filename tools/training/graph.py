@@ -1,5 +1,6 @@
 """Builds the graph of a training: batches, network, loss, and the step that changes the weights."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ def build_graph(start: Start, plan: Plan) -> TrainingGraph:
         )
         global_step = v1.train.get_or_create_global_step()
         learning_rate = v1.placeholder(tf.float32, [], name="learning_rate")
-        logits = _build_network(start, plan, batches.images)
+        logits = _build_network(start, plan, batches.images, global_step)
         targets = tf.one_hot(batches.classes, logits.shape[-1])
         cross_entropy = v1.losses.softmax_cross_entropy(targets, logits, label_smoothing=settings.label_smoothing)
         penalties = v1.losses.get_regularization_losses()
@@ -90,7 +91,7 @@ def build_graph(start: Start, plan: Plan) -> TrainingGraph:
         return TrainingGraph(graph, batches, learning_rate, step, figures, state, names, begin_averages)
 
 
-def _build_network(start: Start, plan: Plan, images: tf.Tensor) -> tf.Tensor:
+def _build_network(start: Start, plan: Plan, images: tf.Tensor, global_step: tf.Variable) -> tf.Tensor:
     """Returns the logits, [batch, classes]."""
     arg_scope: dict[str, Any] = {} if plan.batch_norm_decay is None else {"batch_norm_decay": plan.batch_norm_decay}
     build = nets_factory.get_network_fn(
@@ -100,7 +101,11 @@ def _build_network(start: Start, plan: Plan, images: tf.Tensor) -> tf.Tensor:
         is_training=not plan.freeze_batch_norm,
         **arg_scope,
     )
-    logits, _ = build(images, **start.options)
+    options = dict(start.options)
+    if "dropout_seed" in inspect.signature(start.network.builder).parameters:
+        # So that a training that was stopped drops the same logits.
+        options["dropout_seed"] = tf.stack([tf.constant(plan.settings.seed, tf.int64), global_step])
+    logits, _ = build(images, **options)
     return logits
 
 

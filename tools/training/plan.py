@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import NamedTuple
 
-from nets.augmentation import default_augmentation
+from nets.augmentation import check_augmentation, default_augmentation
 from nets.guards import batch_norm_decay_for
 from tools.errors import InputError
 from tools.training.schedules import SCHEDULES, learning_rate_at
@@ -116,6 +116,7 @@ def make_plan(settings: Settings, start: Start) -> Plan:
         raise InputError("freeze_batch_norm=True needs a checkpoint's statistics: omit it, or give checkpoint='PATH'.")
     decay = batch_norm_decay_for(steps) if settings.batch_norm_decay is None else settings.batch_norm_decay
     augmentation = settings.augmentation or default_augmentation(start.preprocessing, start.image_size)
+    check_augmentation(start.preprocessing, augmentation, start.image_size)
     return Plan(
         settings=settings,
         steps=steps,

@@ -177,7 +177,7 @@ def test_bad_input_is_refused_in_a_sentence(names, options, sentence, tmp_path):
 def test_classes_that_do_not_go_together_are_refused(tmp_path):
     data = write_images(tmp_path / "data", ["a", "b"])
     (data / "c").mkdir()
-    with pytest.raises(InputError, match="1 of 3 class has no images: c"):
+    with pytest.raises(InputError, match="1 of 3 classes has no images: c"):
         fit(data, tmp_path / "o", **TINY)
     (data / "c").rmdir()
     other = write_images(tmp_path / "other", ["a", "x"])
