@@ -22,6 +22,7 @@ _BENCHMARKS = {
     "forward": "forward",
     "bfloat16": "forward",
     "train": "training",
+    "train_files": "training",
     "folder": "folder",
     "growth": "folder",
     "memory": "folder",

@@ -30,7 +30,7 @@ def save_resnet_50(folder: Path, write_version: str = "V2") -> str:
 
 def save_images(folder: Path, count: int) -> list[str]:
     """Writes JPEG files of 500x375 pixels with smooth random content; returns their paths."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     paths = []
     for i in range(count):

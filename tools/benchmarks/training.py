@@ -1,7 +1,16 @@
-"""Measures training steps of ResNet-50 v2 (momentum, weight decay, moving averages) against the slim graph's."""
+"""Measures training steps of ResNet-50 v2 (momentum, weight decay, moving statistics) against the slim graph's.
 
+And ``slimnets train`` from JPEG files, with augmentation and saved states, against the training step alone.
+"""
+
+import contextlib
+import queue
+import tempfile
+import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -9,15 +18,23 @@ import tf_slim as slim
 
 from nets import resnet_v2
 from tools.benchmarks.figures import Figure, in_turns
+from tools.benchmarks.replicas import save_images
 from tools.peers.slim_reference import tf_slim_builder, tf_slim_scope
 from tools.runtime.on_device import resident_variable
 from tools.runtime.sessions import session_config
+from tools.timing.graph import timed_graph
+from tools.timing.options import Options
+from tools.training import Event, fit
 
-__all__ = ["train"]
+__all__ = ["train", "train_files"]
 
 v1 = tf.compat.v1
 
 _BATCH_SIZE = 16
+
+# Number of files, of steps in a turn, and of those at its beginning that do not count: their images may have been
+# decoded in the other's turn.
+_FILES, _TURN, _AHEAD = 256, 12, 3
 
 
 def train(rounds: int) -> list[Figure]:
@@ -63,3 +80,62 @@ def _images_per_second(step: Callable[[], None]) -> float:
     start = time.perf_counter()
     step()
     return _BATCH_SIZE / (time.perf_counter() - start)
+
+
+def train_files(rounds: int) -> list[Figure]:
+    """Measures images/s of ``fit`` from JPEG files against those of ``slimnets time --mode train``."""
+    with tempfile.TemporaryDirectory() as name:
+        for label in ("a", "b"):
+            save_images(Path(name, "data", label), _FILES // 2)
+        options = Options(mode="train", batch_size=_BATCH_SIZE, num_classes=2)
+        with timed_graph("resnet_v2_50", options) as alone, _Fit(Path(name)) as fit:
+
+            def steps() -> float:
+                begun = time.perf_counter()
+                for _ in range(_TURN - _AHEAD):
+                    alone.step()
+                return (_TURN - _AHEAD) * _BATCH_SIZE / (time.perf_counter() - begun)
+
+            rates = in_turns({"files": fit.rate, "alone": steps}, rounds)
+    name = f"train from files batch {_BATCH_SIZE} / step alone"
+    return [Figure(name, "images/s", rates["files"], rates["alone"], "at least 0.95")]
+
+
+class _Fit(AbstractContextManager):
+    """A training from files that goes on for a turn when it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        self._turns: queue.Queue[bool] = queue.Queue()
+        self._rates: queue.Queue[float] = queue.Queue()
+        self._times: list[float] = []
+        self._thread = threading.Thread(target=self._train, args=(folder,), daemon=True)
+
+    def _train(self, folder: Path) -> None:
+        settings = {"batch_size": _BATCH_SIZE, "steps": 10**6, "preprocessing": "inception", "image_size": 224}
+        with contextlib.suppress(_EndError):
+            fit(folder / "data", folder / "output", net="resnet_v2_50", eval_steps=10**6, watch=self._watch, **settings)
+
+    def _watch(self, event: Event) -> None:
+        self._times.append(time.perf_counter())
+        if len(self._times) == _TURN:
+            counted = _TURN - _AHEAD
+            self._rates.put(counted * _BATCH_SIZE / (self._times[-1] - self._times[_AHEAD - 1]))
+            self._times.clear()
+            if not self._turns.get():
+                raise _EndError
+
+    def rate(self) -> float:
+        """Returns the images/s of a turn."""
+        if self._thread.ident is None:
+            self._thread.start()
+        else:
+            self._turns.put(True)
+        return self._rates.get()
+
+    def __exit__(self, *error: object) -> None:
+        self._turns.put(False)
+        self._thread.join()
+
+
+class _EndError(Exception):
+    """Raised to end a training."""
