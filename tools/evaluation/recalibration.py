@@ -64,7 +64,7 @@ class Recalibration(NamedTuple):
     """The result of a recalibration.
 
     checkpoint, output: paths of the checkpoints.
-    net, preprocessing, image_size: network, and the input that it got.
+    network, preprocessing, image_size: name of the network, and the input that it got.
     ema: whether the statistics are those of the averaged weights.
     images: number of images that the statistics come from.
     failed: number of images that were left out because they cannot be read.
@@ -79,7 +79,7 @@ class Recalibration(NamedTuple):
 
     checkpoint: str
     output: str
-    net: str
+    network: str
     preprocessing: str
     image_size: int
     ema: bool
@@ -181,7 +181,9 @@ class Recalibrator:
         **options: Unpack[RecalibrationOptions],
     ) -> None:
         if images is not None and images < 2:
-            raise InputError(f"images must be at least 2, and is {images}: one image has no variance in every layer.")
+            raise InputError(
+                f"images={images} is too few: a single image has no variance in every layer, so take more."
+            )
         self._checkpoint, self._output, self._overwrite = checkpoint, Path(output), overwrite
         self._ema = bool(options.get("ema"))
         self._reader = open_checkpoint(checkpoint, checkpoint_dir=checkpoint_dir)
@@ -240,7 +242,7 @@ class Recalibrator:
         return Recalibration(
             checkpoint=str(self._checkpoint),
             output=str(self._output),
-            net=network.net,
+            network=network.net,
             preprocessing=network.preprocessing,
             image_size=network.image_size,
             ema=self._ema,

@@ -94,7 +94,7 @@ def test_statistics_are_those_of_numpy(tmp_path):
     (tmp_path / "pictures" / "999.png").write_bytes(b"\x89PNG\r\n\x1a\n, and no more")
     save_v2(tmp_path / "model.ckpt", values)
     done = recalibrate(tmp_path / "model.ckpt", tmp_path / "pictures", tmp_path / "new.ckpt", batch_size=4)
-    assert (done.net, done.images, done.failed, done.batches, len(done.layers)) == (CIFAR, 10, 1, 3, 19)
+    assert (done.network, done.images, done.failed, done.batches, len(done.layers)) == (CIFAR, 10, 1, 3, 19)
 
     rows = [row for row in mixed_rows(11) if row < 10]
     images = pixels[rows, 4:36, 4:36].astype(np.float64)
@@ -154,7 +154,7 @@ def preprocessed(pixels, name, size):
 @pytest.mark.numerical
 @pytest.mark.parametrize(
     ("name", "num_classes", "count", "batch_size"),
-    [(TINY, CLASSES, 11, 6), pytest.param("resnet_v2_50", 1001, 10, 6, marks=pytest.mark.full)],
+    [(TINY, CLASSES, 11, 6), pytest.param("resnet_v2_50", 1000, 11, 6, marks=pytest.mark.full)],
 )
 def test_statistics_of_fused_layers_are_those_of_tf_slim(tmp_path, name, num_classes, count, batch_size):
     """With Bessel's correction the variances of the last layers of the tiny network would be a fifth larger."""
@@ -324,7 +324,7 @@ def test_refusals(tmp_path, tiny_checkpoint, pictures):
     sentence = refusal(InputError, tiny_checkpoint, tmp_path / "one", new)
     assert sentence == "Statistics require at least two images, and 1 of 2 can be read: give more."
     sentence = refusal(InputError, tiny_checkpoint, pictures, new, images=1)
-    assert sentence.startswith("images must be at least 2, and is 1")
+    assert sentence.startswith("images=1 is too few: a single image has no variance in every layer")
     sentence = refusal(InputError, tiny_checkpoint, pictures, new, images=3, batch_size=2)
     assert sentence.startswith("batch_size must be larger, and is 2: 3 images then make batches of a single image")
     sentence = refusal(InputError, tiny_checkpoint, pictures, tiny_checkpoint, overwrite=True)
