@@ -24,6 +24,8 @@ __all__ = ["add"]
 
 # Number of classes and of reasons for failures that are printed; the files and --json have more.
 _CLASSES, _REASONS = 10, 10
+# Of so many classes or fewer, an image's is always among the five most probable ones.
+_TOP = 5
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -88,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{described_input(extractor)}",
             file=sys.stderr,
         )
-        with progress("labels", len(inputs), "images") as advance:
+        with progress("labels", len(inputs), "images", brief=True) as advance:
             labelled = labelled_for(
                 extractor,
                 inputs,
@@ -132,9 +134,10 @@ def _print(evaluation: "Evaluation") -> None:
     metrics, statistics = evaluation.metrics, evaluation.batch_statistics
     rows: list[tuple[object, ...]] = []
     if metrics is not None:
+        rows.append(("top-1", *_written(metrics.top_1), metrics.images))
+        if len(evaluation.names) > _TOP:
+            rows.append(("top-5", *_written(metrics.top_5), metrics.images))
         rows += [
-            ("top-1", *_written(metrics.top_1), metrics.images),
-            ("top-5", *_written(metrics.top_5), metrics.images),
             ("cross entropy", f"{metrics.cross_entropy:.4f}", None, metrics.images),
             ("calibration error", f"{metrics.calibration_error:.4f}", None, metrics.images),
         ]

@@ -137,7 +137,7 @@ def _run(arguments: argparse.Namespace) -> int:
     given = vars(arguments)
     named = ("checkpoint", "net", "val", "labels", "label_offset", "checkpoint_dir", "overwrite")
     chosen = {name: given[name] for name in named if name in given}
-    with progress("labels", 0, "images") as advance:
+    with progress("labels", None, "images", brief=True) as advance:
         job = prepare(
             arguments.data, arguments.output, **chosen, **patterns_of(arguments), **_settings(given), advance=advance
         )

@@ -23,8 +23,14 @@ _SHORT_INTERVAL = 0.1
 
 
 @contextmanager
-def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
+def progress(description: str, total: int | None, unit: str, *, brief: bool = False) -> Iterator[Advance]:
     """Reports on work of ``total`` items.
+
+    Args:
+      description: of the work.
+      total: number of items; None if it is unknown.
+      unit: of the items, in the plural.
+      brief: whether the work is usually so short that its end alone is not worth a line.
 
     Yields:
       A function to call with the number of items done since the last call. Nothing is shown before the first call,
@@ -39,7 +45,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
                 begun = (
                     stack.enter_context(_bar(description, total, unit))
                     if sys.stderr.isatty()
-                    else _lines(description, total, unit)
+                    else _lines(description, total, unit, brief)
                 )
             if count or note:
                 begun(count, note)
@@ -48,7 +54,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
 
 
 @contextmanager
-def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
+def _bar(description: str, total: int | None, unit: str) -> Iterator[Advance]:
     from rich.console import Console  # here, as only a terminal shows a bar
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -68,20 +74,22 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
         yield advance
 
 
-def _lines(description: str, total: int, unit: str) -> Advance:
+def _lines(description: str, total: int | None, unit: str, brief: bool) -> Advance:
     done, start = 0, time.perf_counter()
     last_line = start
+    has_end = not brief
 
     def advance(count: int, note: str = "") -> None:
-        nonlocal done, last_line
+        nonlocal done, last_line, has_end
         done += count
         now = time.perf_counter()
-        if done == total or now - last_line >= _INTERVAL:
-            last_line = now
+        if (has_end and done == total) or now - last_line >= _INTERVAL:
+            last_line, has_end = now, True
             rate = done / (now - start)
-            left = f", {(total - done) / rate:.0f} s left" if done < total else ""
+            left = f", {(total - done) / rate:.0f} s left" if total is not None and done < total else ""
+            of = "" if total is None else f"/{total}"
             note = f", {note}" if note else ""
-            print(f"{description}: {done}/{total}, {rate:.1f} {unit}/s{left}{note}", file=sys.stderr, flush=True)
+            print(f"{description}: {done}{of}, {rate:.1f} {unit}/s{left}{note}", file=sys.stderr, flush=True)
 
     return advance
 
