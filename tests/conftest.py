@@ -23,14 +23,6 @@ def tiny_checkpoint_v1(tmp_path_factory):
     return _save(tmp_path_factory.mktemp("tiny_v1") / "tiny_v1.ckpt", "V1", training=True)
 
 
-@pytest.fixture(scope="session")
-def finetuned(tmp_path_factory):
-    """Returns a checkpoint that is good while training and bad in inference, with its images; it takes some seconds."""
-    from tests.helpers.finetuned_digits import finetuned_digits
-
-    return finetuned_digits(tmp_path_factory.mktemp("finetuned"))
-
-
 def _save(path, version, training):
     import tensorflow as tf
     import tf_slim as slim

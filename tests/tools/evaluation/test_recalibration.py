@@ -4,7 +4,6 @@ The expected statistics come from the network in NumPy, and from tf_slim's own n
 the same batches.
 """
 
-import json
 import resource
 import shutil
 
@@ -23,9 +22,8 @@ from tests.helpers.corpus import save_v1, save_v2, shadows, slots, weights
 from tools.cli import main
 from tools.digits import CHECKPOINT, HELD_OUT
 from tools.errors import InputError
-from tools.evaluation import evaluate, recalibrate
+from tools.evaluation import recalibrate
 from tools.evaluation.batch_statistics import mixed_rows
-from tools.features import FeatureExtractor
 from tools.peers.slim_reference import tf_slim_builder, tf_slim_scope
 
 v1 = tf.compat.v1
@@ -253,38 +251,6 @@ def test_a_scope_in_the_file_stays(tmp_path, pictures):
 
 
 # The complaint.
-
-
-@pytest.mark.numerical
-def test_a_network_that_is_good_only_while_training_is_mended(tmp_path, finetuned, cli):
-    """Inference gets within two points of the accuracy by the statistics of the batches, on images of other writers."""
-    command = ("recalibrate", finetuned.checkpoint, finetuned.train, "--output", tmp_path / "mended.ckpt")
-    status, stdout, stderr = cli(*command, "--json")
-    assert status == 0
-    assert "preprocessing inception at 32 (assumed: nothing in the file says so; --preprocessing" in stderr
-    record = json.loads(stdout)
-    assert (record["images"], record["batches"], record["failed"], record["measured"]) == (577, 19, 0, 512)
-    assert len(record["layers"]) == 13
-    broken = evaluate(finetuned.held_out, finetuned.checkpoint)
-    by_batches = broken.batch_statistics.top_1.value
-    assert broken.metrics.top_1.value < by_batches - 0.1
-    files = sorted(finetuned.train.rglob("*.png"))
-    chosen = [files[row] for row in mixed_rows(577)[:512]]
-    with FeatureExtractor(finetuned.checkpoint, "logits", freeze=False) as extractor:
-        before = accuracy(extractor, chosen)
-        extractor.reload(tmp_path / "mended.ckpt")
-        after = accuracy(extractor, chosen)
-        mended = accuracy(extractor, sorted(finetuned.held_out.rglob("*.png")))
-    assert mended >= by_batches - 0.02
-    for name, expected in (("top_1_before", before), ("top_1_after", after)):
-        assert record[name]["value"] == pytest.approx(expected)
-        assert record[name]["low"] < expected < record[name]["high"]
-
-
-def accuracy(extractor, files):
-    """Returns the share of files whose folder's name is the class with the highest logit."""
-    predicted = extractor([str(file) for file in files])["logits"].argmax(axis=1)
-    return np.mean(predicted == [int(file.parent.name) for file in files])
 
 
 def test_images_without_labels_have_no_accuracy(tmp_path, cli):

@@ -79,7 +79,9 @@ def train_with_slim(batches, begin, make_optimizer, decay, rates, smoothing):
 
 
 @pytest.mark.numerical
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer", [pytest.param(name, marks=() if name == "momentum" else pytest.mark.full) for name in OPTIMIZERS]
+)
 def test_twenty_steps_equal_a_plain_slim_script(optimizer, digits, tmp_path):
     smoothing = 0.1 if optimizer == "momentum" else 0.0
     options = {

@@ -90,8 +90,8 @@ def test_moving_averages_follow_their_formula(digits, tmp_path):
         np.testing.assert_allclose(reader.read(f"{name}/ExponentialMovingAverage"), average, atol=1e-6)
 
 
-def test_every_network_trains_a_step(digits, tmp_path):
-    """Takes the smallest network of each family; the others have the same builders."""
+@pytest.mark.full
+def test_a_network_of_every_family_trains_a_step(digits, tmp_path):
     for name in ("resnet_v1_50", "resnet_basic_18", "resnet_keras_18_digits", "resnet_cifar_20"):
         size = 28 if name == "resnet_keras_18_digits" else 32
         fit(digits, tmp_path / name, net=name, batch_size=4, steps=1, image_size=size)
