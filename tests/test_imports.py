@@ -45,7 +45,7 @@ TOOLS = {
     "workers": {"features", *_ENGINE},
     "evaluation": {"features", *_ENGINE},
     "training": {"evaluation", *_ENGINE},
-    "benchmarks": {"features", "timing", "training", "terminal", *_ENGINE},
+    "benchmarks": {"evaluation", "features", "timing", "training", "terminal", *_ENGINE},
 }
 TOOLS["commands"] = {*TOOLS} - {"", "benchmarks"}
 TOOLS["cli"] = {"commands", "terminal", "runtime"}

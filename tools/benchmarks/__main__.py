@@ -24,6 +24,7 @@ _BENCHMARKS = {
     "train": "training",
     "train_files": "training",
     "folder": "folder",
+    "evaluation": "folder",
     "growth": "folder",
     "memory": "folder",
     "stopwatch": "stopwatch",

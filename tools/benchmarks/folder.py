@@ -1,4 +1,4 @@
-"""Measures the way from a folder of JPEG files to features of ResNet-50 v2: its rate, growth, and memory."""
+"""Measures the way from JPEG files to features of ResNet-50 v2, or to an evaluation: its rate, growth, and memory."""
 
 import functools
 import itertools
@@ -13,13 +13,15 @@ from pathlib import Path
 from tools.benchmarks.command import run_slimnets
 from tools.benchmarks.figures import Figure, in_turns
 from tools.benchmarks.replicas import save_images, save_resnet_50
-from tools.features import FeatureExtractor
+from tools.evaluation import open_labelled
+from tools.evaluation.evaluating import evaluate_labelled
+from tools.features import FeatureExtractor, extract
 from tools.peers import OURS
 from tools.peers.engines.slimnets_engine import prepare
 from tools.peers.making import network_problem
 from tools.timing import time_steps
 
-__all__ = ["folder", "growth", "memory"]
+__all__ = ["evaluation", "folder", "growth", "memory"]
 
 _BATCH_SIZE, _SIZE, _FILES = 32, 224, 2000
 
@@ -29,8 +31,8 @@ _LARGEST_STEP = 64
 # Number of files in a turn.
 _TURN = 10 * _BATCH_SIZE
 
-# Number of turns with folders of 500 to 4,000 files.
-_FOLDER_TURNS = 2
+# Number of turns with folders of 500 to 4,000 files, and of turns that evaluate.
+_FOLDER_TURNS, _EVALUATIONS = 2, 6
 
 
 def folder(rounds: int) -> list[Figure]:
@@ -116,6 +118,32 @@ class _KerasPredict(AbstractContextManager):
     def __exit__(self, *error: object) -> None:
         with self._process:
             self._process.stdin.close()
+
+
+def evaluation(rounds: int) -> list[Figure]:
+    """Measures images/s of ``evaluate`` with its files, in inference, against writing the logits as features."""
+    with tempfile.TemporaryDirectory() as name:
+        checkpoint = save_resnet_50(Path(name))
+        data, count = Path(name) / "images", itertools.count()
+        for identifier in ("n01440764", "n01443537"):  # two of ImageNet's classes
+            save_images(data / identifier, _TURN // 2)
+        options = {"image_size": _SIZE, "batch_size": _BATCH_SIZE, "preprocessing": "vgg", "freeze": True}
+        with FeatureExtractor(checkpoint, ["logits"], **options) as extractor:
+            labelled = open_labelled([data], num_classes=1001)
+
+            def evaluated() -> None:
+                output = Path(name) / f"evaluation-{next(count)}"
+                evaluate_labelled(extractor, labelled, output=output, figures="inference")
+
+            def written() -> None:
+                extract(labelled.inputs, Path(name) / f"features-{next(count)}", extractor)
+
+            rates = in_turns(
+                {"evaluated": lambda: _rate(evaluated), "written": lambda: _rate(written)}, min(rounds, _EVALUATIONS)
+            )
+    return [
+        Figure("evaluation / features to logits", "images/s", rates["evaluated"], rates["written"], "at least 0.95")
+    ]
 
 
 def growth(rounds: int) -> list[Figure]:
