@@ -6,7 +6,7 @@ network. So the network waits for files only if they are the slower part, and me
 ``nets.preprocessing`` preprocesses.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from tools.images.decoding import decode
 from tools.images.inputs import Inputs, Stamp, sha256_of
 from tools.runtime.machine import cores
 
-__all__ = ["ImagePipeline", "ImageStatus", "read_image"]
+__all__ = ["ImagePipeline", "ImageStatus", "batched", "read_image"]
 
 v1 = tf.compat.v1
 
@@ -92,6 +92,31 @@ def _why_not_preprocessed(preprocessing: str, size: int, augmentation: str, heig
     return None
 
 
+def batched(
+    numbers: tf.data.Dataset, example: Callable, batch_size: tf.Tensor | int, threads: int | None = None
+) -> tf.data.Dataset:
+    """Returns batches that are made while the network computes the ones before.
+
+    Args:
+      numbers: of the images.
+      example: function from a number to tensors, which go into a batch.
+      batch_size: of every batch; numbers that do not fill one are dropped.
+      threads: number of threads that make images; None for one for each core.
+    """
+    # AutoGraph would take a tenth of a second, and there is nothing to rewrite.
+    example = tf.autograph.experimental.do_not_convert(example)
+    dataset = numbers.map(example, num_parallel_calls=threads or cores(), deterministic=True)
+    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(_AHEAD)
+    options = tf.data.Options()
+    # Separate threads, so that decoding does not queue behind the network's ops.
+    options.threading.private_threadpool_size = threads or cores()
+    options.threading.max_intra_op_parallelism = 1
+    # There is nothing to optimize, and trying takes time at each start.
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 class ImagePipeline:
     """Ops in the current graph that turn images into batches, and the code that feeds them.
 
@@ -115,19 +140,8 @@ class ImagePipeline:
         with v1.name_scope("pipeline"):
             self._count = v1.placeholder(tf.int64, [], name="count")
             self._batch_size = v1.placeholder(tf.int64, [], name="batch_size")
-            dataset = tf.data.Dataset.range(self._count)
-            # AutoGraph would take a tenth of a second, and there is nothing to rewrite.
-            image = tf.autograph.experimental.do_not_convert(self._image)
-            dataset = dataset.map(image, num_parallel_calls=threads or cores(), deterministic=True)
-            dataset = dataset.batch(self._batch_size, drop_remainder=True).prefetch(_AHEAD)
-            options = tf.data.Options()
-            # Separate threads, so that decoding does not queue behind the network's ops.
-            options.threading.private_threadpool_size = threads or cores()
-            options.threading.max_intra_op_parallelism = 1
-            # There is nothing to optimize, and trying takes time at each start.
-            options.experimental_optimization.apply_default_optimizations = False
-            options.autotune.enabled = False
-            iterator = v1.data.make_initializable_iterator(dataset.with_options(options))
+            dataset = batched(tf.data.Dataset.range(self._count), self._image, self._batch_size, threads)
+            iterator = v1.data.make_initializable_iterator(dataset)
             self._initializer = iterator.initializer
             self.batch = iterator.get_next()
 

@@ -14,15 +14,11 @@ import tensorflow as tf
 from nets.augmentation import augment
 from tools.errors import InputError
 from tools.images import Inputs
-from tools.images.pipeline import read_image
-from tools.runtime.machine import cores
+from tools.images.pipeline import batched, read_image
 
 __all__ = ["TrainingBatches"]
 
 v1 = tf.compat.v1
-
-# Number of batches that wait for the network.
-_AHEAD = 2
 
 
 class TrainingBatches:
@@ -67,18 +63,8 @@ class TrainingBatches:
         self._trouble: Exception | None = None
         with v1.name_scope("batches"):
             self._first, self._last = (v1.placeholder(tf.int64, [], name=name) for name in ("first", "last"))
-            dataset = tf.data.Dataset.range(self._first, self._last)
-            # AutoGraph would take a tenth of a second, and there is nothing to rewrite.
-            example = tf.autograph.experimental.do_not_convert(self._example)
-            dataset = dataset.map(example, num_parallel_calls=threads or cores(), deterministic=True)
-            dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(_AHEAD)
-            options = tf.data.Options()
-            # Separate threads, so that decoding does not queue behind the network's ops.
-            options.threading.private_threadpool_size = threads or cores()
-            options.threading.max_intra_op_parallelism = 1
-            options.experimental_optimization.apply_default_optimizations = False
-            options.autotune.enabled = False
-            iterator = v1.data.make_initializable_iterator(dataset.with_options(options))
+            positions = tf.data.Dataset.range(self._first, self._last)
+            iterator = v1.data.make_initializable_iterator(batched(positions, self._example, batch_size, threads))
             self._initializer = iterator.initializer
             self.images, self.classes = iterator.get_next()
 
