@@ -85,8 +85,10 @@ def _placeholder(name: str, value: np.ndarray, format: str) -> tf.Tensor:
 def _reason(error: tf.errors.OpError) -> str:
     """Returns what went wrong, without TensorFlow's account of the place in the graph."""
     lines = [line.strip() for line in error.message.splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Graph execution", "Detected at", "File ", "[[", "Node:"))]
-    return told[-1] if told else type(error).__name__
+    about = ("Graph execution", "Detected at", "File ", "[[", "Node:", "Hint:")
+    told = [line for line in lines if not line.startswith(about)]
+    # An error of the file system begins with the name of a temporary file.
+    return told[-1].rpartition("; ")[2] if told else type(error).__name__
 
 
 def checkpoint_files(prefix: str | Path, format: str) -> list[Path]:

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tools.commands.arguments import add_checkpoint_dir, add_patterns, add_precision, patterns_of, positive
+from tools.terminal.network_input import described_input
 from tools.terminal.option_names import as_options
 from tools.terminal.progress import progress
 from tools.terminal.skipped import say_skipped
@@ -59,6 +60,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "train",
         help="train a network on labelled images, from scratch or from a checkpoint",
+        description="Trains a network on labelled images, from scratch or from a checkpoint. All images count the "
+        "same: there are no weights of classes.",
         # A setting that is not given is not passed on.
         argument_default=argparse.SUPPRESS,
     )
@@ -72,16 +75,21 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--output",
         required=True,
         metavar="DIR",
-        help="folder of the training: a new or empty one, or one in which the same command was stopped, to resume it",
+        help="folder of the training: a new or empty one, or one in which the same command was stopped, to resume it "
+        "(images are compared by their names, and not by their contents)",
     )
     parser.add_argument(
         "--from",
         "--checkpoint",
         dest="checkpoint",
         metavar="PATH",
-        help="checkpoint to start from, or a key of `slimnets weights`",
+        help="checkpoint to start from, or a key of `slimnets weights`; other classes get new logits",
     )
-    parser.add_argument("--net", metavar="NAME", help="network to train from scratch; `slimnets nets` lists them")
+    parser.add_argument(
+        "--net",
+        metavar="NAME",
+        help="network to train from scratch, or the one to take from the checkpoint; `slimnets nets` lists them",
+    )
     parser.add_argument("--val", nargs="+", metavar="DATA", help="labelled images to validate on")
     parser.add_argument("--labels", metavar="FILE", help="file with the names of the classes in their order")
     parser.add_argument(
@@ -144,13 +152,14 @@ def _run(arguments: argparse.Namespace) -> int:
     say_skipped(job.start.labelled.inputs.skipped)
     _say(job)
     batch = job.plan.settings.batch_size
-    with stoppable(), progress("train", job.plan.steps * batch, "images") as advance:
+    with stoppable(), progress("train", (job.plan.steps - job.done) * batch, "images") as advance:
 
         def watch(event: "Event") -> None:
             advance(0 if event.is_validation else batch, _figures(event))
 
-        advance(0)
         try:
+            if job.done < job.plan.steps:
+                advance(0)
             result = run(job, watch)
         except KeyboardInterrupt:
             print("slimnets: stopped; run the same command again to go on from the last saved state", file=sys.stderr)
@@ -174,15 +183,25 @@ def _say(job: "Job") -> None:
     start, plan = job.start, job.plan
     begin = "from scratch" if start.reader is None else f"from {start.reader.path}"
     images = int((start.labelled.classes >= 0).sum())
+    epochs = f"{plan.steps / plan.steps_an_epoch:.3g}"
     print(
-        f"{start.network.name} {begin}, {len(start.labelled.names):,} classes, {images:,} images, preprocessing "
-        f"{start.preprocessing} at {start.image_size}, augmentation {plan.augmentation}\n"
-        f"{plan.steps:,} steps of {plan.settings.batch_size} images ({plan.steps / plan.steps_an_epoch:.3g} epochs), "
+        f"{start.network.name} {begin}, {len(start.labelled.names):,} classes, {images:,} images, "
+        f"{described_input(start)}, augmentation {plan.augmentation}\n"
+        f"{plan.steps:,} {_plural('step', plan.steps)} of {plan.settings.batch_size} images "
+        f"({epochs} {_plural('epoch', epochs)}), "
         f"{plan.settings.optimizer}, learning rate {plan.learning_rate:g}, {plan.settings.schedule}",
         file=sys.stderr,
     )
     for sentence in job.said:
         print(as_options(sentence), file=sys.stderr)
+    if job.done == plan.steps:
+        print(f"The training in {job.output} is complete.", file=sys.stderr)
+    elif job.done:
+        print(f"Resumes the training in {job.output} after step {job.done:,}.", file=sys.stderr)
+
+
+def _plural(noun: str, number: int | str) -> str:
+    return noun if str(number) == "1" else f"{noun}s"
 
 
 def _figures(event: "Event") -> str:
@@ -194,14 +213,13 @@ def _figures(event: "Event") -> str:
 def _report(result: "Training") -> int:
     for name, reason in list(result.failed.items())[:_REASONS]:
         print(f"failed: {name}: {reason}", file=sys.stderr)
-    if result.failed:
-        print(
-            f"{len(result.failed):,} images failed and were left out: {result.output / 'failed.csv'}", file=sys.stderr
-        )
-    if result.resumed_from:
-        print(f"resumed from step {result.resumed_from:,}, which was done before", file=sys.stderr)
+    if failed := len(result.failed):
+        were = "was" if failed == 1 else "were"
+        images = f"{failed:,} {_plural('image', failed)} failed and {were} left out"
+        print(f"{images}: {result.output / 'failed.csv'}", file=sys.stderr)
     last = result.last
-    print(f"{result.steps:,} steps done: loss {last.loss:.4f}, cross entropy {last.cross_entropy:.4f}: {result.output}")
+    done = f"{result.steps:,} {_plural('step', result.steps)} done"
+    print(f"{done}: loss {last.loss:.4f}, cross entropy {last.cross_entropy:.4f}: {result.output}")
     if result.validation is not None:
         top_1, cross_entropy = result.validation.val_top_1, result.validation.val_cross_entropy
         print(f"validation: top-1 {top_1:.2%}, cross entropy {cross_entropy:.4f}")

@@ -283,7 +283,8 @@ def _said_of_empty(labelled: Labelled, allowed: bool) -> str | None:
     if not allowed:
         raise InputError(
             f"{sentence}; add some, or remove the empty folder or the name. If the labels are numbers that begin "
-            "above 0, give label_offset=N, where N is the first of them."
+            "above 0, give label_offset=N, where N is the first of them; if they are names that look like numbers, "
+            "give a file with all of them as labels=FILE."
         )
     return f"{sentence}."
 

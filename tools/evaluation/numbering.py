@@ -7,12 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from checkpoints.background_class import BACKGROUND
 from checkpoints.published import imagenet_labels
 from checkpoints.published.labels import imagenet_identifiers
 from tools.errors import InputError
 from tools.images import Inputs
 
-__all__ = ["IMAGENET", "WITH_BACKGROUND", "FoundLabels", "Numbering", "example", "find_numbers", "listed"]
+__all__ = [
+    "IMAGENET",
+    "WITH_BACKGROUND",
+    "FoundLabels",
+    "Numbering",
+    "are_imagenet",
+    "example",
+    "find_numbers",
+    "listed",
+]
 
 # ImageNet's classes, without and with the background class 0 that some of slim's networks have.
 IMAGENET, WITH_BACKGROUND = 1000, 1001
@@ -77,6 +87,14 @@ def find_numbers(
     if num_classes in (IMAGENET, WITH_BACKGROUND) and (found := _by_imagenet(labels, inputs)):
         return found
     return _sorted(texts, num_classes)
+
+
+def are_imagenet(names: Sequence[str]) -> bool:
+    """Returns whether names are those of ImageNet's 1000 classes, or their identifiers, with or without background."""
+    names = [name for name in names if name != BACKGROUND]
+    if len(names) != IMAGENET:
+        return False
+    return sorted(names) in (sorted(imagenet_labels(IMAGENET)), sorted(imagenet_identifiers()))
 
 
 def example(labels: FoundLabels, text: str, inputs: Inputs) -> str:

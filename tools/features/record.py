@@ -1,9 +1,6 @@
 """The settings that determine features: the record in ``run.json`` and ``manifest.json``, and how records differ."""
 
-import importlib.metadata
 import json
-import platform
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +10,7 @@ from tools.features.extractor import FeatureExtractor
 from tools.features.formats import Layout
 from tools.images import Inputs
 from tools.images.inputs import digest
+from tools.runtime import records
 
 __all__ = [
     "Storage",
@@ -49,9 +47,6 @@ class Storage(NamedTuple):
 
 def describe_run(extractor: FeatureExtractor, inputs: Inputs, storage: Storage) -> dict[str, Any]:
     """Returns the record of a job: all settings that determine its features, as values of JSON."""
-    versions = {name: importlib.metadata.version(name) for name in ("numpy", "pillow", "slimnets", "tf-slim")}
-    # TensorFlow is installed under several names, so its version comes from the module.
-    versions |= {"python": platform.python_version(), "tensorflow": sys.modules["tensorflow"].__version__}
     return {
         "inputs": {
             "images": len(inputs),
@@ -81,7 +76,7 @@ def describe_run(extractor: FeatureExtractor, inputs: Inputs, storage: Storage) 
         "batch_size": extractor.batch_size,
         **storage._asdict(),
         "warnings": list(extractor.warnings),
-        "versions": versions,
+        "versions": records.versions_of("numpy", "pillow", "slimnets", "tf-slim"),
     }
 
 
@@ -157,12 +152,7 @@ def differences(one: dict[str, Any], other: dict[str, Any], *, besides_inputs: b
     """
     if besides_inputs:
         one = {**one, "inputs": other["inputs"]}
-    then, now = dict(_flat(one)), dict(_flat(other))
-    return [
-        f"{name} is {now.get(name, 'nothing')} and was {then.get(name, 'nothing')}"
-        for name in {**then, **now}
-        if then.get(name) != now.get(name)
-    ]
+    return records.differences(dict(_flat(one)), dict(_flat(other)))
 
 
 def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -35,9 +35,10 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"(exclude|only)=('[^']*')", r"--\1 \2"),
     (r"(exclude|only)=\[('[^']*'(?:, '[^']*')*)\]", _repeated),
     (r"exclude=\[\.\.\.\]", "--exclude"),
-    (rf"({_NUMBERS})=([-\d.e]*\d)", lambda found: f"{_dashed(found[1])} {found[2]}"),
+    (rf"({_NUMBERS})=([-\d.e]*\d|N)", lambda found: f"{_dashed(found[1])} {found[2]}"),
     (r"label_offset=(-?\d+|N)", r"--label-offset \1"),
     (r"labels=FILE", "--labels FILE"),
+    (r"val=DATA", "--val DATA"),
 )
 # An argument at the beginning of a sentence.
 _FIRST = re.compile(

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tools.errors import InputError
 from tools.evaluation import Labelled, open_labelled
 from tools.training.folder.history import Event
-from tools.training.folder.record import describe_training
+from tools.training.folder.record import describe_training, steps_done
 from tools.training.plan import Plan, make_plan
 from tools.training.running import Training, run
 from tools.training.settings import settings_from
@@ -26,6 +27,7 @@ class Job(NamedTuple):
     validation: the labelled images for validation; None for none.
     record: all that the weights depend on, as values of JSON.
     overwrite: whether another training in the folder is given up.
+    done: number of steps that earlier runs did.
     """
 
     output: Path
@@ -34,6 +36,7 @@ class Job(NamedTuple):
     validation: Labelled | None
     record: dict[str, Any]
     overwrite: bool
+    done: int
 
     @property
     def said(self) -> list[str]:
@@ -69,6 +72,9 @@ def prepare(
       CheckpointError, InputError, TypeError: as ``fit``.
     """
     chosen = settings_from(settings)
+    if val is None and chosen.eval_steps is not None:
+        raise InputError(f"eval_steps={chosen.eval_steps} goes with images for validation: give val=DATA, or omit it.")
+    output = _folder(output, [*_paths(data), *_paths(val or ())])
     images = open_labelled(
         _paths(data),
         labels=labels,
@@ -82,17 +88,33 @@ def prepare(
     plan = make_plan(chosen, start)
     validation = None
     if val is not None:
-        names = start.labelled.names
-        validation = open_labelled(
-            _paths(val),
-            names=names,
-            num_classes=len(names),
-            label_offset=start.labelled.offset,
-            include=include,
-            exclude=exclude,
-        )
+        validation = _open_validation(val, start.labelled, include=include, exclude=exclude, advance=advance)
     record = describe_training(start, plan, validation)
-    return Job(Path(output), start, plan, validation, record, overwrite)
+    done = steps_done(output, record, overwrite=overwrite)
+    return Job(output, start, plan, validation, record, overwrite, done)
+
+
+def _folder(output: str | Path, data: list[str | Path]) -> Path:
+    """Returns the folder of the training. Raises InputError if it can hold none."""
+    if "://" in str(output):
+        raise InputError(f"{output} is no folder of this machine, where a training is saved: name one.")
+    if str(output).encode(errors="replace").decode() != str(output):
+        raise InputError(f"TensorFlow cannot write to {str(output)!a}, which is not UTF-8: name another folder.")
+    output = Path(output)
+    for path in data:
+        if Path(path).is_dir() and output.resolve().is_relative_to(Path(path).resolve()):
+            raise InputError(
+                f"{output} lies in the images' folder {path}, where it would pass for a class: name another folder."
+            )
+    return output
+
+
+def _open_validation(val: _Images, training: Labelled, **options: Any) -> Labelled:
+    """Returns the images for validation, numbered as those of the training."""
+    names, offset = training.names, training.offset
+    if offset and names == [str(offset + number) for number in range(len(names))]:
+        names = None  # the labels are numbers, which the offset alone makes classes
+    return open_labelled(_paths(val), names=names, num_classes=len(training.names), label_offset=offset, **options)
 
 
 def fit(
@@ -129,6 +151,9 @@ def fit(
       overwrite: whether another training in the folder is given up.
       watch: called with the figures of each step and validation.
       **settings: fields of ``tools.training.Settings``.
+
+    A call is the same if its settings, versions and classes are, the checkpoint's content, and the names of the images
+    in their order. The contents of the images are not compared.
 
     Raises:
       CheckpointError: if the checkpoint cannot be read, or does not fit the network.

@@ -82,7 +82,7 @@ class Plan(NamedTuple):
         left = 100 * self.batch_norm_decay**self.steps
         return [
             f"The moving statistics have a decay of {self.batch_norm_decay:.4g}, by the {self.steps:,} steps: at the "
-            f"end their initial values weigh {left:.2g} %, and batch_norm_decay sets another decay."
+            f"end their initial values weigh {left:.2g} %. batch_norm_decay=N sets another decay."
         ]
 
 
@@ -90,7 +90,8 @@ def make_plan(settings: Settings, start: Start) -> Plan:
     """Returns the plan.
 
     Raises:
-      InputError: for fewer images than a batch, a warm-up longer than the training, or a learning rate that rises.
+      InputError: for fewer images than a batch, a warm-up or boundaries beyond the training, or a learning rate that
+        rises.
     """
     images = int((start.labelled.classes >= 0).sum())
     if images < settings.batch_size:
@@ -103,6 +104,10 @@ def make_plan(settings: Settings, start: Start) -> Plan:
     if settings.warmup_steps >= steps:
         raise InputError(
             f"warmup_steps={settings.warmup_steps} must be fewer than the {steps:,} steps of the training."
+        )
+    if settings.boundaries and settings.boundaries[-1] >= steps:
+        raise InputError(
+            f"boundaries must be steps of the training, which has {steps:,}, and {settings.boundaries[-1]:,} is none."
         )
     learning_rate = settings.learning_rate or _LEARNING_RATES.get(settings.optimizer, _LEARNING_RATE)
     if (settings.end_learning_rate or 0) > learning_rate:

@@ -2,24 +2,26 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from checkpoints import open_checkpoint, restore
+from checkpoints import restore
 from checkpoints.diagnosis import default_pool1_padding
 from checkpoints.files import Notes
 from checkpoints.names import logits_pattern
 from tools.errors import TrainingError
 from tools.runtime.sessions import assign, open_session, session_config
 from tools.training.folder.curves import draw_curves
+from tools.training.folder.events import Events
 from tools.training.folder.failures import read_failures, write_failures
-from tools.training.folder.history import Event, Events, History
+from tools.training.folder.history import Event, History
 from tools.training.folder.record import training_folder
-from tools.training.folder.states import BEST, States
+from tools.training.folder.states import BEST, NotFiniteError, States, last_step
 from tools.training.graph import TrainingGraph, build_graph
 from tools.training.start import Start
 from tools.training.validation import Validator
@@ -41,7 +43,7 @@ class Training(NamedTuple):
     last: figures of the last step.
     validation: figures of the last validation; None without images for it.
     best: figures of the best validation.
-    failed: the images that could not be used (name → reason).
+    failed: the images that could not be used, those of the validation included (name → reason).
     """
 
     output: Path
@@ -55,63 +57,77 @@ class Training(NamedTuple):
 
 def run(job: "Job", watch: Callable[[Event], None] = lambda event: None) -> Training:
     """Runs a training from its last saved state to its end; raises as ``fit`` does."""
+    settings = job.plan.settings
     with training_folder(job.output, job.record, overwrite=job.overwrite):
-        done = States(job.output, _notes(job.start), job.plan.settings.keep).last or 0
-        if done == job.plan.steps:
-            history = History(job.output, done)
-            if job.validation is None or history.is_validated(done):
-                return _result(job, history, done)
+        states = States(job.output, _notes(job.start), settings.keep)
+        done, values = states.read() or (0, None)
+        history = History(job.output, done)
+        if done:
+            states.point_to(done)
+        if done == job.plan.steps and (job.validation is None or history.is_validated(done)):
+            return _result(job, history, done)
         graph = build_graph(job.start, job.plan)
-        config = session_config(job.plan.settings.precision, training=True, threads=job.plan.settings.threads)
+        config = session_config(settings.precision, training=True, threads=settings.threads)
         with graph.graph.as_default(), open_session(graph.graph, config) as session:
-            return _Run(job, graph, session, watch).finish()
+            _fill(session, graph, job.start, values)
+            return _Run(job, graph, session, states, history, watch).finish(done)
 
 
 class _Run:
-    """A training that runs in a session."""
+    """A training that runs in a session, whose variables have the values of the last state."""
 
-    def __init__(self, job: "Job", graph: TrainingGraph, session: v1.Session, watch: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        job: "Job",
+        graph: TrainingGraph,
+        session: v1.Session,
+        states: States,
+        history: History,
+        watch: Callable[[Event], None],
+    ) -> None:
         self._job, self._plan, self._graph, self._session, self._watch = job, job.plan, graph, session, watch
-        notes = _notes(job.start)
-        self._states = States(job.output, notes, job.plan.settings.keep)
-        self._best = States(job.output / BEST, notes, keep=1)
-        self._begun = self._states.last or 0
-        _fill(session, graph, job.start, self._states)
-        self._history = History(job.output, self._begun)
+        self._states, self._history = states, history
+        self._best = States(job.output / BEST, _notes(job.start), keep=1)
         graph.batches.failed.update(read_failures(job.output))
         self._failures = len(graph.batches.failed)
 
-    def finish(self) -> Training:
-        """Runs the steps that are left, and returns the result."""
-        job, plan = self._job, self._plan
+    def finish(self, done: int) -> Training:
+        """Runs the steps that are left after the first ``done``, and returns the result."""
+        job = self._job
         labelled = job.start.labelled
-        rows = np.flatnonzero(labelled.classes >= 0)
-        events = Events(job.output, self._begun)
-        validator = None if job.validation is None else Validator(job.validation, job.start, plan.settings)
-        try:
-            if self._begun and plan.is_evaluated(self._begun):
-                self._validate(validator, events, self._begun)
-            self._graph.batches.begin(self._session, labelled.inputs, rows, labelled.classes, self._begun, plan.steps)
-            self._steps(validator, events)
-        finally:
-            self._states.wait()
-            events.close()
-            if validator is not None:
-                validator.close()
-            draw_curves(job.output, self._history.events)
-        return _result(job, self._history, self._begun)
+        with ExitStack() as stack:
+            stack.callback(draw_curves, job.output, self._history)
+            stack.callback(self._states.wait)
+            self._events = Events(job.output, done)
+            stack.callback(self._events.close)
+            self._validator = None
+            if job.validation is not None:
+                self._validator = Validator(job.validation, job.start, self._plan.settings)
+                stack.callback(self._validator.close)
+            if done and self._plan.is_evaluated(done):
+                self._validate(done)
+            rows = np.flatnonzero(labelled.classes >= 0)
+            self._graph.batches.begin(self._session, labelled.inputs, rows, labelled.classes, done, self._plan.steps)
+            self._graph.graph.finalize()  # so that no step can make the graph grow
+            try:
+                self._steps(done)
+            except NotFiniteError as error:
+                raise self._diverged(f"{error}") from None
+        return _result(job, self._history, done)
 
-    def _steps(self, validator: "Validator | None", events: Events) -> None:
+    def _steps(self, done: int) -> None:
         saved = before = time.monotonic()
-        for step in range(self._begun, self._plan.steps):
+        for step in range(done, self._plan.steps):
             event = self._step(step)
             self._history.add(event)
             now = time.monotonic()
-            events.add(event, self._plan.settings.batch_size / max(now - before, 1e-9))
+            self._events.add(event, self._plan.settings.batch_size / max(now - before, 1e-9))
             self._watch(event)
-            if self._plan.is_evaluated(event.step):
-                self._save(event.step)
-                self._validate(validator, events, event.step)
+            if event.step == self._plan.steps or (self._validator and self._plan.is_evaluated(event.step)):
+                self._write_figures()
+                self._states.wait()
+                self._states.save(event.step, self._values())
+                self._validate(event.step)
                 saved = time.monotonic()
             # The next step would end too late.
             elif now - saved + (now - before) >= self._plan.settings.save_seconds:
@@ -119,6 +135,7 @@ class _Run:
                 self._states.save_later(event.step, self._values())
                 saved = now
             before = time.monotonic()
+        self._states.wait()
 
     def _step(self, step: int) -> Event:
         rate = self._plan.learning_rate_at(step)
@@ -132,7 +149,7 @@ class _Run:
         # Python sums in a fixed order, and TensorFlow's sum of many losses does not.
         loss = cross_entropy + sum(map(float, figures["penalties"]))
         if not math.isfinite(loss):
-            raise self._diverged(step, rate, loss)
+            raise self._diverged(f"The loss is {loss} at step {step + 1}")
         return Event(
             step + 1,
             (step + 1) / self._plan.steps_an_epoch,
@@ -142,13 +159,16 @@ class _Run:
             int(figures["right"]) / self._plan.settings.batch_size,
         )
 
-    def _diverged(self, step: int, rate: float, loss: float) -> TrainingError:
-        self._states.wait()
-        last = self._states.last
-        kept = "no state was saved before" if last is None else f"the state of step {last} remains"
+    def _diverged(self, what: str) -> TrainingError:
+        with suppress(NotFiniteError):
+            self._states.wait()
+        self._history.flush()  # for whoever looks for the cause; the same training would drop these steps
+        last = last_step(self._job.output)
+        kept = f"the state of step {last} remains" if last else "no state was saved before"
+        rate = self._plan.learning_rate
         return TrainingError(
-            f"The loss is {loss} at step {step + 1}, with a learning rate of {rate:g}, which is probably too high: "
-            f"give learning_rate={rate / 10:g} or warmup_steps, and another folder; {kept}."
+            f"{what}, with a learning rate of up to {rate:g}, which is probably too high: give "
+            f"learning_rate={rate / 10:g}, or warmup_steps=N, and another folder; {kept}."
         )
 
     def _values(self) -> dict[str, np.ndarray]:
@@ -158,21 +178,16 @@ class _Run:
     def _write_figures(self) -> None:
         """Writes the history up to a state, before that is saved."""
         self._history.flush()
+        self._events.flush()
         if len(self._graph.batches.failed) > self._failures:
             write_failures(self._job.output, dict(self._graph.batches.failed))
             self._failures = len(self._graph.batches.failed)
 
-    def _save(self, step: int) -> None:
-        self._write_figures()
-        self._states.wait()
-        if not self._states.save(step, self._values()):
-            raise self._diverged(step, self._plan.learning_rate_at(step - 1), math.nan)
-
-    def _validate(self, validator: "Validator | None", events: Events, step: int) -> None:
+    def _validate(self, step: int) -> None:
         """Validates a saved state, unless that is in the history; keeps it if it is the best."""
-        if validator is None or self._history.is_validated(step):
+        if self._validator is None or self._history.is_validated(step):
             return
-        metrics = validator.measure(self._states.prefix(step))
+        metrics = self._validator.measure(self._states.prefix(step), self._graph.batches.failed)
         event = Event(
             step,
             step / self._plan.steps_an_epoch,
@@ -184,16 +199,14 @@ class _Run:
         if self._history.best is None or event.val_top_1 > self._history.best.val_top_1:
             self._best.take(self._states, step)
         self._history.add(event)
-        self._history.flush()
-        events.add(event)
+        self._events.add(event)
+        self._write_figures()
         self._watch(event)
 
 
 def _result(job: "Job", history: History, begun: int) -> Training:
-    steps = [event for event in history.events if not event.is_validation]
-    validations = [event for event in history.events if event.is_validation]
-    last = validations[-1] if validations else None
-    return Training(job.output, job.plan.steps, begun, steps[-1], last, history.best, read_failures(job.output))
+    last = history.validations[-1] if history.validations else None
+    return Training(job.output, job.plan.steps, begun, history.last, last, history.best, read_failures(job.output))
 
 
 def _notes(start: Start) -> Notes:
@@ -208,11 +221,10 @@ def _notes(start: Start) -> Notes:
     )
 
 
-def _fill(session: v1.Session, graph: TrainingGraph, start: Start, states: States) -> None:
-    """Gives the variables the values of the last state, or else their initial ones and those of the checkpoint."""
-    if states.last is not None:
-        reader = open_checkpoint(states.prefix(states.last))
-        assign(session, graph.state, {variable.op.name: reader.read(variable.op.name) for variable in graph.state})
+def _fill(session: v1.Session, graph: TrainingGraph, start: Start, values: Mapping[str, np.ndarray] | None) -> None:
+    """Gives the variables the values of a state; without one, their initial values and those of the checkpoint."""
+    if values is not None:
+        assign(session, graph.state, values)
         return
     session.run(v1.global_variables_initializer())
     if start.reader is not None:

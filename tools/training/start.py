@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 from checkpoints import CheckpointReader, Diagnosis, diagnose, open_checkpoint
 from checkpoints.diagnosis import expected_input
+from checkpoints.published import imagenet_labels
 from nets.nets_factory import Network, get_network
 from tools.errors import InputError
 from tools.evaluation import Labelled, number_labels
+from tools.evaluation.numbering import IMAGENET, WITH_BACKGROUND, are_imagenet, listed
 from tools.training.settings import Settings
 
 __all__ = ["Start", "choose_start"]
@@ -23,6 +25,7 @@ class Start(NamedTuple):
     labelled: the images, and the number of each one's class in the network.
     new_head: whether the logits begin anew.
     preprocessing, image_size: of the network's input.
+    assumed: which of these two nobody stated, so that they are taken from the table of networks.
     options: further arguments of the network's builder.
     said: sentences on what was chosen.
     """
@@ -34,6 +37,7 @@ class Start(NamedTuple):
     new_head: bool
     preprocessing: str
     image_size: int
+    assumed: tuple[str, ...]
     options: dict[str, Any]
     said: tuple[str, ...]
 
@@ -66,6 +70,8 @@ def choose_start(
       CheckpointError: if the checkpoint cannot be read, or its network is not known.
       InputError: if the data have no labels, or there is neither a checkpoint nor a network.
     """
+    if checkpoint is None and settings.new_head:
+        raise InputError("new_head=True needs checkpoint='PATH', whose logits it replaces: omit it.")
     if checkpoint is None and net is None:
         raise InputError("A training needs checkpoint='PATH' to start from, or net='NAME' to begin from scratch.")
     reader = None if checkpoint is None else open_checkpoint(checkpoint, checkpoint_dir=checkpoint_dir)
@@ -79,7 +85,9 @@ def choose_start(
     if preprocessing == "none":
         raise InputError("Training reads images, which preprocessing='none' does not take: choose another one.")
     options = {} if found is None else dict(found.options)
-    return Start(network, reader, found, labelled, new_head, preprocessing, size, options, tuple(said))
+    # What a network from scratch begins with is a choice, and no assumption.
+    assumed = () if found is None else tuple(name for name in found.assumed if getattr(settings, name) is None)
+    return Start(network, reader, found, labelled, new_head, preprocessing, size, assumed, options, tuple(said))
 
 
 def _labelled(
@@ -91,19 +99,23 @@ def _labelled(
     stored, ours = found.num_classes, data.names
     if settings.new_head or not stored:
         return data, True, [f"The logits begin anew, with {len(ours)} classes."]
-    known = list(found.labels) if found.labels else None
-    of_imagenet = {stored, len(ours)} <= {1000, 1001}
-    if of_imagenet or (known is not None and set(ours) == set(known)):
-        names = None if of_imagenet else known
-        fitted = number_labels(data.inputs, names=names, num_classes=stored, label_offset=label_offset)
-        return fitted, False, []
-    if known is None and len(ours) == stored:
+    known = found.labels
+    if known is None and len(ours) == stored and not are_imagenet(ours):
         sentence = (
-            f"The checkpoint's logits are kept, as it has {stored} classes too, which are taken to be the same; "
-            "new_head=True begins anew."
+            f"The checkpoint's logits are kept: it has {stored} classes too, and they are assumed to be the same in "
+            "the same order, as nothing in the file names them; new_head=True begins anew."
         )
         return data, False, [sentence]
-    return data, True, [f"The logits begin anew: the checkpoint has {stored} classes, and the images {len(ours)}."]
+    if known is None and are_imagenet(ours) and stored in (IMAGENET, WITH_BACKGROUND):
+        known = imagenet_labels(stored)
+    if known is not None and ({*ours} == {*known} or (are_imagenet(ours) and are_imagenet(known))):
+        fitted = number_labels(data.inputs, names=known, num_classes=stored, label_offset=label_offset)
+        return fitted, False, ["The checkpoint's logits are kept, as its classes are those of the images."]
+    if len(ours) == stored:
+        reason = f"the checkpoint's classes ({listed(known)}) are not those of the images ({listed(ours)})"
+    else:
+        reason = f"the checkpoint has {stored} classes, and the images {len(ours)}"
+    return data, True, [f"The logits begin anew: {reason}."]
 
 
 def weight_decay_of(network: Network) -> float:

@@ -73,7 +73,7 @@ def test_a_training_of_other_settings_or_images_is_refused(digits, tmp_path):
     before = values_of(output)
     with pytest.raises(InputError, match="holds another training: batch_size is 16 and was 8"):
         fit(digits / "train", output, **{**options, "batch_size": 16})
-    with pytest.raises(InputError, match="the number of images is 30 and was 40"):
+    with pytest.raises(InputError, match=r"data is 30 images \(SHA-256 of their names: \w{12}\) and was 40 images "):
         fit(digits / "val", output, **options)
     with pytest.raises(InputError, match="network is resnet_cifar_20 and was resnet_v2_tiny"):
         fit(digits / "train", output, **{**options, "net": "resnet_cifar_20"})

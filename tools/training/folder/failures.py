@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from checkpoints.files.atomic import write_whole
+from tools.training.folder.writing import writing
 
 __all__ = ["read_failures", "write_failures"]
 
@@ -22,8 +23,13 @@ def read_failures(folder: Path) -> dict[str, str]:
 
 
 def write_failures(folder: Path, failed: Mapping[str, str]) -> None:
-    """Writes the images (name → reason), if there are any."""
+    """Writes the images (name → reason), if there are any.
+
+    Raises:
+      OSError: if the file cannot be written.
+    """
     if failed:
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows([("path", "error"), *failed.items()])
-        write_whole(folder / _FILE, stream.getvalue().encode("utf-8", "surrogateescape"))
+        with writing(folder / _FILE):
+            write_whole(folder / _FILE, stream.getvalue().encode("utf-8", "surrogateescape"))

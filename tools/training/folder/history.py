@@ -1,18 +1,17 @@
-"""The figures of a training: ``history.csv``, and the same as events for TensorBoard."""
+"""The figures of a training, ``history.csv``."""
 
 import csv
 import io
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
-
-import tensorflow as tf
+from typing import BinaryIO, NamedTuple
 
 from checkpoints.files.atomic import write_whole
+from tools.errors import InputError
+from tools.training.folder.writing import writing
 
-__all__ = ["Event", "Events", "History"]
-
-v1 = tf.compat.v1
+__all__ = ["Event", "History"]
 
 _FILE = "history.csv"
 
@@ -46,40 +45,85 @@ class Event(NamedTuple):
 
 
 class History:
-    """The history of a training in its folder. Events are written by ``flush``.
+    """The history of a training in its folder. Events are written by ``flush``; steps stay in the file alone.
 
     Args:
       folder: of the training.
-      last: events after this step belong to no saved state, and are dropped.
+      steps: number of steps done, which the last state holds. Later events belong to no state, and are dropped.
+
+    Attributes:
+      last: the last step; None before the first.
+      validations: the validations.
+
+    Raises:
+      InputError: if the file lacks steps.
+      OSError: if it cannot be written.
     """
 
-    def __init__(self, folder: Path, last: int) -> None:
+    def __init__(self, folder: Path, steps: int) -> None:
         self._path = folder / _FILE
-        self.events = [event for event in _read(self._path) if event.step <= last]
-        # Written anew, without the dropped events and a line that was cut short.
-        write_whole(self._path, _text([Event._fields, *map(_cells, self.events)]))
+        self.last: Event | None = None
+        self.validations: list[Event] = []
         self._waiting: list[Event] = []
+        if not steps:
+            with writing(self._path):
+                write_whole(self._path, _text([Event._fields]))
+            return
+        size = self._read(steps)
+        if self.last is None or self.last.step != steps:
+            raise InputError(
+                f"{self._path} is damaged, and lacks figures of the {steps:,} steps that were done: put the file back, "
+                f"or delete {folder} to begin anew."
+            )
+        with writing(self._path):
+            os.truncate(self._path, size)
 
     def add(self, event: Event) -> None:
         """Adds an event."""
-        self.events.append(event)
+        self._note(event)
         self._waiting.append(event)
 
     def flush(self) -> None:
-        """Writes the events that were added."""
-        with self._path.open("a", encoding="utf-8", newline="") as stream:
+        """Writes the events that were added, down to the disk: a state that is saved later counts on them."""
+        with writing(self._path), self._path.open("a", encoding="utf-8", newline="") as stream:
             stream.write(_text(map(_cells, self._waiting)))
+            stream.flush()
+            os.fsync(stream.fileno())
         self._waiting.clear()
+
+    def steps(self) -> Iterator[Event]:
+        """Yields the steps in the file."""
+        with self._path.open("rb") as stream:
+            yield from (event for event, _ in _events(stream) if not event.is_validation)
 
     @property
     def best(self) -> Event | None:
         """Returns the first of the validations with the highest top-1 accuracy; None before there is one."""
-        validations = [event for event in self.events if event.is_validation]
-        return max(validations, key=lambda event: event.val_top_1, default=None)
+        return max(self.validations, key=lambda event: event.val_top_1, default=None)
 
     def is_validated(self, step: int) -> bool:
         """Returns whether there was a validation after a step."""
-        return any(event.is_validation and event.step == step for event in self.events[-2:])
+        return bool(self.validations) and self.validations[-1].step == step
+
+    def _note(self, event: Event) -> None:
+        if event.is_validation:
+            self.validations.append(event)
+        else:
+            self.last = event
+
+    def _read(self, steps: int) -> int:
+        """Takes the events up to a step. Returns the size of the file up to there."""
+        size = 0
+        try:
+            with self._path.open("rb") as stream:
+                for event, end in _events(stream):
+                    if event.step > steps:
+                        break
+                    self._note(event)
+                    size = end
+        except (FileNotFoundError, TypeError, ValueError):
+            self.last = None
+        return size
 
 
 def _text(rows: Iterable[Iterable[object]]) -> str:
@@ -93,41 +137,17 @@ def _cells(event: Event) -> list[str]:
     return ["" if value is None else repr(value) for value in event]
 
 
-def _read(path: Path) -> list[Event]:
-    """Returns the complete events of a file; none if it does not exist."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = csv.reader(line for line in lines[1:] if line.endswith("\n"))
-    return [Event(int(step), *(None if cell == "" else float(cell) for cell in rest)) for step, *rest in rows]
+def _events(stream: BinaryIO) -> Iterator[tuple[Event, int]]:
+    """Yields the events of a file, each with the position of its end. A last line that was cut short is left out.
 
-
-class Events:
-    """Writes event files for TensorBoard into the folder of a training, for the graph that is the default.
-
-    Args:
-      folder: of the training.
-      step: number of steps done before; TensorBoard drops later ones of an earlier run.
+    Raises:
+      TypeError, ValueError: if a line holds no event.
     """
-
-    def __init__(self, folder: Path, step: int) -> None:
-        self._writer = v1.summary.FileWriter(str(folder))
-        self._writer.add_session_log(v1.SessionLog(status=v1.SessionLog.START), step)
-
-    def add(self, event: Event, images_per_second: float | None = None) -> None:
-        """Writes the figures of an event."""
-        figures = {name: value for name, value in event._asdict().items() if value is not None and name != "step"}
-        if images_per_second is not None:
-            figures["images_per_second"] = images_per_second
-        values = [
-            v1.Summary.Value(
-                tag=("validation/" + name.removeprefix("val_")) if event.is_validation else f"training/{name}",
-                simple_value=value,
-            )
-            for name, value in figures.items()
-        ]
-        self._writer.add_summary(v1.Summary(value=values), event.step)
-
-    def close(self) -> None:
-        """Writes what is waiting."""
-        self._writer.close()
+    end = 0
+    for number, line in enumerate(stream):
+        if not line.endswith(b"\n"):
+            return
+        end += len(line)
+        if number:  # the first line holds the names
+            step, *rest = line.decode().rstrip("\n").split(",")
+            yield Event(int(step), *(float(cell) if cell else None for cell in rest)), end

@@ -1,12 +1,10 @@
-"""The folder of a training: its record, ``run.json``, and a lock. Only the same command goes on in it."""
+"""The folder of a training: its record, ``run.json``, and a lock. Only the same training goes on in it."""
 
-import importlib.metadata
+import hashlib
 import json
-import platform
 import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,25 @@ from tools.evaluation import Labelled
 from tools.images import Inputs
 from tools.images.inputs import digest
 from tools.runtime.locks import lock
+from tools.runtime.records import differences, versions_of
+from tools.training.folder.states import BEST, last_step
+from tools.training.folder.writing import writing
 from tools.training.plan import Plan
 from tools.training.start import Start
 
-__all__ = ["describe_training", "training_folder"]
+__all__ = ["describe_training", "steps_done", "training_folder"]
 
 _RECORD, _LOCK = "run.json", ".training.lock"
 
+# All that a training writes, without which the folder is empty or holds the user's own files. The record comes last.
+_FILES = ("checkpoint", "model.ckpt-*", BEST, "history.csv", "failed.csv", "curves.png", "events.out.*", _RECORD)
+
+# Number of labels up to which a sentence names them.
+_NAMED = 5
+
 
 def _describe_data(inputs: Inputs) -> dict[str, Any]:
-    """Returns what identifies images: their number and the SHA-256 of their names."""
+    """Returns what identifies images: their number and the SHA-256 of their names. Their contents may change."""
     return {"images": len(inputs), "sha256": digest(inputs)}
 
 
@@ -49,13 +56,39 @@ def describe_training(start: Start, plan: Plan, validation: Labelled | None) -> 
         "batch_norm_decay": plan.batch_norm_decay,
         "augmentation": plan.augmentation,
         "settings": plan.determining(),
-        "versions": {
-            "python": platform.python_version(),
-            # TensorFlow is installed under several names, so its version comes from the module.
-            "tensorflow": sys.modules["tensorflow"].__version__,
-            "slimnets": importlib.metadata.version("slimnets"),
-        },
+        "versions": versions_of("slimnets"),
     }
+
+
+def steps_done(output: Path, record: dict[str, Any], *, overwrite: bool = False) -> int:
+    """Returns how many steps of a training its folder holds.
+
+    Args:
+      output: the folder, which may not exist yet.
+      record: of the training.
+      overwrite: whether another training in the folder is given up.
+
+    Raises:
+      InputError: if the folder is another training's, or not a training's at all.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: name a folder for the training.")
+    there = _read(output)
+    if there is None:
+        others = [path.name for path in output.iterdir() if path.name != _LOCK] if output.exists() else []
+        if others:
+            raise InputError(f"{output} has files that no training wrote ({min(others)}): name another folder.")
+        return 0
+    done = last_step(output)
+    if not (changed := _differences(there, record)):
+        return done
+    # A training that stopped before its first state, such as for a wrong setting, is no loss.
+    if done and not overwrite:
+        raise InputError(
+            f"{output} holds another training: {'; '.join(changed)}. Give the same settings to go on with it, another "
+            "folder, or overwrite=True."
+        )
+    return 0
 
 
 @contextmanager
@@ -63,88 +96,75 @@ def training_folder(output: Path, record: dict[str, Any], *, overwrite: bool = F
     """Locks the folder of a training for the block; makes it, or checks that it is this training's.
 
     Args:
-      output: the folder.
-      record: of the training.
-      overwrite: whether a folder of another training is emptied.
+      output, record, overwrite: as for ``steps_done``.
 
     Raises:
-      InputError: if the folder is another training's or not a training's at all, or a process is working on it.
+      InputError: as ``steps_done``, and if another process is working on the folder.
       OSError: if it cannot be made.
     """
-    record = json.loads(json.dumps(record))  # tuples become lists, as in a record that was read
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: name a folder for the training.")
-    _check(output, record, overwrite)
-    output.mkdir(parents=True, exist_ok=True)
-    with lock(output / _LOCK) as is_ours:
+    steps_done(output, record, overwrite=overwrite)  # before anything is made
+    with ExitStack() as stack:
+        with writing(output):
+            output.mkdir(parents=True, exist_ok=True)
+            is_ours = stack.enter_context(lock(output / _LOCK))
         if not is_ours:
             raise InputError(f"Another process is training in {output}: wait for it, or name another folder.")
-        if overwrite and _differs(output, record):
-            _empty(output)
-        for left in output.rglob(".*.incomplete"):  # of a killed process
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        if not (output / _RECORD).exists():
-            write_whole(output / _RECORD, json.dumps(record, indent=2) + "\n")
+        steps_done(output, record, overwrite=overwrite)  # another process may have begun since
+        with writing(output):
+            _make_ours(output, record)
         yield
 
 
-def _check(output: Path, record: dict[str, Any], overwrite: bool) -> None:
+def _make_ours(output: Path, record: dict[str, Any]) -> None:
     there = _read(output)
-    if there is None:
-        others = [path.name for path in output.iterdir() if path.name != _LOCK] if output.exists() else []
-        if others:
-            raise InputError(f"{output} has files that no training wrote ({min(others)}): name another folder.")
-    elif (others := _differences(there, record)) and not overwrite:
-        raise InputError(
-            f"{output} holds another training: {'; '.join(others)}. Give the same settings to go on with it, another "
-            "folder, or overwrite=True."
-        )
+    if there is not None and _differences(there, record):
+        _remove(output, _FILES)
+    _remove(output, [".*.incomplete", f"{BEST}/.*.incomplete"])  # of a killed process
+    if not (output / _RECORD).exists():
+        write_whole(output / _RECORD, json.dumps(record, indent=2) + "\n")
+
+
+def _remove(output: Path, patterns: Iterable[str]) -> None:
+    for path in [path for pattern in patterns for path in output.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _read(output: Path) -> dict[str, Any] | None:
+    """Returns the record in a folder; None if there is none."""
     file = output / _RECORD
     if not file.is_file():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is not the record of a training ({error}): name another folder.") from None
-
-
-def _differs(output: Path, record: dict[str, Any]) -> bool:
-    there = _read(output)
-    return there is not None and bool(_differences(there, record))
-
-
-def _empty(output: Path) -> None:
-    for path in output.iterdir():
-        if path.name == _LOCK:
-            continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or "settings" not in record:
+        raise InputError(f"{file} is not the record of a training: name another folder.")
+    return record
 
 
 def _differences(there: dict[str, Any], record: dict[str, Any]) -> list[str]:
     """Returns what differs between two records, such as ``batch_size is 8 and was 32``."""
-    then, now = dict(_flat(there)), dict(_flat(record))
-    return [
-        f"{name} is {now.get(name, 'nothing')} and was {then.get(name, 'nothing')}"
-        for name in {**then, **now}
-        if then.get(name) != now.get(name)
-    ]
+    return differences(_flat(there), _flat(json.loads(json.dumps(record))))  # tuples become lists, as in the file
 
 
-def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in record.items():
-        if name == "checkpoint":
-            yield "the checkpoint, by its SHA-256,", value and " ".join(value["sha256"].values())
-        elif name in ("data", "val"):
-            what = "images" if name == "data" else "images of the validation"
-            yield f"the number of {what}", value and value["images"]
-            yield f"the list of {what}, by its SHA-256,", value and value["sha256"]
-        elif name == "settings":
-            yield from value.items()
-        elif name == "versions":
-            yield from ((key, value[key]) for key in ("tensorflow", "slimnets"))
-        elif name not in ("steps", "learning_rate", "weight_decay", "batch_norm_decay", "augmentation"):
-            # These follow from the others, or stand among the settings.
-            yield name, value
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns the entries of a record that determine the weights, as a sentence shows them."""
+    # What was chosen takes the place of settings that were left open.
+    flat = {**record["settings"], **record}
+    for name in ("settings", "versions"):
+        del flat[name]
+    for name in ("data", "val"):
+        if data := flat.pop(name):
+            flat[name] = f"{data['images']:,} images (SHA-256 of their names: {_short(data['sha256'])})"
+    if checkpoint := flat.pop("checkpoint"):
+        # The path of the file does not matter.
+        flat["the checkpoint, by its SHA-256,"] = " ".join(map(_short, checkpoint["sha256"].values()))
+    if len(flat["labels"]) > _NAMED:
+        names = "\0".join(flat["labels"]).encode("utf-8", "surrogateescape")
+        flat["labels"] = f"{len(flat['labels']):,} names (SHA-256: {_short(hashlib.sha256(names).hexdigest())})"
+    return flat | {name: record["versions"][name] for name in ("tensorflow", "slimnets")}
+
+
+def _short(digest: str) -> str:
+    return digest[:12]

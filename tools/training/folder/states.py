@@ -8,22 +8,28 @@ OUTPUT/best/                 the same for the state with the best validation
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
+from checkpoints import CheckpointError, open_checkpoint
 from checkpoints.files import Notes, notes_file, write_checkpoint, write_notes
 from checkpoints.files.atomic import new_files, write_whole
 from checkpoints.files.writer import checkpoint_files
+from tools.training.folder.writing import writing
 
-__all__ = ["BEST", "States"]
+__all__ = ["BEST", "NotFiniteError", "States", "last_step"]
 
 BEST = "best"
 
 _NAME = "model.ckpt"
 _NUMBERED = re.compile(rf"{re.escape(_NAME)}-(\d+)\.index")
+
+
+class NotFiniteError(ValueError):
+    """Raised for a state with values that are not finite. The message names one of them."""
 
 
 class States:
@@ -40,13 +46,15 @@ class States:
         self._writing: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    @property
-    def last(self) -> int | None:
-        """Returns the step of the last state; None if there is none."""
-        state = tf.train.get_checkpoint_state(str(self._folder))
-        if state is None:
-            return None
-        return int(state.model_checkpoint_path.rpartition("-")[2])
+    def read(self) -> tuple[int, dict[str, np.ndarray]] | None:
+        """Returns the step and the values of the last state that is not damaged; None if there is none."""
+        for step in sorted(_steps(self._folder), reverse=True):
+            try:
+                reader = open_checkpoint(self.prefix(step))
+                return step, {name: reader.read(name) for name in reader.shapes}
+            except CheckpointError:
+                continue  # damaged, such as by a power cut: the state before is not
+        return None
 
     def prefix(self, step: int) -> Path:
         """Returns the path of a state."""
@@ -56,7 +64,7 @@ class States:
         """Saves a state while the training goes on. Waits for the state before.
 
         Raises:
-          OSError: if the state before could not be written.
+          NotFiniteError, OSError: if the state before could not be saved.
         """
         self.wait()
         self._writing = threading.Thread(target=self._save_noting_errors, args=(step, values), daemon=True)
@@ -66,7 +74,7 @@ class States:
         """Waits until a state that is being written is complete.
 
         Raises:
-          OSError: if it could not be written.
+          NotFiniteError, OSError: if it could not be saved.
         """
         if self._writing is not None:
             self._writing.join()
@@ -81,45 +89,65 @@ class States:
         except Exception as error:  # raised where the training waits for it
             self._error = error
 
-    def save(self, step: int, values: Mapping[str, np.ndarray]) -> bool:
-        """Saves a state, unless a value is not finite. Returns whether it did.
+    def save(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Saves a state. The states before remain if that fails.
 
         Raises:
-          OSError: if it cannot be written. The states before remain.
+          NotFiniteError: if a value is not finite.
+          OSError: if it cannot be written.
         """
-        if not all(np.isfinite(value.sum()) or np.isfinite(value).all() for value in values.values()):
-            return False
+        for name, value in values.items():
+            if not np.isfinite(value).all():
+                raise NotFiniteError(f"{name} has values that are not finite after step {step}")
         prefix = self.prefix(step)
-        with new_files(self._folder, f"{prefix.name}.index") as temporary:
+        with writing(self._folder), new_files(self._folder, f"{prefix.name}.index") as temporary:
             *_, index = write_checkpoint(temporary / prefix.name, values)
             write_notes(temporary / prefix.name, self._notes, index)
-        self._point_to(step)
-        return True
+        self.point_to(step)
 
     def take(self, other: "States", step: int) -> None:
-        """Takes a state of another folder, and drops those before."""
-        self._folder.mkdir(exist_ok=True)
-        with new_files(self._folder, f"{self.prefix(step).name}.index") as temporary:
-            for file in _files(other.prefix(step)):
-                shutil.copyfile(file, temporary / file.name)
-        self._point_to(step)
+        """Takes a state of another folder, and drops those before.
 
-    def _point_to(self, step: int) -> None:
-        kept = sorted({*self._steps(), step})[-self._keep :]
-        # Later states of a run that was begun anew are of no use.
-        kept = [each for each in kept if each <= step]
+        Raises:
+          OSError: if it cannot be written.
+        """
+        with writing(self._folder):
+            self._folder.mkdir(exist_ok=True)
+            with new_files(self._folder, f"{self.prefix(step).name}.index") as temporary:
+                for file in _files(other.prefix(step)):
+                    shutil.copyfile(file, temporary / file.name)
+        self.point_to(step)
+
+    def point_to(self, step: int) -> None:
+        """Makes a state the last one: names it in the file ``checkpoint``, and removes later states and old ones.
+
+        Raises:
+          OSError: if the file cannot be written.
+        """
+        there = _steps(self._folder)
+        kept = sorted(each for each in there if each <= step)[-self._keep :]
         lines = [f'model_checkpoint_path: "{self.prefix(step).name}"']
         lines += [f'all_model_checkpoint_paths: "{self.prefix(each).name}"' for each in kept]
-        write_whole(self._folder / "checkpoint", "\n".join(lines) + "\n")
-        for old in self._steps():
-            if old not in kept:
+        with writing(self._folder):
+            write_whole(self._folder / "checkpoint", "\n".join(lines) + "\n")
+            for old in there - {*kept}:
                 for file in _files(self.prefix(old)):
                     file.unlink(missing_ok=True)
 
-    def _steps(self) -> Iterator[int]:
-        for file in list(self._folder.iterdir()):
-            if found := _NUMBERED.fullmatch(file.name):
-                yield int(found[1])
+
+def last_step(folder: Path) -> int:
+    """Returns the step of the last state in a folder that can be opened; 0 if there is none."""
+    for step in sorted(_steps(folder), reverse=True):
+        with suppress(CheckpointError):
+            open_checkpoint(folder / f"{_NAME}-{step}")
+            return step
+    return 0
+
+
+def _steps(folder: Path) -> set[int]:
+    """Returns the steps of all states in a folder; none if it does not exist."""
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    return {int(found[1]) for name in names if (found := _NUMBERED.fullmatch(name))}
 
 
 def _files(prefix: Path) -> list[Path]:
