@@ -218,10 +218,12 @@ def _report(result: "Training") -> int:
         images = f"{failed:,} {_plural('image', failed)} failed and {were} left out"
         print(f"{images}: {result.output / 'failed.csv'}", file=sys.stderr)
     last = result.last
-    done = f"{result.steps:,} {_plural('step', result.steps)} done"
-    print(f"{done}: loss {last.loss:.4f}, cross entropy {last.cross_entropy:.4f}: {result.output}")
+    print(f"{result.steps:,} {_plural('step', result.steps)} done, saved in {result.output}")
+    print(f"last batch: loss {last.loss:.4f}, of which cross entropy {last.cross_entropy:.4f}")
     if result.validation is not None:
         top_1, cross_entropy = result.validation.val_top_1, result.validation.val_cross_entropy
         print(f"validation: top-1 {top_1:.2%}, cross entropy {cross_entropy:.4f}")
-        print(f"best: top-1 {result.best.val_top_1:.2%} at step {result.best.step:,}: {result.output / 'best'}")
+        print(
+            f"best: top-1 {result.best.val_top_1:.2%} at step {result.best.step:,}, saved in {result.output / 'best'}"
+        )
     return 1 if result.failed else 0

@@ -23,8 +23,8 @@ v1 = tf.compat.v1
 class TrainingGraph(NamedTuple):
     """The graph of a training.
 
-    graph: it.
-    batches: feeds it.
+    graph: TensorFlow's graph.
+    batches: makes the images of each step.
     learning_rate: placeholder of a step's learning rate.
     step: operation that does a step.
     figures: tensors that describe a step: 'cross_entropy', the mean of the batch; 'penalties', the regularization

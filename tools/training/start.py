@@ -100,14 +100,14 @@ def _labelled(
     if settings.new_head or not stored:
         return data, True, [f"The logits begin anew, with {len(ours)} classes."]
     known = found.labels
-    if known is None and len(ours) == stored and not are_imagenet(ours):
+    if known is None and stored in (IMAGENET, WITH_BACKGROUND):
+        known = imagenet_labels(stored)
+    if known is None and len(ours) == stored:
         sentence = (
             f"The checkpoint's logits are kept: it has {stored} classes too, and they are assumed to be the same in "
             "the same order, as nothing in the file names them; new_head=True begins anew."
         )
         return data, False, [sentence]
-    if known is None and are_imagenet(ours) and stored in (IMAGENET, WITH_BACKGROUND):
-        known = imagenet_labels(stored)
     if known is not None and ({*ours} == {*known} or (are_imagenet(ours) and are_imagenet(known))):
         fitted = number_labels(data.inputs, names=known, num_classes=stored, label_offset=label_offset)
         return fitted, False, ["The checkpoint's logits are kept, as its classes are those of the images."]

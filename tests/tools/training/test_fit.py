@@ -1,6 +1,7 @@
 """Tests what a training changes and writes, and what it refuses."""
 
 import json
+import os
 import re
 import shutil
 
@@ -15,7 +16,7 @@ from tests.helpers.corpus import save_v2, weights
 from tests.helpers.digit_folders import held_out_digits, training_digits
 from tools.cli import main
 from tools.errors import InputError, TrainingError
-from tools.training import fit
+from tools.training import fit, prepare
 
 DIGITS = "resnet_v2_tiny_digits"
 TINY = {"net": "resnet_v2_tiny", "batch_size": 8, "steps": 2}
@@ -73,9 +74,11 @@ def test_trainable_and_frozen_variables(options, stays, digits, tmp_path):
 
 
 def test_a_pattern_that_fits_nothing_is_refused(digits, tmp_path):
+    options = {"checkpoint": DIGITS, "batch_size": 8, "steps": 1}
     with pytest.raises(ValueError, match=r"trainable='blok2' fits no variable of the network, such as resnet_v2_tiny/"):
-        fit(digits, tmp_path / "o", checkpoint=DIGITS, trainable="blok2", **{**TINY, "net": None})
-    assert not (tmp_path / "o" / "checkpoint").exists()
+        fit(digits, tmp_path / "o", trainable="blok2", **options)
+    # Before the first state, other settings take the place of the wrong ones.
+    assert prepare(digits, tmp_path / "o", trainable="*block2*", **options).done == 0
 
 
 def test_moving_averages_follow_their_formula(digits, tmp_path):
@@ -142,11 +145,16 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(digits, t
     assert str(error.value).endswith(f"; the state of step {step - 1} remains.")
     reader = open_checkpoint(tmp_path / "o")
     assert all(np.isfinite(reader.read(name)).all() for name in reader.shapes)
+
+
+@pytest.mark.full
+def test_another_learning_rate_takes_the_folder_without_a_state(digits, tmp_path):
+    options = {**TINY, "steps": 40, "optimizer": "sgd", "learning_rate": 999.0, "schedule": "constant"}
     with pytest.raises(TrainingError, match=r"The loss is (nan|inf) at step \d+, .*; no state was saved before.$"):
-        fit(digits, tmp_path / "none", **options, save_seconds=1000)
-    # The steps up to there show the cause, and nothing is lost by another learning rate in the same folder.
-    assert (tmp_path / "none/history.csv").read_text().count("\n") > 2
-    assert fit(digits, tmp_path / "none", **{**TINY, "steps": 1}).steps == 1
+        fit(digits, tmp_path / "o", **options, save_seconds=1000)
+    # The steps up to there show the cause.
+    assert (tmp_path / "o/history.csv").read_text().count("\n") > 2
+    assert fit(digits, tmp_path / "o", **{**TINY, "steps": 1}).steps == 1
 
 
 def write_images(folder, names, count=4):
@@ -171,6 +179,13 @@ def write_images(folder, names, count=4):
             "end_learning_rate=0.5 must be at most the learning rate, 0.01.",
         ),
         (["a", "b"], {"freeze_batch_norm": True}, "freeze_batch_norm=True needs a checkpoint's statistics"),
+        (["a", "b"], {"new_head": True}, "new_head=True needs checkpoint='PATH', whose logits it replaces: omit it."),
+        (["a", "b"], {"eval_steps": 1}, "eval_steps=1 goes with images for validation: give val=DATA, or omit it."),
+        (
+            ["a", "b"],
+            {"schedule": "piecewise", "boundaries": [1, 2]},
+            "boundaries must be steps of the training, which has 2, and 2 is none.",
+        ),
         (["a", "b"], {"net": None}, "needs checkpoint='PATH' to start from, or net='NAME' to begin from scratch"),
         (["a", "b"], {"net": "resnet_v2_51"}, "Name of network unknown: 'resnet_v2_51'"),
         (["a", "b"], {"preprocessing": "none"}, "Training reads images, which preprocessing='none' does not take"),
@@ -221,10 +236,123 @@ def test_a_wrong_option_of_the_command_is_told_as_an_option(digits, tmp_path, ca
     assert "slimnets: error: --learning-rate must be above 0" in capsys.readouterr().err
 
 
+def test_folders_that_cannot_hold_a_training_are_refused(tmp_path):
+    data = write_images(tmp_path / "data", ["a", "b"])
+    with pytest.raises(InputError, match=r"lies in the images' folder .*data, where it would pass for a class"):
+        fit(data, data / "out", **TINY)
+    with pytest.raises(InputError, match="memory://out is no folder of this machine"):
+        fit(data, "memory://out", **TINY)
+    with pytest.raises(InputError, match=r"TensorFlow cannot write to '.*o\\udcff', which is not UTF-8"):
+        fit(data, os.fsdecode(bytes(tmp_path) + b"/o\xff"), **TINY)
+    features = tmp_path / "features"
+    features.mkdir()
+    (features / "run.json").write_text('{"inputs": {}, "checkpoint": {}}')
+    with pytest.raises(InputError, match=r"run.json is not the record of a training: name another folder"):
+        fit(data, features, overwrite=True, **TINY)
+    assert {path.name for path in tmp_path.rglob("*.json")} == {"run.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "features"}
+
+
+@pytest.mark.full
+def test_overwrite_deletes_the_training_alone(tmp_path):
+    data = write_images(tmp_path / "data", ["a", "b"])
+    fit(data, tmp_path / "o", **TINY)
+    (tmp_path / "o/mine.txt").write_text("mine")
+    fit(data, tmp_path / "o", **{**TINY, "steps": 1}, overwrite=True)
+    assert (tmp_path / "o/mine.txt").read_text() == "mine"
+    assert not list((tmp_path / "o").glob("model.ckpt-2*"))
+
+
+def test_labels_of_the_validation_have_the_same_offset(tmp_path):
+    data = write_images(tmp_path / "data", ["1", "2", "3"])
+    job = prepare(data, tmp_path / "o", val=data, label_offset=1, **TINY)
+    assert job.validation.classes.tolist() == job.start.labelled.classes.tolist() == sorted(4 * [0, 1, 2])
+    assert job.validation.names == job.start.labelled.names == ["1", "2", "3"]
+
+
+def write_numbers(path, numbers):
+    """Writes a TFRecord file with an image of each class number."""
+    image = tf.io.encode_png(np.zeros([4, 4, 3], np.uint8)).numpy()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number in numbers:
+            example = tf.train.Example()
+            example.features.feature["image/encoded"].bytes_list.value.append(image)
+            example.features.feature["image/class/label"].int64_list.value.append(number)
+            writer.write(example.SerializeToString())
+    return path
+
+
+def test_1000_classes_against_1001(tmp_path):
+    checkpoint = {classes: save_v2(tmp_path / f"{classes}.ckpt", weights(classes=classes)) for classes in (1000, 1001)}
+    from_0 = write_numbers(tmp_path / "from_0", range(1000))
+    from_1 = write_numbers(tmp_path / "from_1", range(1, 1001))
+    for classes, data, first, offset in (
+        (1000, from_0, 0, 0),
+        (1000, from_1, 0, 1),
+        (1001, from_0, 1, -1),
+        (1001, from_1, 1, 0),
+    ):
+        job = prepare(data, tmp_path / "o", checkpoint=checkpoint[classes], batch_size=8, steps=1)
+        assert not job.start.new_head
+        assert "The checkpoint's logits are kept, as its classes are those of the images." in job.said
+        assert job.start.labelled.classes.tolist() == list(range(first, first + 1000))
+        assert any(f"(label_offset={offset})" in sentence for sentence in job.said) == (classes == 1001 or offset != 0)
+    with pytest.raises(InputError, match=r"The label 1000 of .* is class 1000 .*, and there are 1,000 classes"):
+        numbers = write_numbers(tmp_path / "all", range(1001))
+        prepare(numbers, tmp_path / "o", checkpoint=checkpoint[1000], batch_size=8, steps=1)
+
+
+def test_the_logits_of_other_classes_begin_anew(tmp_path):
+    """Not even as many classes as the checkpoint has keep its logits if they are others."""
+    folder = write_images(tmp_path / "ten", [f"kind {number}" for number in range(10)], count=1)
+    job = prepare(folder, tmp_path / "o", checkpoint=DIGITS, batch_size=8, steps=1)
+    assert job.start.new_head
+    anew = "The logits begin anew: the checkpoint's classes (0, 1, 2, 3, 4, ...) are not those of the images (kind 0, "
+    assert any(sentence.startswith(anew) for sentence in job.said)
+    # A file without notes does not tell its classes.
+    checkpoint = save_v2(tmp_path / "ten.ckpt", weights(classes=10))
+    job = prepare(folder, tmp_path / "o", checkpoint=checkpoint, batch_size=8, steps=1)
+    assert not job.start.new_head
+    assert any("assumed to be the same" in sentence and "new_head=True" in sentence for sentence in job.said)
+    # More classes, and fewer.
+    for names in ("abcdefghijkl", "ab"):
+        folder = write_images(tmp_path / names, names, count=4)
+        job = prepare(folder, tmp_path / "o", checkpoint=DIGITS, batch_size=8, steps=1)
+        assert f"The logits begin anew: the checkpoint has 10 classes, and the images {len(names)}." in job.said
+    # A thousand other classes are not ImageNet's.
+    checkpoint = save_v2(tmp_path / "1000.ckpt", weights(classes=1000))
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"kind {number}" for number in range(1000)))
+    numbers = write_numbers(tmp_path / "numbers", range(1000))
+    job = prepare(numbers, tmp_path / "o", checkpoint=checkpoint, labels=labels, batch_size=8, steps=1)
+    assert job.start.new_head
+    assert job.start.labelled.names[999] == "kind 999"
+
+
+def test_what_is_assumed_and_what_is_done_is_said(digits, tmp_path, capsys):
+    checkpoint = save_v2(tmp_path / "ten.ckpt", weights(classes=10))
+    command = ["train", str(digits), "--from", str(checkpoint), "--output", str(tmp_path / "o")]
+    command += ["--steps", "1", "--batch-size", "160"]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    said = "preprocessing inception at 32 (assumed: nothing in the file says so; --preprocessing, or slimnets note)"
+    assert said in captured.err
+    assert "1 step of 160 images (1 epoch), momentum, learning rate 0.01, cosine\n" in captured.err
+    assert captured.out.startswith(f"1 step done, saved in {tmp_path / 'o'}\nlast batch: loss ")
+    assert main(command) == 0
+    again = capsys.readouterr()
+    assert again.out == captured.out
+    assert f"The training in {tmp_path / 'o'} is complete.\n" in again.err
+    assert "train: " not in again.err
+
+
 def test_validation_numbers_are_those_of_an_evaluation(digits, tmp_path, capsys):
     val = held_out_digits(tmp_path / "val", "0123456789")
+    broken = val / "0" / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 50)
     result = fit(digits, tmp_path / "o", checkpoint=DIGITS, val=val, batch_size=16, steps=2, learning_rate=1e-3)
-    assert main(["evaluate", str(val), "--checkpoint", str(tmp_path / "o"), "--batch-size", "16", "--json"]) in (0, 1)
+    assert list(result.failed) == [str(broken)]
+    assert main(["evaluate", str(val), "--checkpoint", str(tmp_path / "o"), "--batch-size", "16", "--json"]) == 1
     measured = json.loads(capsys.readouterr().out)
     assert measured["top_1"]["value"] == result.validation.val_top_1
     assert measured["cross_entropy"] == pytest.approx(result.validation.val_cross_entropy, rel=1e-6)
