@@ -150,7 +150,7 @@ def _run(arguments: argparse.Namespace) -> int:
             arguments.data, arguments.output, **chosen, **patterns_of(arguments), **_settings(given), advance=advance
         )
     say_skipped(job.start.labelled.inputs.skipped)
-    _say(job)
+    _say(job, given.get("checkpoint"))
     batch = job.plan.settings.batch_size
     with stoppable(), progress("train", (job.plan.steps - job.done) * batch, "images") as advance:
 
@@ -179,9 +179,9 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _say(job: "Job") -> None:
+def _say(job: "Job", checkpoint: str | None) -> None:
     start, plan = job.start, job.plan
-    begin = "from scratch" if start.reader is None else f"from {start.reader.path}"
+    begin = "from scratch" if checkpoint is None else f"from {checkpoint}"
     images = int((start.labelled.classes >= 0).sum())
     epochs = f"{plan.steps / plan.steps_an_epoch:.3g}"
     print(

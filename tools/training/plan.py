@@ -16,6 +16,8 @@ __all__ = ["Plan", "make_plan"]
 _EPOCHS = 20
 _LEARNING_RATES = {"adam": 0.001}
 _LEARNING_RATE = 0.01
+# Share of the initial moving statistics at the end that is worth a warning.
+_MOST_LEFT = 0.05
 # As research/slim's staircase.
 _DECAY_EPOCHS = 2
 
@@ -77,12 +79,16 @@ class Plan(NamedTuple):
         """Returns sentences on what was chosen."""
         if self.freeze_batch_norm:
             return ["The batch norms use the stored statistics, and leave them as they are."]
-        if self.settings.batch_norm_decay is not None:
+        decay = f"batch_norm_decay={self.batch_norm_decay:.4g}"
+        if self.settings.batch_norm_decay is None:
+            chosen = f"{decay} is chosen by the {self.steps:,} steps"
+            return [f"{chosen}, so that the moving statistics of the batch norms forget their initial values in time."]
+        left = self.batch_norm_decay**self.steps
+        if left <= _MOST_LEFT:
             return []
-        left = 100 * self.batch_norm_decay**self.steps
         return [
-            f"The moving statistics have a decay of {self.batch_norm_decay:.4g}, by the {self.steps:,} steps: at the "
-            f"end their initial values weigh {left:.2g} %. batch_norm_decay=N sets another decay."
+            f"With {decay}, the initial moving statistics of the batch norms still weigh {100 * left:.0f} % after "
+            f"{self.steps:,} steps, and evaluation will be worse than training: omit it, or train for longer."
         ]
 
 
