@@ -16,8 +16,8 @@ SEEDS = (0, 1, 2)
 def test_digits_from_scratch(tmp_path):
     """Trains on 1,437 digits and evaluates on 360 by other writers."""
     train, val = training_digits(tmp_path / "train"), held_out_digits(tmp_path / "val")
-    # Resized to 32x32 pixels, where slim's preprocessing for CIFAR pads the 8x8. Digits have no mirror images, and scans
-    # of ink on paper no colours.
+    # Resized to 32x32 pixels, where slim's preprocessing for CIFAR pads the 8x8. Digits have no mirror images, and
+    # scans of ink on paper no colours.
     options = {"net": "resnet_cifar_20", "preprocessing": "inception", "image_size": 32, "epochs": 16}
     options |= {"flip": False, "color": False}
     results = [
