@@ -68,7 +68,7 @@ def choose_start(
 
     Raises:
       CheckpointError: if the checkpoint cannot be read, or its network is not known.
-      InputError: if the data have no labels, or there is neither a checkpoint nor a network.
+      InputError: if there is neither a checkpoint nor a network, or they contradict each other.
     """
     if checkpoint is None and settings.new_head:
         raise InputError("new_head=True needs checkpoint='PATH', whose logits it replaces: omit it.")
@@ -77,6 +77,8 @@ def choose_start(
     reader = None if checkpoint is None else open_checkpoint(checkpoint, checkpoint_dir=checkpoint_dir)
     found = None if reader is None else diagnose(reader, net=net)
     network = get_network(net) if found is None else found.identified()
+    if net not in (None, network.name):
+        raise InputError(f"net={net!r} is not the network of {checkpoint}, {network.name}: omit one of the two.")
     labelled, new_head, said = _labelled(data, found, settings, label_offset)
     classes = len(labelled.names)
     expected = expected_input(network, classes) if found is None else (found.preprocessing, found.image_size)

@@ -147,7 +147,8 @@ def test_one_class_and_empty_classes(tmp_path):
     sentence = refusal(several, empty_allowed=False)
     assert sentence == (
         "1 of 3 classes has no images: ant; add some, or remove the empty folder or the name. If the labels are "
-        "numbers that begin above 0, give label_offset=N, where N is the first of them."
+        "numbers that begin above 0, give label_offset=N, where N is the first of them; if they are names that look "
+        "like numbers, give a file with all of them as labels=FILE."
     )
 
 

@@ -187,6 +187,11 @@ def write_images(folder, names, count=4):
             "boundaries must be steps of the training, which has 2, and 2 is none.",
         ),
         (["a", "b"], {"net": None}, "needs checkpoint='PATH' to start from, or net='NAME' to begin from scratch"),
+        (
+            ["a", "b"],
+            {"checkpoint": DIGITS, "net": "resnet_v2_50"},
+            "net='resnet_v2_50' is not the network of resnet_v2_",
+        ),
         (["a", "b"], {"net": "resnet_v2_51"}, "Name of network unknown: 'resnet_v2_51'"),
         (["a", "b"], {"preprocessing": "none"}, "Training reads images, which preprocessing='none' does not take"),
     ],
