@@ -41,11 +41,6 @@ class Start(NamedTuple):
     options: dict[str, Any]
     said: tuple[str, ...]
 
-    @property
-    def pool1_padding(self) -> str | None:
-        """How the first pooling is padded, if the checkpoint's notes say so."""
-        return self.found.notes.pool1_padding if self.found and self.found.notes else None
-
 
 def choose_start(
     data: Labelled,
