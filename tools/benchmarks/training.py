@@ -3,7 +3,6 @@
 And ``slimnets train`` from JPEG files, with augmentation and saved states, against the training step alone.
 """
 
-import contextlib
 import queue
 import tempfile
 import threading
@@ -106,14 +105,16 @@ class _Fit(AbstractContextManager):
 
     def __init__(self, folder: Path) -> None:
         self._turns: queue.Queue[bool] = queue.Queue()
-        self._rates: queue.Queue[float] = queue.Queue()
+        self._rates: queue.Queue[float | Exception] = queue.Queue()
         self._times: list[float] = []
         self._thread = threading.Thread(target=self._train, args=(folder,), daemon=True)
 
     def _train(self, folder: Path) -> None:
         settings = {"batch_size": _BATCH_SIZE, "steps": 10**6, "preprocessing": "inception", "image_size": 224}
-        with contextlib.suppress(_EndError):
-            fit(folder / "data", folder / "output", net="resnet_v2_50", eval_steps=10**6, watch=self._watch, **settings)
+        try:
+            fit(folder / "data", folder / "output", net="resnet_v2_50", watch=self._watch, **settings)
+        except Exception as error:  # raised where a rate is waited for
+            self._rates.put(error)
 
     def _watch(self, event: Event) -> None:
         self._times.append(time.perf_counter())
@@ -130,7 +131,10 @@ class _Fit(AbstractContextManager):
             self._thread.start()
         else:
             self._turns.put(True)
-        return self._rates.get()
+        rate = self._rates.get()
+        if isinstance(rate, Exception):
+            raise rate
+        return rate
 
     def __exit__(self, *error: object) -> None:
         self._turns.put(False)

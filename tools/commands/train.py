@@ -48,8 +48,9 @@ _NUMBERS: dict[str, dict[str, tuple[Any, str, str]]] = {
     "work": {
         "seed": (int, "N", "of initial values, order and augmentation (default 0)"),
         "eval_steps": (int, "N", "steps between two validations (default: one epoch)"),
-        "save_seconds": (float, "SECONDS", "most seconds of work between two saved states (default 5)"),
-        "keep": (positive, "N", "number of saved states to keep, besides the best (default 3)"),
+        "save_seconds": (float, "SECONDS", "most seconds of work that a kill can cost (default 5)"),
+        "checkpoint_seconds": (float, "SECONDS", "most seconds of work between two checkpoints (default 60)"),
+        "keep": (positive, "N", "number of checkpoints to keep, besides the best (default 3)"),
         "threads": (positive, "N", "threads that decode, and that compute (default: one for each core)"),
     },
 }

@@ -72,7 +72,7 @@ class Plan(NamedTuple):
 
     def determining(self) -> dict[str, object]:
         """Returns the settings that determine the result, as values of JSON."""
-        others = ("save_seconds", "keep", "threads")
+        others = ("save_seconds", "checkpoint_seconds", "keep", "threads")
         return {name: value for name, value in dataclasses.asdict(self.settings).items() if name not in others}
 
     def said(self) -> list[str]:

@@ -21,6 +21,7 @@ from tools.training.folder.events import Events
 from tools.training.folder.failures import read_failures, write_failures
 from tools.training.folder.history import Event, History
 from tools.training.folder.record import training_folder
+from tools.training.folder.snapshots import Snapshots
 from tools.training.folder.states import BEST, NotFiniteError, States, last_step
 from tools.training.graph import TrainingGraph, build_graph
 from tools.training.start import Start
@@ -61,16 +62,22 @@ def run(job: "Job", watch: Callable[[Event], None] = lambda event: None) -> Trai
     with training_folder(job.output, job.record, overwrite=job.overwrite):
         states = States(job.output, _notes(job.start), settings.keep)
         done, values = states.read() or (0, None)
-        history = History(job.output, done)
         if done:
             states.point_to(done)
+        snapshots = Snapshots(job.output)
+        if (snapshot := snapshots.read()) is not None and snapshot[0] > done:
+            done, values = snapshot
+        history = History(job.output, done)
         if done == job.plan.steps and (job.validation is None or history.is_validated(done)):
+            snapshots.remove()
             return _result(job, history, done)
         graph = build_graph(job.start, job.plan)
         config = session_config(settings.precision, training=True, threads=settings.threads)
         with graph.graph.as_default(), open_session(graph.graph, config) as session:
             _fill(session, graph, job.start, values)
-            return _Run(job, graph, session, states, history, watch).finish(done)
+            result = _Run(job, graph, session, states, snapshots, history, watch).finish(done)
+        snapshots.remove()  # the last state is a checkpoint
+        return result
 
 
 class _Run:
@@ -82,11 +89,12 @@ class _Run:
         graph: TrainingGraph,
         session: v1.Session,
         states: States,
+        snapshots: Snapshots,
         history: History,
         watch: Callable[[Event], None],
     ) -> None:
         self._job, self._plan, self._graph, self._session, self._watch = job, job.plan, graph, session, watch
-        self._states, self._history = states, history
+        self._states, self._snapshots, self._history = states, snapshots, history
         self._best = States(job.output / BEST, _notes(job.start), keep=1)
         graph.batches.failed.update(read_failures(job.output))
         self._failures = len(graph.batches.failed)
@@ -116,23 +124,28 @@ class _Run:
         return _result(job, self._history, done)
 
     def _steps(self, done: int) -> None:
-        saved = before = time.monotonic()
+        settings = self._plan.settings
+        saved = kept = before = time.monotonic()
         for step in range(done, self._plan.steps):
             event = self._step(step)
             self._history.add(event)
             now = time.monotonic()
-            self._events.add(event, self._plan.settings.batch_size / max(now - before, 1e-9))
+            self._events.add(event, settings.batch_size / max(now - before, 1e-9))
             self._watch(event)
             if event.step == self._plan.steps or (self._validator and self._plan.is_evaluated(event.step)):
                 self._write_figures()
                 self._states.wait()
                 self._states.save(event.step, self._values())
                 self._validate(event.step)
-                saved = time.monotonic()
+                saved = kept = time.monotonic()
             # The next step would end too late.
-            elif now - saved + (now - before) >= self._plan.settings.save_seconds:
+            elif now - kept + (now - before) >= settings.checkpoint_seconds:
                 self._write_figures()
                 self._states.save_later(event.step, self._values())
+                saved = kept = now
+            elif now - saved + (now - before) >= settings.save_seconds:
+                self._write_figures()
+                self._snapshots.save(event.step, self._values())
                 saved = now
             before = time.monotonic()
         self._states.wait()

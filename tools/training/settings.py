@@ -50,8 +50,9 @@ class Settings:
     precision: 'float32'; 'bfloat16' on a processor with AVX-512; 'float16' on a GPU.
     seed: of the initial values, the order of the images and the augmentation.
     eval_steps: number of steps between two validations. By default one epoch.
-    save_seconds: most seconds of work between two saved states.
-    keep: number of saved states that are kept, besides the best.
+    save_seconds: most seconds of work that a kill can cost.
+    checkpoint_seconds: most seconds of work between two checkpoints.
+    keep: number of checkpoints that are kept, besides the best.
     threads: number of threads that decode, and that compute; None for one for each core.
     """
 
@@ -88,6 +89,7 @@ class Settings:
     seed: int = 0
     eval_steps: int | None = None
     save_seconds: float = 5.0
+    checkpoint_seconds: float = 60.0
     keep: int = 3
     threads: int | None = None
 
@@ -137,6 +139,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "seed": (0, 2**31 - 1, ""),
     "eval_steps": (1, _LARGEST, ""),
     "save_seconds": (0, _LARGEST, ""),
+    "checkpoint_seconds": (0, _LARGEST, ""),
     "keep": (1, 1000, ""),
     "threads": (1, 1000, ""),
 }

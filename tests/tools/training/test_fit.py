@@ -82,7 +82,7 @@ def test_a_pattern_that_fits_nothing_is_refused(digits, tmp_path):
 
 
 def test_moving_averages_follow_their_formula(digits, tmp_path):
-    options = {**TINY, "steps": 3, "ema": 0.5, "optimizer": "sgd", "save_seconds": 0, "keep": 5}
+    options = {**TINY, "steps": 3, "ema": 0.5, "optimizer": "sgd", "checkpoint_seconds": 0, "keep": 5}
     fit(digits, tmp_path / "o", checkpoint=DIGITS, **options)
     name = "resnet_v2_tiny/logits/weights"
     average = open_checkpoint(DIGITS).read(name).astype(np.float64)
@@ -140,7 +140,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(digits, t
     # The variance of a batch overflows before the loss does, and a state with it is no good one.
     sentence = r"has values that are not finite after step (\d+), with a learning rate of up to 999, which is probably"
     with pytest.raises(TrainingError, match=sentence) as error:
-        fit(digits, tmp_path / "o", **options, save_seconds=0)
+        fit(digits, tmp_path / "o", **options, checkpoint_seconds=0)
     step = int(re.search(sentence, str(error.value))[1])
     assert str(error.value).endswith(f"; the state of step {step - 1} remains.")
     reader = open_checkpoint(tmp_path / "o")

@@ -22,7 +22,7 @@ from tools.training.folder.events import Events
 from tools.training.folder.history import Event, History
 from tools.training.folder.states import States
 
-TINY = {"net": "resnet_v2_tiny", "batch_size": 8, "steps": 3, "save_seconds": 0}
+TINY = {"net": "resnet_v2_tiny", "batch_size": 8, "steps": 3, "checkpoint_seconds": 0}
 
 
 def notes():

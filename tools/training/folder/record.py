@@ -15,6 +15,7 @@ from tools.images import Inputs
 from tools.images.inputs import digest
 from tools.runtime.locks import lock
 from tools.runtime.records import differences, versions_of
+from tools.training.folder.snapshots import SNAPSHOTS, Snapshots
 from tools.training.folder.states import BEST, last_step
 from tools.training.folder.writing import writing
 from tools.training.plan import Plan
@@ -25,7 +26,10 @@ __all__ = ["describe_training", "steps_done", "training_folder"]
 _RECORD, _LOCK = "run.json", ".training.lock"
 
 # All that a training writes, without which the folder is empty or holds the user's own files. The record comes last.
-_FILES = ("checkpoint", "model.ckpt-*", BEST, "history.csv", "failed.csv", "curves.png", "events.out.*", _RECORD)
+_FILES = (
+    *("checkpoint", "model.ckpt-*", SNAPSHOTS, BEST),
+    *("history.csv", "failed.csv", "curves.png", "events.out.*", _RECORD),
+)
 
 # Number of labels up to which a sentence names them.
 _NAMED = 5
@@ -79,7 +83,7 @@ def steps_done(output: Path, record: dict[str, Any], *, overwrite: bool = False)
         if others:
             raise InputError(f"{output} has files that no training wrote ({min(others)}): name another folder.")
         return 0
-    done = last_step(output)
+    done = max(last_step(output), Snapshots(output).last)
     if not (changed := _differences(there, record)):
         return done
     # A training that stopped before its first state, such as for a wrong setting, is no loss.
