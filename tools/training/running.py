@@ -23,6 +23,7 @@ from tools.training.folder.history import Event, History
 from tools.training.folder.record import training_folder
 from tools.training.folder.snapshots import Snapshots
 from tools.training.folder.states import BEST, NotFiniteError, States, last_step
+from tools.training.folder.writing import InBackground
 from tools.training.graph import TrainingGraph, build_graph
 from tools.training.start import Start
 from tools.training.validation import Validator
@@ -95,6 +96,7 @@ class _Run:
     ) -> None:
         self._job, self._plan, self._graph, self._session, self._watch = job, job.plan, graph, session, watch
         self._states, self._snapshots, self._history = states, snapshots, history
+        self._writing = InBackground()
         self._best = States(job.output / BEST, _notes(job.start), keep=1)
         graph.batches.failed.update(read_failures(job.output))
         self._failures = len(graph.batches.failed)
@@ -105,7 +107,7 @@ class _Run:
         labelled = job.start.labelled
         with ExitStack() as stack:
             stack.callback(draw_curves, job.output, self._history)
-            stack.callback(self._states.wait)
+            stack.callback(self._writing.wait)
             self._events = Events(job.output, done)
             stack.callback(self._events.close)
             self._validator = None
@@ -134,21 +136,21 @@ class _Run:
             self._watch(event)
             if event.step == self._plan.steps or (self._validator and self._plan.is_evaluated(event.step)):
                 self._write_figures()
-                self._states.wait()
+                self._writing.wait()
                 self._states.save(event.step, self._values())
                 self._validate(event.step)
                 saved = kept = time.monotonic()
             # The next step would end too late.
             elif now - kept + (now - before) >= settings.checkpoint_seconds:
                 self._write_figures()
-                self._states.save_later(event.step, self._values())
+                self._writing.begin(self._states.save, event.step, self._values())
                 saved = kept = now
             elif now - saved + (now - before) >= settings.save_seconds:
                 self._write_figures()
-                self._snapshots.save(event.step, self._values())
+                self._writing.begin(self._snapshots.save, event.step, self._values())
                 saved = now
             before = time.monotonic()
-        self._states.wait()
+        self._writing.wait()
 
     def _step(self, step: int) -> Event:
         rate = self._plan.learning_rate_at(step)
@@ -174,7 +176,7 @@ class _Run:
 
     def _diverged(self, what: str) -> TrainingError:
         with suppress(NotFiniteError):
-            self._states.wait()
+            self._writing.wait()
         self._history.flush()  # for whoever looks for the cause; the same training would drop these steps
         last = last_step(self._job.output)
         kept = f"the state of step {last} remains" if last else "no state was saved before"

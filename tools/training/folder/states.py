@@ -7,7 +7,6 @@ OUTPUT/best/                 the same for the state with the best validation
 
 import re
 import shutil
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -43,8 +42,6 @@ class States:
 
     def __init__(self, folder: Path, notes: Notes, keep: int) -> None:
         self._folder, self._notes, self._keep = folder, notes, keep
-        self._writing: threading.Thread | None = None
-        self._error: BaseException | None = None
 
     def read(self) -> tuple[int, dict[str, np.ndarray]] | None:
         """Returns the step and the values of the last state that is not damaged; None if there is none."""
@@ -59,35 +56,6 @@ class States:
     def prefix(self, step: int) -> Path:
         """Returns the path of a state."""
         return self._folder / f"{_NAME}-{step}"
-
-    def save_later(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """Saves a state while the training goes on. Waits for the state before.
-
-        Raises:
-          NotFiniteError, OSError: if the state before could not be saved.
-        """
-        self.wait()
-        self._writing = threading.Thread(target=self._save_noting_errors, args=(step, values), daemon=True)
-        self._writing.start()
-
-    def wait(self) -> None:
-        """Waits until a state that is being written is complete.
-
-        Raises:
-          NotFiniteError, OSError: if it could not be saved.
-        """
-        if self._writing is not None:
-            self._writing.join()
-            self._writing = None
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-
-    def _save_noting_errors(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        try:
-            self.save(step, values)
-        except Exception as error:  # raised where the training waits for it
-            self._error = error
 
     def save(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """Saves a state. The states before remain if that fails.
