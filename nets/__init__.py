@@ -11,6 +11,7 @@ if importlib.util.find_spec("tensorflow") is None:
 
 from nets import (
     augmentation,
+    batch_statistics,
     building,
     endpoint_info,
     guards,
@@ -28,6 +29,7 @@ from nets import (
 
 __all__ = [
     "augmentation",
+    "batch_statistics",
     "building",
     "endpoint_info",
     "guards",

@@ -21,6 +21,7 @@ import tf_slim as slim
 import checkpoints
 from checkpoints import diagnose, restore
 from checkpoints.files import Notes, write_checkpoint, write_notes
+from checkpoints.files.targets import check_target
 from checkpoints.frameworks import read_weights
 from checkpoints.frameworks.tensor_files import write_npz
 from nets import layers, nets_factory, resnet_basic, resnet_v2
@@ -716,6 +717,8 @@ ECHOES = {
     ("diagnosing", "scope={scope}"),
     ("first_kernel", "first_kernel={how}"),
     ("scopes", "scope={scope}"),
+    ("targets", "format={format}"),
+    ("targets", "names={names}"),
     ("weights", "num_classes={num_classes}"),
     ("weights", "image_size={image_size}"),
 }
@@ -756,6 +759,7 @@ FOLLOWED = {
     ("patterns", "{argument}={pattern}"): "a scope as slim excludes it",
     ("restoration", "pool1_padding={wanted}"): "test_the_pooling_that_is_offered",
     ("scopes", "scope={offer}"): "a string for two networks",
+    ("targets", "overwrite=True"): "test_a_target_that_exists",
     ("tensor_files", "exclude=[{name}]"): "test_what_a_writer_offers_succeeds",
     ("weights", "ema=True"): "test_what_weights_offer_succeeds",
     ("weights", "model_only=True"): "test_what_weights_offer_succeeds",
@@ -775,6 +779,17 @@ def written_offers():
         for _, text in strings_of(ast.parse(file.read_text(encoding="utf-8"))):
             found |= {(file.stem, match[0]) for match in _ARGUMENT.finditer(text)}
     return found
+
+
+def test_a_target_that_exists(tmp_path):
+    files = [tmp_path / "model.ckpt.index"]
+    files[0].touch()
+    with pytest.raises(
+        FileExistsError, match=r"model\.ckpt\.index exists: give another name, or overwrite=True"
+    ) as caught:
+        check_target(tmp_path / "model.ckpt", files, overwrite=False)
+    [offer] = offers(str(caught.value))
+    check_target(tmp_path / "model.ckpt", files, **{offer.name: offer.value})
 
 
 def test_a_variable_is_no_pattern(tmp_path):

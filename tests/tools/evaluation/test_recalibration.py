@@ -209,6 +209,7 @@ def test_everything_else_stays_as_it_is_to_the_bit(tmp_path, pictures, kind):
     assert_only_changed(values_in(source), values_in(tmp_path / "new.ckpt"), is_statistic)
 
 
+@pytest.mark.full
 def test_averaged_weights_get_statistics_of_their_own(tmp_path, pictures):
     """What ema=True restores afterwards are the statistics that the averaged weights alone lead to."""
     values, averages = weights(classes=CLASSES), weights(classes=CLASSES, seed=1)

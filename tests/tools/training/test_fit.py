@@ -62,10 +62,14 @@ def test_a_new_head_replaces_that_of_other_classes(four_digits, tmp_path):
 @pytest.mark.parametrize(
     ("options", "stays"),
     [
-        ({}, lambda name: False),
+        pytest.param({}, lambda name: False, marks=pytest.mark.full),
         ({"trainable": "*block2*"}, lambda name: "block2" not in name and "moving" not in name),
         ({"freeze_batch_norm": True}, lambda name: "moving" in name),
-        ({"trainable": "head", "freeze_batch_norm": False}, lambda name: "logits" not in name and "moving" not in name),
+        pytest.param(
+            {"trainable": "head", "freeze_batch_norm": False},
+            lambda name: "logits" not in name and "moving" not in name,
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_trainable_and_frozen_variables(options, stays, digits, tmp_path):
@@ -81,6 +85,7 @@ def test_a_pattern_that_fits_nothing_is_refused(digits, tmp_path):
     assert prepare(digits, tmp_path / "o", trainable="*block2*", **options).done == 0
 
 
+@pytest.mark.full
 def test_moving_averages_follow_their_formula(digits, tmp_path):
     options = {**TINY, "steps": 3, "ema": 0.5, "optimizer": "sgd", "checkpoint_seconds": 0, "keep": 5}
     fit(digits, tmp_path / "o", checkpoint=DIGITS, **options)
@@ -103,6 +108,7 @@ def test_a_network_of_every_family_trains_a_step(digits, tmp_path):
         assert (found.network.name, found.num_classes, found.usable) == (name, 10, True)
 
 
+@pytest.mark.full
 def test_the_other_commands_need_no_options(digits, tmp_path, capsys):
     output = str(tmp_path / "o")
     fit(digits, output, checkpoint=DIGITS, batch_size=8, steps=2, learning_rate=1e-4)
@@ -351,6 +357,7 @@ def test_what_is_assumed_and_what_is_done_is_said(digits, tmp_path, capsys):
     assert "train: " not in again.err
 
 
+@pytest.mark.full
 def test_validation_numbers_are_those_of_an_evaluation(digits, tmp_path, capsys):
     val = held_out_digits(tmp_path / "val", "0123456789")
     broken = val / "0" / "broken.png"

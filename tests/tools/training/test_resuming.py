@@ -92,6 +92,7 @@ def test_a_folder_of_something_else_is_refused(digits, tmp_path):
         fit(digits / "train", tmp_path / "notes.txt", net="resnet_v2_tiny", steps=1)
 
 
+@pytest.mark.full
 def test_only_the_last_states_are_kept(digits, tmp_path):
     fit(digits / "train", tmp_path / "o", net="resnet_v2_tiny", batch_size=8, steps=6, checkpoint_seconds=0, keep=2)
     states = {file.name for file in (tmp_path / "o").glob("model.ckpt-*.index")}
