@@ -10,7 +10,7 @@ from tools.commands.arguments import add_patterns, add_restoration, patterns_of,
 from tools.terminal.network_input import described_input
 from tools.terminal.option_names import as_options
 from tools.terminal.progress import progress
-from tools.terminal.skipped import say_skipped
+from tools.terminal.skipped import say_failed, say_skipped
 from tools.terminal.tables import print_table
 
 if TYPE_CHECKING:
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-# Number of classes and of reasons for failures that are printed; the files and --json have more.
-_CLASSES, _REASONS = 10, 10
-# Of so many classes or fewer, an image's is always among the five most probable ones.
-_TOP = 5
+# Number of classes that are printed; the files and --json have all of them.
+_CLASSES = 10
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -121,8 +119,7 @@ def _evaluate(arguments: argparse.Namespace, extractor: "FeatureExtractor", labe
         )
     for sentence in evaluation.said:
         print(as_options(sentence), file=sys.stderr)
-    for reason, number in list(evaluation.reasons.items())[:_REASONS]:
-        print(f"failed, {number:,}: {reason}", file=sys.stderr)
+    say_failed(evaluation.reasons)
     if arguments.as_json:
         print(json.dumps(evaluation.record(), indent=2))
     else:
@@ -131,11 +128,13 @@ def _evaluate(arguments: argparse.Namespace, extractor: "FeatureExtractor", labe
 
 
 def _print(evaluation: "Evaluation") -> None:
+    from tools.evaluation.metrics import TOP
+
     metrics, statistics = evaluation.metrics, evaluation.batch_statistics
     rows: list[tuple[object, ...]] = []
     if metrics is not None:
         rows.append(("top-1", *_written(metrics.top_1), metrics.images))
-        if len(evaluation.names) > _TOP:
+        if len(evaluation.names) > TOP:  # of fewer classes, an image's is always among the most probable ones
             rows.append(("top-5", *_written(metrics.top_5), metrics.images))
         rows += [
             ("cross entropy", f"{metrics.cross_entropy:.4f}", None, metrics.images),

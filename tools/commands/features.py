@@ -17,7 +17,7 @@ from tools.commands.arguments import (
 )
 from tools.terminal.network_input import described_input
 from tools.terminal.progress import progress
-from tools.terminal.skipped import say_skipped
+from tools.terminal.skipped import say_failed, say_skipped
 from tools.terminal.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from tools.images import Inputs
 
 __all__ = ["add"]
-
-# Number of different reasons for failed images that are printed; run.json has all of them.
-_REASONS = 10
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -224,8 +221,7 @@ def _say_where(job: "FeatureJob") -> None:
 
 def _report(summary: "Summary") -> int:
     """Prints the summary and returns the exit status."""
-    for reason, number in list(summary.reasons.items())[:_REASONS]:
-        print(f"failed, {number:,}: {reason}", file=sys.stderr)
+    say_failed(summary.reasons)
     if summary.resumed_from:
         print(f"resumed from {summary.resumed_from:,} images that were done before", file=sys.stderr)
     if summary.reused:

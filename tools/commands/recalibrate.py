@@ -9,7 +9,7 @@ from tools.commands.arguments import add_network, add_patterns, network_of, patt
 from tools.terminal.network_input import described_input
 from tools.terminal.option_names import as_options
 from tools.terminal.progress import progress
-from tools.terminal.skipped import say_skipped
+from tools.terminal.skipped import say_failed, say_skipped
 from tools.terminal.stopping import stoppable
 from tools.terminal.tables import print_table
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 # Number of layers, and of reasons for failed images, that are printed; --json has all.
-_LAYERS, _REASONS = 5, 10
+_LAYERS = 5
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -72,8 +72,7 @@ def _run(arguments: argparse.Namespace) -> int:
             done = recalibrator.run(advance)
     for sentence in done.said:
         print(as_options(sentence), file=sys.stderr)
-    for reason, number in list(done.reasons.items())[:_REASONS]:
-        print(f"failed, {number:,}: {reason}", file=sys.stderr)
+    say_failed(done.reasons)
     if arguments.as_json:
         print(json.dumps(done.record(), indent=2))
     else:

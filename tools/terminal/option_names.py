@@ -17,10 +17,13 @@ def _dashed(argument: str) -> str:
 
 # Arguments in the library's sentences that are strings, and those that are numbers.
 _STRINGS = "format|names|mode|device|precision|scope|preprocessing|net|checkpoint|augmentation|trainable"
-_NUMBERS = (
-    "num_classes|image_size|images|batch_size|threads|steps|epochs|learning_rate|warmup_steps|end_learning_rate|decay_factor|"
-    "decay_steps|power|momentum|adam_beta1|adam_beta2|rmsprop_decay|opt_epsilon|weight_decay|label_smoothing|batch_norm_decay|seed|eval_steps|"
-    "save_seconds|checkpoint_seconds|keep"
+_NUMBERS = "|".join(
+    (
+        *("num_classes", "image_size", "images", "batch_size", "threads", "steps", "epochs", "learning_rate"),
+        *("warmup_steps", "end_learning_rate", "decay_factor", "decay_steps", "power", "momentum", "adam_beta1"),
+        *("adam_beta2", "rmsprop_decay", "opt_epsilon", "weight_decay", "label_smoothing", "batch_norm_decay", "seed"),
+        *("eval_steps", "save_seconds", "checkpoint_seconds", "keep"),
+    )
 )
 
 # Arguments in the library's sentences that are also options of a command.
