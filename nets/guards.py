@@ -9,7 +9,14 @@ import tensorflow as tf
 
 from nets.arguments import whole_number
 
-__all__ = ["InferenceWarning", "ancestors", "batch_norm_decay_for", "check_train_op", "training_mode"]
+__all__ = [
+    "LARGEST_INITIAL_WEIGHT",
+    "InferenceWarning",
+    "ancestors",
+    "batch_norm_decay_for",
+    "check_train_op",
+    "training_mode",
+]
 
 v1 = tf.compat.v1
 
@@ -82,7 +89,7 @@ def _operation(target: tf.Operation | tf.Tensor) -> tf.Operation:
 
 
 # Weight of the initial statistics after training above which inference gets visibly worse.
-_LARGEST_INITIAL_WEIGHT = 0.05
+LARGEST_INITIAL_WEIGHT = 0.05
 _LEAST_DECAY, _MOST_DECAY = 0.5, 0.997
 
 
@@ -146,14 +153,14 @@ def _slow_statistics(run: set[tf.Operation], number_of_steps: int) -> str | None
     """Returns a sentence on statistics in which the initial ones would weigh too much; None if there are none."""
     decay, name = min(_decays(run), key=lambda found: (-found[0], found[1]), default=(0.0, ""))
     weight = decay**number_of_steps
-    if weight <= _LARGEST_INITIAL_WEIGHT:
+    if weight <= LARGEST_INITIAL_WEIGHT:
         return None
     fitting = batch_norm_decay_for(number_of_steps)
     advice = []
-    if fitting**number_of_steps <= _LARGEST_INITIAL_WEIGHT:
+    if fitting**number_of_steps <= LARGEST_INITIAL_WEIGHT:
         advice.append(f"use batch_norm_decay={fitting:.4g}")
     if decay < 1:
-        least = math.ceil(math.log(_LARGEST_INITIAL_WEIGHT) / math.log(decay))
+        least = math.ceil(math.log(LARGEST_INITIAL_WEIGHT) / math.log(decay))
         advice.append(f"train for at least {least} steps")
     return (
         f"The decay of the moving statistics is {decay:g} (such as {name}): after {number_of_steps} steps their "

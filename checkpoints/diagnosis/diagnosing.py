@@ -90,7 +90,7 @@ class Diagnosis:
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """What the table of networks supplied, as no notes tell it: 'preprocessing', 'image_size', both or neither."""
+        """Facts that the table of networks supplied, as no notes tell them: any of 'preprocessing' and 'image_size'."""
         if self.network is None:
             return ()
         return self.notes.assumed if self.notes else INPUT

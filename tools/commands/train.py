@@ -8,16 +8,13 @@ from tools.commands.arguments import add_checkpoint_dir, add_patterns, add_preci
 from tools.terminal.network_input import described_input
 from tools.terminal.option_names import as_options
 from tools.terminal.progress import progress
-from tools.terminal.skipped import say_skipped
+from tools.terminal.skipped import REASONS, say_skipped
 from tools.terminal.stopping import stoppable
 
 if TYPE_CHECKING:
     from tools.training import Event, Job, Training
 
 __all__ = ["add"]
-
-# Number of failed images whose reasons are printed.
-_REASONS = 10
 
 # Settings whose options have the type and help here. ``None`` is left to the library, which documents the defaults.
 _NUMBERS: dict[str, dict[str, tuple[Any, str, str]]] = {
@@ -183,7 +180,7 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
 def _say(job: "Job", checkpoint: str | None) -> None:
     start, plan = job.start, job.plan
     begin = "from scratch" if checkpoint is None else f"from {checkpoint}"
-    images = int((start.labelled.classes >= 0).sum())
+    images = len(start.labelled.rows)
     epochs = f"{plan.steps / plan.steps_an_epoch:.3g}"
     print(
         f"{start.network.name} {begin}, {len(start.labelled.names):,} classes, {images:,} images, "
@@ -212,7 +209,7 @@ def _figures(event: "Event") -> str:
 
 
 def _report(result: "Training") -> int:
-    for name, reason in list(result.failed.items())[:_REASONS]:
+    for name, reason in list(result.failed.items())[:REASONS]:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     if failed := len(result.failed):
         were = "was" if failed == 1 else "were"

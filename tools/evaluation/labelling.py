@@ -40,6 +40,7 @@ class Labelled(NamedTuple):
     names: the name of each class of the network.
     offset: class = label's number - offset.
     said: sentences on how labels became classes, and on classes without images or with few.
+    found: the labels as they are in the data, from which other classes can be numbered without reading them again.
     """
 
     inputs: Inputs
@@ -47,6 +48,12 @@ class Labelled(NamedTuple):
     names: list[str]
     offset: int
     said: tuple[str, ...]
+    found: FoundLabels | None = None
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The numbers of the images that have a class, int64."""
+        return np.flatnonzero(self.classes >= 0)
 
     @property
     def counts(self) -> np.ndarray:
@@ -120,6 +127,7 @@ def number_labels(
     num_classes: int | None = None,
     label_offset: int | None = None,
     empty_allowed: bool = True,
+    found: FoundLabels | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Labelled:
     """Numbers the classes of labelled images.
@@ -138,12 +146,13 @@ def number_labels(
       num_classes: of the network; None if the data decide.
       label_offset: class = number - label_offset; None for the default.
       empty_allowed: whether classes may have no images.
+      found: the labels, if they were read before, with those of the folders; see ``Labelled``.
       advance: called with the number of images whose labels were read.
 
     Raises:
       InputError: if the images have no labels, or these do not fit the names or the network.
     """
-    labels = _read(inputs, folders, advance)
+    labels = _read(inputs, folders, advance) if found is None else found
     if num_classes in (IMAGENET, WITH_BACKGROUND) and names is not None:
         # Without names, identifiers are understood besides the words.
         names = None if list(names) in (imagenet_labels(IMAGENET), imagenet_labels(WITH_BACKGROUND)) else names
@@ -155,7 +164,7 @@ def number_labels(
     class_names = _class_names(numbering.names, num_classes, offset)
     _check_range(labels, numbering, offset, num_classes, inputs)
     classes_of = np.array([*numbering.numbers, offset - 1], np.int64) - offset  # the last one for those without label
-    labelled = Labelled(inputs, classes_of[labels.of], class_names, offset, ())
+    labelled = Labelled(inputs, classes_of[labels.of], class_names, offset, (), labels)
     said = (
         numbering.said,
         _said_of_offset(numbering, offset, num_classes),

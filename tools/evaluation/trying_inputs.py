@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from nets.guards import InferenceWarning
 from nets.nets_factory import get_network
 from nets.preprocessing import PREPROCESSINGS
@@ -54,7 +52,7 @@ def inputs_to_try(extractor: FeatureExtractor) -> list[tuple[str, int]]:
 
 def images_to_try(labelled: Labelled) -> list[int]:
     """Returns the numbers of up to 300 images, in a fixed shuffle."""
-    rows = np.flatnonzero(labelled.classes >= 0)
+    rows = labelled.rows
     return rows[mixed_rows(len(rows), TRIED_IMAGES)].tolist()
 
 

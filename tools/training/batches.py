@@ -6,14 +6,13 @@ the same ones.
 """
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from nets.augmentation import augment
 from tools.errors import InputError
-from tools.images import Inputs
+from tools.evaluation import Labelled
 from tools.images.pipeline import batched, read_image
 
 __all__ = ["TrainingBatches"]
@@ -68,18 +67,14 @@ class TrainingBatches:
             self._initializer = iterator.initializer
             self.images, self.classes = iterator.get_next()
 
-    def begin(
-        self, session: v1.Session, inputs: Inputs, rows: Sequence[int], classes: np.ndarray, first: int, last: int
-    ) -> None:
+    def begin(self, session: v1.Session, labelled: Labelled, first: int, last: int) -> None:
         """Starts with the batch of step ``first``, counted from 0; the last one is that of step ``last`` - 1.
 
         Args:
           session: of the graph.
-          inputs: the images.
-          rows: numbers of the images to train on.
-          classes: number of the class of each image of ``inputs``.
+          labelled: the images. Those without a class are left out.
         """
-        self._inputs, self._rows, self._classes = inputs, np.asarray(rows), classes
+        self._inputs, self._rows, self._classes = labelled.inputs, labelled.rows, labelled.classes
         positions = {self._first: first * self._batch_size, self._last: last * self._batch_size}
         session.run(self._initializer, positions)
 

@@ -15,7 +15,7 @@ from tools.training.optimizers import make_optimizer
 from tools.training.plan import Plan
 from tools.training.start import Start
 
-__all__ = ["TrainingGraph", "build_graph", "trainable_names"]
+__all__ = ["TrainingGraph", "build_graph"]
 
 v1 = tf.compat.v1
 
@@ -30,7 +30,6 @@ class TrainingGraph(NamedTuple):
     figures: tensors that describe a step: 'cross_entropy', the mean of the batch; 'penalties', the regularization
       losses of all weights, [number of them]; 'right', how many images have the highest logit at their class.
     state: variables to save.
-    trained: names of the variables that the optimizer changes.
     begin_averages: operation that gives the moving averages the values of the weights.
     """
 
@@ -40,7 +39,6 @@ class TrainingGraph(NamedTuple):
     step: tf.Operation
     figures: dict[str, tf.Tensor]
     state: list[tf.Variable]
-    trained: list[str]
     begin_averages: tf.Operation
 
 
@@ -86,9 +84,7 @@ def build_graph(start: Start, plan: Plan) -> TrainingGraph:
             "penalties": tf.stack(penalties) if penalties else tf.zeros([0]),
             "right": tf.reduce_sum(tf.cast(hits, tf.int64)),
         }
-        names = [variable.op.name for variable in trained]
-        state = v1.global_variables()
-        return TrainingGraph(graph, batches, learning_rate, step, figures, state, names, begin_averages)
+        return TrainingGraph(graph, batches, learning_rate, step, figures, v1.global_variables(), begin_averages)
 
 
 def _build_network(start: Start, plan: Plan, images: tf.Tensor, global_step: tf.Variable) -> tf.Tensor:
@@ -112,11 +108,11 @@ def _build_network(start: Start, plan: Plan, images: tf.Tensor, global_step: tf.
 def _trained(trainable: str | Sequence[str]) -> list[tf.Variable]:
     """Returns the variables that the optimizer changes."""
     variables = v1.trainable_variables()
-    chosen = trainable_names([variable.op.name for variable in variables], trainable)
+    chosen = _trainable_names([variable.op.name for variable in variables], trainable)
     return [variable for variable in variables if variable.op.name in chosen]
 
 
-def trainable_names(names: Sequence[str], trainable: str | Sequence[str]) -> set[str]:
+def _trainable_names(names: Sequence[str], trainable: str | Sequence[str]) -> set[str]:
     """Returns the names that 'all', 'head' or patterns choose.
 
     Raises:

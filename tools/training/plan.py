@@ -1,11 +1,11 @@
-"""What the settings mean for a network and its images: the values that were left open, and the learning rates."""
+"""Turns settings into a plan for a network and its images: the values that were left open, and the learning rates."""
 
 import dataclasses
 import math
 from typing import NamedTuple
 
 from nets.augmentation import check_augmentation, default_augmentation
-from nets.guards import batch_norm_decay_for
+from nets.guards import LARGEST_INITIAL_WEIGHT, batch_norm_decay_for
 from tools.errors import InputError
 from tools.training.schedules import SCHEDULES, learning_rate_at
 from tools.training.settings import Settings
@@ -16,8 +16,6 @@ __all__ = ["Plan", "make_plan"]
 _EPOCHS = 20
 _LEARNING_RATES = {"adam": 0.001}
 _LEARNING_RATE = 0.01
-# Share of the initial moving statistics at the end that is worth a warning.
-_MOST_LEFT = 0.05
 # As research/slim's staircase.
 _DECAY_EPOCHS = 2
 
@@ -84,7 +82,7 @@ class Plan(NamedTuple):
             chosen = f"{decay} is chosen by the {self.steps:,} steps"
             return [f"{chosen}, so that the moving statistics of the batch norms forget their initial values in time."]
         left = self.batch_norm_decay**self.steps
-        if left <= _MOST_LEFT:
+        if left <= LARGEST_INITIAL_WEIGHT:
             return []
         return [
             f"With {decay}, the initial moving statistics of the batch norms still weigh {100 * left:.0f} % after "
@@ -99,7 +97,7 @@ def make_plan(settings: Settings, start: Start) -> Plan:
       InputError: for fewer images than a batch, a warm-up or boundaries beyond the training, or a learning rate that
         rises.
     """
-    images = int((start.labelled.classes >= 0).sum())
+    images = len(start.labelled.rows)
     if images < settings.batch_size:
         raise InputError(
             f"There are {images:,} images, fewer than a batch of {settings.batch_size:,}: give more, or "

@@ -116,8 +116,7 @@ class _Run:
                 stack.callback(self._validator.close)
             if done and self._plan.is_evaluated(done):
                 self._validate(done)
-            rows = np.flatnonzero(labelled.classes >= 0)
-            self._graph.batches.begin(self._session, labelled.inputs, rows, labelled.classes, done, self._plan.steps)
+            self._graph.batches.begin(self._session, labelled, done, self._plan.steps)
             self._graph.graph.finalize()  # so that no step can make the graph grow
             try:
                 self._steps(done)

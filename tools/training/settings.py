@@ -94,8 +94,8 @@ class Settings:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name, (least, most, open_ends) in _RANGES.items():
-            _check_number(name, getattr(self, name), least, most, open_ends)
+        for name, (least, most, excluded) in _RANGES.items():
+            _check_number(name, getattr(self, name), least, most, excluded)
         for name in ("steps", "batch_size", "warmup_steps", "decay_steps", "eval_steps", "seed", "keep", "threads"):
             value = getattr(self, name)
             if value is not None and type(value) is not int:

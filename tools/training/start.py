@@ -13,11 +13,11 @@ from tools.evaluation import Labelled, number_labels
 from tools.evaluation.numbering import IMAGENET, WITH_BACKGROUND, are_imagenet, listed
 from tools.training.settings import Settings
 
-__all__ = ["Start", "choose_start"]
+__all__ = ["Start", "choose_start", "weight_decay_of"]
 
 
 class Start(NamedTuple):
-    """What a training begins with.
+    """The beginning of a training.
 
     network: the network in the table.
     reader: the checkpoint; None to train from scratch.
@@ -51,7 +51,7 @@ def choose_start(
     label_offset: int | None = None,
     checkpoint_dir: str | Path | None = None,
 ) -> Start:
-    """Returns what a training begins with.
+    """Chooses the beginning of a training.
 
     Args:
       data: the images, with the classes that they themselves tell.
@@ -106,7 +106,8 @@ def _labelled(
         )
         return data, False, [sentence]
     if known is not None and ({*ours} == {*known} or (are_imagenet(ours) and are_imagenet(known))):
-        fitted = number_labels(data.inputs, names=known, num_classes=stored, label_offset=label_offset)
+        options = {"num_classes": stored, "label_offset": label_offset, "found": data.found}
+        fitted = number_labels(data.inputs, names=known, **options)
         return fitted, False, ["The checkpoint's logits are kept, as its classes are those of the images."]
     if len(ours) == stored:
         reason = f"the checkpoint's classes ({listed(known)}) are not those of the images ({listed(ours)})"

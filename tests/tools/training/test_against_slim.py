@@ -43,8 +43,7 @@ def batches_of(job):
             color=settings.color,
             seed=settings.seed,
         )
-        classes = start.labelled.classes
-        batches.begin(session, start.labelled.inputs, range(len(classes)), classes, 0, STEPS)
+        batches.begin(session, start.labelled, 0, STEPS)
         return [session.run([batches.images, batches.classes]) for _ in range(STEPS)]
 
 
