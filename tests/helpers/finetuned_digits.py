@@ -10,12 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 import tf_slim as slim
-from PIL import Image
 
 from nets import resnet_v2
 from nets.preprocessing import preprocess
-from tools.digits import CHECKPOINT, HELD_OUT, digits
-from tools.images import decode
+from tests.helpers.digit_folders import held_out_digits, training_digits
+from tools.digits import CHECKPOINT, digits
 
 __all__ = ["FinetunedDigits", "finetuned_digits"]
 
@@ -43,17 +42,10 @@ def finetuned_digits(folder: Path, batch_norm_decay: float = 0.997) -> Finetuned
     """Makes the checkpoint and its images in a folder, in some seconds."""
     images, labels = digits()
     images, labels = images[labels < CLASSES], labels[labels < CLASSES]
-    files = sorted(file for file in HELD_OUT.iterdir() if int(file.stem[-1]) < CLASSES)
-    _write(folder / "train", images, labels)
-    _write(folder / "held_out", [decode(file) for file in files], [int(file.stem[-1]) for file in files])
+    wanted = "".join(map(str, range(CLASSES)))
+    train, held_out = training_digits(folder / "train", wanted), held_out_digits(folder / "held_out", wanted)
     checkpoint = _train(folder / "model.ckpt", images, labels, batch_norm_decay)
-    return FinetunedDigits(checkpoint, folder / "train", folder / "held_out")
-
-
-def _write(folder, images, labels):
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        (folder / str(label)).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / str(label) / f"{number:04d}.png")
+    return FinetunedDigits(checkpoint, train, held_out)
 
 
 def _train(checkpoint, images, labels, batch_norm_decay):
