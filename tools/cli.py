@@ -13,6 +13,7 @@ from tools.commands import (
     demo,
     download,
     evaluate,
+    export,
     features,
     inspect,
     merge,
@@ -30,7 +31,7 @@ __all__ = ["main"]
 
 # Each adds its own arguments and imports its library only when it runs, so that --help answers at once.
 _COMMANDS = (
-    *(nets, weights, download, inspect, note, convert),
+    *(nets, weights, download, inspect, note, convert, export),
     *(features, merge, classify, evaluate, recalibrate, train, time, demo),
 )
 

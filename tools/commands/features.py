@@ -155,7 +155,7 @@ def _is_distributed(arguments: argparse.Namespace) -> bool:
 
 def _extractor_options(arguments: argparse.Namespace, num_images: int) -> dict[str, Any]:
     """Returns the arguments of the ``FeatureExtractor`` that makes the shards, here or in each worker."""
-    from tools.features.extractor import freeze_for
+    from tools.runtime.freezing import freeze_for
     from tools.runtime.machine import cores
 
     threads = arguments.threads
@@ -174,8 +174,8 @@ def _begin(
     arguments: argparse.Namespace, inputs: "Inputs", extractor: "FeatureExtractor", freeze: bool | None
 ) -> "FeatureJob":
     from tools.features.extraction import begin
-    from tools.features.extractor import arithmetic
     from tools.features.record import Storage
+    from tools.runtime.freezing import arithmetic
 
     with progress("compare", len(inputs), "images") as advance:
         return begin(

@@ -26,20 +26,23 @@ from tools.features.network_choice import DEFAULTS, ExtractorOptions, NetworkCho
 from tools.images import Inputs
 from tools.images.given import arrays_or_inputs, as_inputs, check_array
 from tools.images.pipeline import ImagePipeline, ImageStatus
+from tools.runtime.freezing import (
+    FrozenNetwork,
+    arithmetic,
+    import_frozen,
+    is_optimized,
+    worth_freezing,
+    worth_splitting,
+)
 from tools.runtime.freezing import freeze as frozen_graph
-from tools.runtime.freezing import import_frozen, worth_splitting
 from tools.runtime.sessions import open_session, session_config
 
-__all__ = ["POOLS", "FeatureBatch", "FeatureExtractor", "arithmetic", "freeze_for"]
+__all__ = ["POOLS", "FeatureBatch", "FeatureExtractor"]
 
 v1 = tf.compat.v1
 
 # How the height and width of an end point are reduced.
 POOLS = {"none": None, "mean": tf.reduce_mean, "max": tf.reduce_max}
-
-# Optimizing the graph takes TensorFlow a third of a second, which pays off from _FEW images of a ResNet-50. Freezing
-# takes some three seconds and saves 5 ms an image, which pays off from _MANY.
-_FEW, _MANY = 200, 1000
 
 
 class FeatureBatch(NamedTuple):
@@ -121,7 +124,7 @@ class FeatureExtractor:
         self._channels = choice.channels if self.preprocessing == "none" else 3
         # Before the graph is built, since it raises if TensorFlow does not compute the precision.
         config = session_config(
-            precision, optimize_graph=_is_optimized(precision, options["freeze"]), threads=self.threads
+            precision, optimize_graph=is_optimized(precision, options["freeze"]), threads=self.threads
         )
         graph = self._build(choice, end_points)
         doubts = [choice.doubt, guards.training_mode(self._batch, list(self._features.values()))]
@@ -184,19 +187,30 @@ class FeatureExtractor:
         self._restore(reader_of(checkpoint))
 
     def _freeze_for(self, num_images: int) -> None:
-        if self._freeze_asked is None and not self._is_frozen and num_images >= _MANY:
+        if self._freeze_asked is None and not self._is_frozen and worth_freezing(num_images):
             self._freeze()
+
+    def frozen(self) -> FrozenNetwork:
+        """Returns the network with its weights as constants.
+
+        Raises:
+          ValueError: if the extractor has frozen it already and split it in two, or the weights take more than 2 GiB.
+        """
+        if self._is_frozen:
+            raise ValueError("The extractor has replaced the network by an optimized one: make it with freeze=False.")
+        graph_def = frozen_graph(self._session, list(self._features.values()), [self._batch])
+        return FrozenNetwork(graph_def, self._batch, {name: tensor.name for name, tensor in self._features.items()})
 
     def _freeze(self) -> None:
         """Replaces the network by one whose weights are constants."""
-        graph_def = frozen_graph(self._session, list(self._features.values()), [self._batch])
+        frozen = self.frozen()
         self._session.close()
         graph = tf.Graph()
         with graph.as_default():
             batch = self._input()
-            outputs = [tensor.name for tensor in self._features.values()]
+            outputs = list(frozen.outputs.values())
             split = worth_splitting(self.batch_size, self.threads)
-            tensors = import_frozen(graph_def, {self._batch.name: batch}, outputs, split=split)
+            tensors = import_frozen(frozen.graph_def, {self._batch.name: batch}, outputs, split=split)
         self._batch = batch
         self._features = dict(zip(self._features, tensors, strict=True))
         self._session = open_session(graph, session_config(self.precision, frozen=True, threads=self.threads))
@@ -219,6 +233,11 @@ class FeatureExtractor:
     def input_known(self) -> bool:
         """True if preprocessing and image size were given or noted; False if one is assumed, as ``assumed`` lists."""
         return not self.assumed
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Returns the shape of one image of the network's input: (height, width, channels)."""
+        return tuple(self._batch.shape.as_list()[1:])
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -261,11 +280,12 @@ class FeatureExtractor:
             check_array(array, self.preprocessing, self.image_size, self._channels)
         self._freeze_for(len(images))
         for start in range(0, len(images), self.batch_size):
-            yield self._compute({self._batch: self._preprocess(images[start : start + self.batch_size])})
+            yield self._compute({self._batch: self.preprocess(images[start : start + self.batch_size])})
 
-    def _preprocess(self, images: np.ndarray | list[np.ndarray]) -> np.ndarray:
+    def preprocess(self, images: np.ndarray | list[np.ndarray]) -> np.ndarray:
+        """Returns the network's input for uint8 images [N, height, width, 3], or for a list of [height, width, 3]."""
         if not isinstance(images, np.ndarray):  # of different sizes
-            return np.concatenate([self._preprocess(image[np.newaxis]) for image in images])
+            return np.concatenate([self.preprocess(image[np.newaxis]) for image in images])
         if self.preprocessing == "none":
             return images
         session, fed, preprocessed = self._preprocessing
@@ -353,31 +373,6 @@ def _checked(end_points: str | Sequence[str], batch_size: int, pool: str) -> lis
     if pool not in POOLS:
         raise ValueError(f"pool must be one of {', '.join(POOLS)}, and is {pool!r}.")
     return names
-
-
-def _is_optimized(precision: str, freeze: bool | None) -> bool:
-    return freeze is not False or precision != "float32"
-
-
-def arithmetic(num_images: int, batch_size: int, precision: str, freeze: bool | None) -> tuple[int, int]:
-    """Returns what determines the last bits of a row besides the image.
-
-    Args:
-      num_images: of the job.
-      batch_size, precision, freeze: of the extractor that computes the rows.
-
-    Returns:
-      The size of the batches; and 0 for a graph as it was built, 1 for an optimized one, 2 for a frozen one.
-    """
-    frozen = freeze or (freeze is None and num_images >= _MANY)
-    return min(batch_size, num_images), 2 if frozen else int(_is_optimized(precision, freeze))
-
-
-def freeze_for(num_images: int) -> bool | None:
-    """Returns the best ``freeze`` of an extractor for a number of images."""
-    if num_images < _FEW:
-        return False
-    return True if num_images >= _MANY else None
 
 
 def _reduced(tensor: tf.Tensor, pool: str) -> tf.Tensor:

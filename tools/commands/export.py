@@ -1,0 +1,131 @@
+"""``slimnets export``: writes a network for another runtime, and prints how well it agrees with ours."""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from tools.commands.arguments import add_network, names_in, network_of, positive
+from tools.terminal.progress import progress
+from tools.terminal.stopping import stoppable
+from tools.terminal.tables import print_table
+
+if TYPE_CHECKING:
+    from tools.export import Export
+
+__all__ = ["add"]
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "export", help="write a network as SavedModel, frozen graph, TensorFlow Lite, ONNX, OpenVINO or Keras file"
+    )
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="checkpoint: a V1 file, a V2 bundle, a folder, or a key that `slimnets weights` lists",
+    )
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="file to write: .pb, .tflite, .onnx, .xml (OpenVINO) or .keras; a name without an ending is a folder with "
+        "a SavedModel",
+    )
+    parser.add_argument(
+        "--format",
+        metavar="NAME",
+        help="saved_model, pb, tflite, onnx, openvino or keras (default: by the ending of TARGET)",
+    )
+    parser.add_argument(
+        "--end-points",
+        type=names_in,
+        metavar="NAME,...",
+        help="outputs: names or aliases of end points; classes for the five most probable ones with probabilities and "
+        "labels (default global_pool,predictions)",
+    )
+    parser.add_argument(
+        "--input",
+        choices=("pixels", "encoded", "network"),
+        help="pixels: uint8 [N, height, width, 3] of any size (the default); encoded: bytes of JPEG, PNG or GIF files, "
+        "in a SavedModel or .pb; network: the network's own input, without preprocessing (the only one of .keras)",
+    )
+    parser.add_argument("--batch", type=positive, metavar="N", help="number of images in a batch (default: any)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "int8"),
+        default="float32",
+        help="precision of the weights, and for int8 of the activations (default float32)",
+    )
+    parser.add_argument(
+        "--calibrate",
+        nargs="+",
+        metavar="IMAGE",
+        help="images like those that the network was trained on, from which int8 takes its ranges; at least 32",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="X",
+        help="largest difference to allow, relative to an output's largest value (default 0.0001 for float32, 0.01 for "
+        "float16, 0.5 for int8)",
+    )
+    parser.add_argument("--num-classes", type=int, metavar="N", help="number of classes, as for `slimnets features`")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="file with one class name a line (default: the names noted beside the checkpoint, else ImageNet's)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+    add_network(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from tools.export import export
+    from tools.export.exporting import STEPS
+
+    names = ("format", "end_points", "input", "batch", "dtype", "calibrate", "tolerance", "labels", "overwrite")
+    given = {name: getattr(arguments, name) for name in (*names, "num_classes")}
+    with stoppable(), progress("export", STEPS, "steps") as advance:
+        advance(0)
+        done = export(arguments.checkpoint, arguments.target, advance=advance, **given, **network_of(arguments))
+    if arguments.as_json:
+        print(json.dumps(done.record(), indent=2))
+    else:
+        _print(done)
+    return 0
+
+
+def _print(done: "Export") -> None:
+    description = done.description
+    print_table(
+        ("output", "largest difference", "cosine", "same top class"),
+        [
+            (one.output, f"{one.difference:.1e}", _written(one.cosine, 4), _written(one.top_1, 3))
+            for one in done.agreements
+        ],
+    )
+    print()
+    for name, size in done.files.items():
+        print(f"{'written':<14}{name}, {size:,} bytes")
+    print(f"{'input':<14}{description.images}{_meaning(done)}")
+    for output in description.outputs:
+        print(f"{'output':<14}{output}")
+    print(f"{'proof':<14}in {description.format}'s own runtime; {done.tolerance:g} is allowed")
+    print(file=sys.stdout)
+    print(done.usage)
+
+
+def _meaning(done: "Export") -> str:
+    description = done.description
+    inside = f"preprocessing {description.preprocessing} at {description.image_size}"
+    if description.input == "network":
+        return f"; the caller does the {inside}"
+    what = "RGB, 0 to 255" if description.input == "pixels" else "bytes of JPEG, PNG or GIF files"
+    return f"; {what}; {inside} is part of the network"
+
+
+def _written(value: float | None, digits: int) -> str | None:
+    return None if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,278 @@
+"""Exports a checkpoint's network to a file for another runtime, and proves the file before it takes its place."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Unpack
+
+import numpy as np
+
+from checkpoints.files.atomic import new_files, new_folder
+from nets.endpoint_info import UnknownEndPointError
+from tools.errors import InputError
+from tools.export.calibration import Calibration
+from tools.export.description import Description, TensorInfo
+from tools.export.formats import Format, format_of, missing_packages
+from tools.export.proof import TOLERANCES, Agreement, Proof
+from tools.export.serving import CLASSES, PREDICTIONS, serving_graph
+from tools.export.staging import DESCRIPTION, calibration_folder, graph_file, write_batches
+from tools.export.worker import run_worker
+from tools.features import FeatureExtractor
+from tools.features.classification import class_names
+from tools.features.network_choice import ExtractorOptions
+from tools.runtime.records import versions_of
+
+__all__ = ["STEPS", "Export", "export"]
+
+# Number of steps of which ``advance`` is told: the network, its file, and the proof.
+STEPS = 3
+
+_INPUTS = ("pixels", "encoded", "network")
+
+# The outputs that are exported unless others are asked for. The first ones that the network has are taken.
+_DEFAULT_OUTPUTS = (("global_pool", "predictions"), ("global_pool",), ("predictions",), ("logits",))
+
+
+class Export(NamedTuple):
+    """The result of an export.
+
+    target: path of the file or folder.
+    files: all files that belong to it, relative to its folder, with their sizes in bytes.
+    description: input, outputs, and where the weights come from.
+    agreements: how well each output agrees with our network.
+    tolerance: upper bound of the differences.
+    usage: lines of Python that load and call it.
+    warnings: doubts about the outputs, one sentence each.
+    """
+
+    target: str
+    files: dict[str, int]
+    description: Description
+    agreements: tuple[Agreement, ...]
+    tolerance: float
+    usage: str
+
+    def record(self) -> dict[str, Any]:
+        """Returns the result for JSON."""
+        return self._asdict() | {
+            "description": self.description.record(),
+            "agreements": [agreement.record() for agreement in self.agreements],
+        }
+
+
+def export(
+    checkpoint: str | Path,
+    target: str | Path,
+    *,
+    format: str | None = None,
+    end_points: str | Sequence[str] | None = None,
+    input: str | None = None,
+    batch: int | None = None,
+    dtype: str = "float32",
+    calibrate: Any = None,
+    tolerance: float | None = None,
+    labels: str | Path | None = None,
+    overwrite: bool = False,
+    advance: Callable[[int], None] = lambda count: None,
+    **options: Unpack[ExtractorOptions],
+) -> Export:
+    """Writes a network as a file that its own runtime computes with, without slimnets.
+
+    The file is written under another name, run by its runtime in another process on eight real pictures, and compared
+    with our network from pixels to outputs. It appears only if all outputs agree.
+
+    Args:
+      checkpoint: a path or a key, as for ``FeatureExtractor``.
+      target: a ``.pb``, ``.tflite``, ``.onnx``, ``.xml`` or ``.keras`` file, or a folder for a SavedModel.
+      format: 'saved_model', 'pb', 'tflite', 'onnx', 'openvino' or 'keras'; None for the one of the target's ending.
+      end_points: names or aliases of the outputs; 'classes' for the five most probable classes, their probabilities
+        and, in a SavedModel or a frozen graph, their labels. None for 'global_pool' and 'predictions', as far as the
+        network has them.
+      input: 'pixels' for uint8 [N, height, width, 3] of any size; 'encoded' for the bytes of JPEG, PNG and GIF files
+        [N]; 'network' for the network's input, which the caller preprocesses. None for 'pixels', or 'network' for a
+        Keras model.
+      batch: number of images in a batch; None for any.
+      dtype: 'float32'; 'float16' for weights of half the size; 'int8' for weights and activations of a quarter.
+      calibrate: images from which int8 ranges are taken, as for ``tools.images.open_inputs``.
+      tolerance: upper bound of the largest difference in an output, relative to its largest value; None for 1e-4 for
+        float32, 0.01 for float16 and 0.5 for int8.
+      labels: file with the names of the classes, one a line; None for those of the checkpoint's notes, or ImageNet's.
+      overwrite: whether to replace an existing target.
+      advance: called with 1 after each of ``STEPS`` steps.
+      **options: the other arguments of ``FeatureExtractor`` that determine the network and its input.
+
+    Raises:
+      CheckpointError: if the checkpoint cannot be read, or does not fit the network.
+      InputError: for arguments that cannot be honoured, or a file that does not compute the network's outputs.
+      ModuleNotFoundError: if a package that the format requires is not installed.
+      OSError: if the target exists, or cannot be written.
+      UnknownEndPointError: for an end point that the network does not have.
+      ValueError: for arguments of ``FeatureExtractor`` that cannot be honoured.
+    """
+    made = format_of(target, format)
+    input = input or made.inputs[0]
+    _check(made, input, batch, dtype, calibrate, tolerance)
+    target = Path(target)
+    _check_target(made, target, overwrite)
+    tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
+    calibration = Calibration.of(calibrate) if dtype == "int8" else None
+    with tempfile.TemporaryDirectory() as folder:
+        staged = Path(folder)
+        with _extractor(checkpoint, end_points, options) as (extractor, points):
+            description = _stage(extractor, points, made, input, batch, dtype, labels, staged)
+            if calibration is not None:
+                write_batches(calibration_folder(staged), calibration.batches(extractor, input, batch))
+            proof = Proof.of(extractor, input, batch, calibration.others if calibration else ())
+        advance(1)
+        with _appearing(made, target, overwrite) as written:
+            run_worker("write", staged, written)
+            advance(1)
+            agreements = proof.check(description, staged, written, tolerance)
+            advance(1)
+            if made.ending:
+                description.save(written.with_name(f"{written.name}.json"))
+    return Export(
+        target=str(target),
+        files={str(file.relative_to(target.parent)): file.stat().st_size for file in _files(made, target)},
+        description=description,
+        agreements=tuple(agreements),
+        tolerance=tolerance,
+        usage=_usage(made, target, description),
+    )
+
+
+def _check(made: Format, input: str, batch: int | None, dtype: str, calibrate: Any, tolerance: float | None) -> None:
+    """Raises an error for arguments that the format cannot honour."""
+    if input not in _INPUTS:
+        raise InputError(f"input must be one of {', '.join(_INPUTS)}, but is {input!r}.")
+    if input not in made.inputs:
+        raise InputError(f"A {made.name} file cannot have input={input!r}: use {' or '.join(map(repr, made.inputs))}.")
+    if dtype not in TOLERANCES:
+        raise InputError(f"dtype must be one of {', '.join(TOLERANCES)}, but is {dtype!r}.")
+    if dtype not in made.dtypes:
+        raise InputError(f"A {made.name} file cannot have dtype={dtype!r}: use {' or '.join(map(repr, made.dtypes))}.")
+    if dtype == "int8" and calibrate is None:
+        raise InputError("dtype='int8' requires images to take the ranges of values from: give them as calibrate.")
+    if dtype != "int8" and calibrate is not None:
+        raise InputError(f"calibrate applies only to dtype='int8', and dtype is {dtype!r}: omit it.")
+    if batch is not None and batch < 1:
+        raise InputError(f"batch must be at least 1, or None for any, but is {batch}.")
+    if tolerance is not None and not 0 < tolerance < np.inf:
+        raise InputError(f"tolerance must be a positive number, but is {tolerance}.")
+    if missing := missing_packages(made):
+        raise ModuleNotFoundError(
+            f"The format {made.name} requires {', '.join(missing)}: pip install 'slimnets[export]'.", name=missing[0]
+        )
+
+
+def _check_target(made: Format, target: Path, overwrite: bool) -> None:
+    """Raises OSError if the target cannot be created, or would replace something."""
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} for {target.name}: create it.")
+    there = [file for file in _own_files(made, target) if os.path.lexists(file)]
+    if not made.ending and target.is_dir() and not target.is_symlink():
+        if not (inside := sorted(target.iterdir())):
+            return
+        if target / "saved_model.pb" not in inside:
+            raise FileExistsError(f"{target} holds something else than a SavedModel: give another name.")
+    elif strange := [file for file in there if not made.ending or file.is_symlink() or not file.is_file()]:
+        what = "plain file" if made.ending else "folder"
+        raise FileExistsError(f"{strange[0]} is not a {what}, and is not replaced: give another name.")
+    if there and not overwrite:
+        raise FileExistsError(f"{there[0]} exists: give another name, or overwrite=True.")
+
+
+def _own_files(made: Format, target: Path) -> list[Path]:
+    """Returns the paths that belong to a target: its file and those beside it, or its folder."""
+    if not made.ending:
+        return [target]
+    weights = [target.with_suffix(".bin")] if made.name == "openvino" else []
+    return [target, *weights, target.with_name(f"{target.name}.json")]
+
+
+@contextlib.contextmanager
+def _extractor(
+    checkpoint: str | Path, end_points: str | Sequence[str] | None, options: ExtractorOptions
+) -> Iterator[tuple[FeatureExtractor, list[str]]]:
+    """Yields an extractor of the outputs, and their names, 'classes' among them."""
+    if end_points is None:
+        *choices, last = _DEFAULT_OUTPUTS
+        for points in choices:
+            with contextlib.suppress(UnknownEndPointError):
+                extractor = FeatureExtractor(checkpoint, points, freeze=False, **options)
+                break
+        else:
+            points, extractor = last, FeatureExtractor(checkpoint, last, freeze=False, **options)
+    else:
+        points = [end_points] if isinstance(end_points, str) else list(end_points)
+        extractor = FeatureExtractor(checkpoint, _computed(points), freeze=False, **options)
+    with extractor:
+        yield extractor, list(points)
+
+
+def _computed(points: Sequence[str]) -> list[str]:
+    """Returns the end points that an extractor has to compute for outputs of those names."""
+    computed = [point for point in points if point != CLASSES]
+    return computed if CLASSES not in points or PREDICTIONS in computed else [*computed, PREDICTIONS]
+
+
+def _stage(
+    extractor: FeatureExtractor,
+    points: Sequence[str],
+    made: Format,
+    input: str,
+    batch: int | None,
+    dtype: str,
+    labels: str | Path | None,
+    folder: Path,
+) -> Description:
+    """Writes the folder from which a process writes the file; returns the file's description."""
+    names = tuple(class_names(labels, extractor)) if extractor.num_classes else None
+    strings = names if made.name in ("saved_model", "pb") else None
+    serving = serving_graph(extractor, points, input, batch, strings)
+    description = Description(
+        format=made.name,
+        network=extractor.net,
+        checkpoint=extractor.reader.sha256(),
+        input=input,
+        preprocessing=extractor.preprocessing,
+        image_size=extractor.image_size,
+        images=serving.images,
+        outputs=serving.outputs,
+        labels=names,
+        dtype=dtype,
+        versions=versions_of("slimnets", *made.packages),
+    )
+    graph_file(folder).write_bytes(serving.graph.as_graph_def().SerializeToString())
+    description.save(folder / DESCRIPTION)
+    return description
+
+
+@contextlib.contextmanager
+def _appearing(made: Format, target: Path, overwrite: bool) -> Iterator[Path]:
+    """Yields the path to write to; what is there appears as the target at the end of the block."""
+    if made.ending:
+        with new_files(target.absolute().parent, target.name) as folder:
+            yield folder / target.name
+        return
+    with new_folder(target, replace=overwrite) as folder:
+        folder.rmdir()  # TensorFlow makes it
+        yield folder
+
+
+def _files(made: Format, target: Path) -> list[Path]:
+    return _own_files(made, target) if made.ending else sorted(file for file in target.rglob("*") if file.is_file())
+
+
+def _usage(made: Format, target: Path, description: Description) -> str:
+    outputs: Sequence[TensorInfo] = description.outputs
+    return made.usage.format(
+        target=target,
+        images=description.images.name,
+        tensor=description.images.tensor,
+        tensors={output.name: output.tensor for output in outputs},
+        names=[output.name for output in outputs],
+    )

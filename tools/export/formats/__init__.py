@@ -1,0 +1,146 @@
+"""The table of the formats that networks are exported to.
+
+One format a file, with two functions that the processes of ``tools.export.worker`` call::
+
+    write(folder: Path, description: Description, target: Path) -> None
+    load(target: Path, description: Description) -> Callable[[images], dict[name, values]]
+
+Nothing here imports TensorFlow or a runtime, so that listing the formats takes no time.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import NamedTuple
+
+from tools.errors import InputError
+
+__all__ = ["FORMATS", "Format", "format_of", "missing_packages"]
+
+
+class Format(NamedTuple):
+    """One format.
+
+    name: name of the format.
+    ending: how the name of its files ends; '' for a folder.
+    module: module in ``tools.export.formats`` that writes and loads it.
+    packages: packages that this requires besides TensorFlow.
+    inputs: kinds of input that it can have.
+    dtypes: precisions that it can have.
+    usage: three lines of Python that load and call it, for ``str.format`` with ``target`` and the fields of the
+      description's ``images`` and ``outputs``.
+    """
+
+    name: str
+    ending: str
+    module: str
+    packages: tuple[str, ...]
+    inputs: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    usage: str
+
+
+_ENCODED = ("pixels", "encoded", "network")
+_PIXELS = ("pixels", "network")
+
+FORMATS: dict[str, Format] = {
+    made.name: made
+    for made in (
+        Format(
+            "saved_model",
+            "",
+            "saved_model_format",
+            (),
+            _ENCODED,
+            ("float32",),
+            "import tensorflow as tf\n"
+            'network = tf.saved_model.load("{target}").signatures["serving_default"]\n'
+            "outputs = network({images}=tf.constant(images))",
+        ),
+        Format(
+            "pb",
+            ".pb",
+            "graph_format",
+            (),
+            _ENCODED,
+            ("float32",),
+            "import tensorflow.compat.v1 as tf; "
+            'graph_def = tf.GraphDef.FromString(open("{target}", "rb").read())\n'
+            'network = tf.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])'
+            ".prune({tensor!r}, {tensors!r})\n"
+            "outputs = network(tf.constant(images))",
+        ),
+        Format(
+            "tflite",
+            ".tflite",
+            "tflite_format",
+            (),
+            _PIXELS,
+            ("float32", "float16", "int8"),
+            "import tensorflow as tf\n"
+            'network = tf.lite.Interpreter("{target}").get_signature_runner()\n'
+            "outputs = network({images}=images)",
+        ),
+        Format(
+            "onnx",
+            ".onnx",
+            "onnx_format",
+            ("onnx", "onnxruntime", "tf2onnx"),
+            _PIXELS,
+            ("float32", "int8"),
+            "import onnxruntime\n"
+            'network = onnxruntime.InferenceSession("{target}")\n'
+            'outputs = network.run({names!r}, {{"{images}": images}})',
+        ),
+        Format(
+            "openvino",
+            ".xml",
+            "openvino_format",
+            ("openvino",),
+            _PIXELS,
+            ("float32", "float16", "int8"),
+            "import openvino\n"
+            'network = openvino.compile_model("{target}", "CPU")\n'
+            'outputs = network({{"{images}": images}})',
+        ),
+        Format(
+            "keras",
+            ".keras",
+            "keras_format",
+            (),
+            ("network",),
+            ("float32",),
+            'import keras\nnetwork = keras.models.load_model("{target}")\noutputs = network(images, training=False)',
+        ),
+    )
+}
+
+
+def format_of(target: str | Path, name: str | None) -> Format:
+    """Returns the format of a target, by the name of a format or else by the target's ending.
+
+    Raises:
+      InputError: for an unknown format or ending, or an ending of another format.
+    """
+    path = Path(target)
+    endings = {made.ending: made for made in FORMATS.values() if made.ending}
+    known = ", ".join(f"{ending} ({made.name})" for ending, made in endings.items())
+    by_ending = endings.get(path.suffix.lower())
+    if name is not None:
+        if name not in FORMATS:
+            raise InputError(f"format must be one of {', '.join(FORMATS)}, but is {name!r}.")
+        made = FORMATS[name]
+        if made is not by_ending and (made.ending or by_ending):
+            what = f"end in {made.ending}" if made.ending else "be that of a folder"
+            raise InputError(f"{path} is not a name for format={name!r}: its name must {what}.")
+        return made
+    if by_ending is None and path.suffix:
+        raise InputError(
+            f"{path} has the unknown ending {path.suffix}: there is {known}, and a name without an ending for a folder "
+            "with a SavedModel; format='saved_model' takes any name."
+        )
+    return by_ending or FORMATS["saved_model"]
+
+
+def missing_packages(made: Format) -> list[str]:
+    """Returns the packages that a format requires and that are not installed."""
+    return [package for package in made.packages if importlib.util.find_spec(package) is None]

@@ -1,0 +1,29 @@
+"""A frozen graph of TensorFlow, ``.pb``: one GraphDef with the weights as constants."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tools.export.description import Description
+from tools.export.staging import graph_file
+
+__all__ = ["load", "write"]
+
+v1 = tf.compat.v1
+
+
+def write(folder: Path, description: Description, target: Path) -> None:
+    """Copies the frozen graph."""
+    shutil.copyfile(graph_file(folder), target)
+
+
+def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Imports the graph into a session."""
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(v1.GraphDef.FromString(target.read_bytes()), name="")
+    session = v1.Session(graph=graph)
+    outputs = {output.name: output.tensor for output in description.outputs}
+    return lambda images: session.run(outputs, {description.images.tensor: images})

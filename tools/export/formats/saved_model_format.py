@@ -1,0 +1,64 @@
+"""A SavedModel, a folder for TensorFlow's servers: the signature is ``serving_default``, and the labels an asset."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tools.export.description import Description
+from tools.export.staging import DESCRIPTION, graph_file
+
+__all__ = ["load", "write", "write_model"]
+
+v1 = tf.compat.v1
+
+
+def write(folder: Path, description: Description, target: Path) -> None:
+    """Writes the folder, with the description in ``assets.extra``."""
+    write_model(folder, description, target)
+    extra = target / "assets.extra"
+    extra.mkdir()
+    description.save(extra / DESCRIPTION)
+
+
+def write_model(folder: Path, description: Description, target: Path) -> None:
+    """Writes the staged graph as a SavedModel, and the labels as its asset."""
+    with tf.Graph().as_default() as graph, v1.Session() as session:
+        tf.graph_util.import_graph_def(v1.GraphDef.FromString(graph_file(folder).read_bytes()), name="")
+        assets = None
+        if description.labels is not None:
+            labels = folder / "labels.txt"
+            labels.write_text("".join(f"{label}\n" for label in description.labels), encoding="utf-8")
+            v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, tf.constant(str(labels), name="labels_file"))
+            assets = v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS)
+
+        def info(tensor: str) -> tf.compat.v1.TensorInfo:
+            return v1.saved_model.build_tensor_info(graph.get_tensor_by_name(tensor))
+
+        signature = v1.saved_model.build_signature_def(
+            {description.images.name: info(description.images.tensor)},
+            {output.name: info(output.tensor) for output in description.outputs},
+            v1.saved_model.signature_constants.PREDICT_METHOD_NAME,
+        )
+        builder = v1.saved_model.Builder(str(target))
+        builder.add_meta_graph_and_variables(
+            session,
+            [v1.saved_model.tag_constants.SERVING],
+            {v1.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature},
+            assets_collection=assets,
+            clear_devices=True,
+        )
+        builder.save()
+
+
+def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Loads the folder as a program of TensorFlow 2 does."""
+    loaded = tf.saved_model.load(str(target))
+    signature = loaded.signatures["serving_default"]
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        computed = signature(**{description.images.name: tf.constant(images)})
+        return {name: value.numpy() for name, value in computed.items()}
+
+    return run

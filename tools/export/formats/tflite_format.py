@@ -1,0 +1,38 @@
+"""A file of TensorFlow Lite, ``.tflite``, whose default signature has the names of the input and the outputs."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tools.export.description import Description
+from tools.export.formats.saved_model_format import write_model
+from tools.export.staging import calibration_folder, read_batches
+
+__all__ = ["load", "write"]
+
+
+def write(folder: Path, description: Description, target: Path) -> None:
+    """Converts the graph; int8 makes all weights and activations whole numbers."""
+    model = folder / "saved_model"
+    write_model(folder, description, model)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(model))
+    if description.dtype != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if description.dtype == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if description.dtype == "int8":
+
+        def images() -> Iterator[dict[str, np.ndarray]]:
+            for batch in read_batches(calibration_folder(folder)):
+                yield {description.images.name: batch}
+
+        converter.representative_dataset = images
+    target.write_bytes(converter.convert())
+
+
+def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Loads the file into the interpreter, which takes images of another size with each call."""
+    runner = tf.lite.Interpreter(str(target)).get_signature_runner()
+    return lambda images: runner(**{description.images.name: images})

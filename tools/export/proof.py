@@ -1,0 +1,150 @@
+"""Proves an exported file: its own runtime computes what our network computes, from the same pictures on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from tools.errors import InputError
+from tools.export.description import Description
+from tools.export.proof_inputs import proof_inputs
+from tools.export.serving import CLASSES, PREDICTIONS
+from tools.export.staging import write_batches
+from tools.export.worker import run_worker
+from tools.features import FeatureExtractor
+
+__all__ = ["TOLERANCES", "Agreement", "Proof"]
+
+# Default upper bound of the largest difference in an output, relative to its largest value. Float16 keeps 11 bits of
+# each weight, and int8 at most 8 bits of each weight and each activation.
+TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "int8": 0.5}
+
+_CLASS_SCORES = ("logits", PREDICTIONS)
+
+
+class Agreement(NamedTuple):
+    """How well one output of the exported file agrees with our network.
+
+    output: name of the output.
+    difference: largest difference, relative to the output's largest value.
+    cosine: mean over the images of the cosine between both outputs, after the mean over the images has been taken from
+      each; None for classes and labels.
+    top_1: share of the images whose largest value has the same place; None if the output holds no scores of classes.
+    """
+
+    output: str
+    difference: float
+    cosine: float | None
+    top_1: float | None
+
+    def record(self) -> dict[str, Any]:
+        """Returns the agreement for JSON."""
+        return self._asdict()
+
+
+class Proof(NamedTuple):
+    """Inputs, and what our network computes for them.
+
+    inputs: batches of the exported network's input.
+    expected: our outputs by the aliases of their end points, one row for each image.
+    """
+
+    inputs: list[np.ndarray]
+    expected: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, extractor: FeatureExtractor, input: str, batch: int | None, images: Sequence[np.ndarray] = ()) -> Self:
+        """Computes the outputs of an extractor.
+
+        Args:
+          extractor: of the network's weights.
+          input, batch: of the exported network; see ``serving_graph``.
+          images: uint8 images in place of the pictures that come with this package.
+        """
+        given = list(proof_inputs(extractor, input, batch, images))
+        computed = _joined([extractor(one.expected) for one in given])
+        aliases = {name: point.alias for name, point in extractor.end_points.items()}
+        return cls([one.images for one in given], {aliases[name]: values for name, values in computed.items()})
+
+    def check(self, description: Description, folder: Path, target: Path, tolerance: float) -> list[Agreement]:
+        """Runs an exported file in a process of its own, and compares all its outputs.
+
+        Args:
+          description: of the file.
+          folder: the staged network; inputs and outputs are added to it.
+          target: the exported file or folder.
+          tolerance: upper bound of the differences.
+
+        Raises:
+          InputError: if the file cannot be run, lacks an output, or differs by more than ``tolerance``.
+        """
+        write_batches(folder / "inputs", self.inputs)
+        run_worker("run", folder, target)
+        results = _joined([dict(np.load(file)) for file in sorted((folder / "outputs").iterdir())])
+        found = [_compare(output.name, results, self.expected, description) for output in description.outputs]
+        # A difference that is not a number counts as the largest.
+        worst = max(found, key=lambda one: np.nan_to_num(one.difference, nan=np.inf))
+        if not worst.difference <= tolerance:
+            raise InputError(
+                f"The {description.format} file computes {worst.output} with a difference of {worst.difference:.2g} of "
+                f"its largest value, more than tolerance={tolerance:g}: nothing is written."
+            )
+        return found
+
+
+def _joined(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _compare(
+    name: str, results: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], description: Description
+) -> Agreement:
+    if name not in results:
+        raise InputError(f"The {description.format} file lacks the output {name}: nothing is written.")
+    result = results[name]
+    if name == CLASSES:
+        return _compare_classes(result, expected[PREDICTIONS])
+    if name == "probabilities":
+        predictions = expected[PREDICTIONS]
+        wanted = -np.sort(-predictions, axis=1)[:, : result.shape[1]]
+        return Agreement(name, _difference(name, result, wanted), None, None)
+    if name == "labels":
+        labels = np.array([label.encode() for label in description.labels])
+        wrong = np.mean(labels[results[CLASSES]] != result)
+        return Agreement(name, float(wrong), None, None)
+    wanted = expected[name]
+    difference = _difference(name, result, wanted)
+    top_1 = None
+    if name in _CLASS_SCORES and wanted.ndim == 2 and wanted.shape[1] > 1:
+        top_1 = float(np.mean(result.argmax(1) == wanted.argmax(1)))
+    return Agreement(name, difference, _cosine(result, wanted), top_1)
+
+
+def _compare_classes(classes: np.ndarray, predictions: np.ndarray) -> Agreement:
+    """Compares classes by their probabilities, since the order of classes with nearly the same one is arbitrary."""
+    wanted = -np.sort(-predictions, axis=1)[:, : classes.shape[1]]
+    chosen = np.take_along_axis(predictions, classes.astype(np.int64), axis=1)
+    top_1 = float(np.mean(classes[:, 0] == predictions.argmax(1)))
+    return Agreement(CLASSES, _difference(CLASSES, chosen, wanted), None, top_1)
+
+
+def _difference(name: str, result: np.ndarray, expected: np.ndarray) -> float:
+    """Returns the largest difference by the largest expected value."""
+    if result.shape != expected.shape:
+        raise InputError(
+            f"The exported {name} has shape {list(result.shape)} and not {list(expected.shape)}: nothing is written."
+        )
+    scale = max(float(np.max(np.abs(expected))), np.finfo(np.float32).tiny)
+    with np.errstate(invalid="ignore"):  # the difference of infinities is not a number
+        return float(np.max(np.abs(result.astype(np.float64) - expected)) / scale)
+
+
+def _cosine(result: np.ndarray, expected: np.ndarray) -> float:
+    first, second = (
+        (values - values.mean(axis=0)).reshape(len(values), -1).astype(np.float64) for values in (result, expected)
+    )
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    products = np.sum(first * second, axis=1)
+    # Two constant outputs agree.
+    return float(np.mean(np.where(norms > 0, products / np.where(norms > 0, norms, 1), 1.0)))

@@ -1,0 +1,77 @@
+"""The inputs on which an export is proved: real pictures of odd sizes, some smaller than the network's input."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tools.features import FeatureExtractor
+from tools.images import decode
+
+__all__ = ["ProofInput", "pictures", "proof_inputs"]
+
+# Number of images in the batch that follows those of one image.
+_SEVERAL = 3
+
+
+class ProofInput(NamedTuple):
+    """A batch of the exported network's input.
+
+    images: what the exported network gets: uint8 [N, height, width, 3], bytes of files [N], or the network's input.
+    expected: what our extractor gets: the same images, as arrays or paths.
+    """
+
+    images: np.ndarray
+    expected: np.ndarray | list[str]
+
+
+def pictures() -> list[Path]:
+    """Returns the pictures that come with this package, eight JPEG files."""
+    return sorted((Path(__file__).parent / "pictures").glob("*.jpg"))
+
+
+def proof_inputs(
+    extractor: FeatureExtractor, input: str, batch: int | None, given: Sequence[np.ndarray] = ()
+) -> Iterator[ProofInput]:
+    """Yields batches of one image each and a larger one, or batches of the only size that the network takes.
+
+    Args:
+      extractor: of the network's weights.
+      input: kind of the input, as for ``serving_graph``.
+      batch: number of images in each batch; None for any.
+      given: images in place of the pictures, uint8 [height, width, 3].
+    """
+    if input == "encoded":
+        paths = [str(path) for path in pictures()]
+        sizes = [batch] * len(paths) if batch else [1] * (len(paths) - 1) + [_SEVERAL]
+        for first, size in enumerate(sizes):
+            chosen = [paths[(first + place) % len(paths)] for place in range(size)]
+            yield ProofInput(np.array([Path(path).read_bytes() for path in chosen], object), chosen)
+        return
+    images = list(given) or [decode(path) for path in pictures()]
+    if extractor.preprocessing == "none":
+        yield from _floats(extractor, images, batch)
+        return
+    for number, image in enumerate(images):
+        last = number == len(images) - 1
+        variants = _variants(image, batch or (_SEVERAL if last else 1))
+        yield ProofInput(extractor.preprocess(variants) if input == "network" else variants, variants)
+
+
+def _variants(image: np.ndarray, count: int) -> np.ndarray:
+    """Returns an image and others of its size: mirrored, and shifted around by a row more each time."""
+    mirrored = [image, image[:, ::-1]]
+    return np.stack([np.roll(mirrored[number % 2], number // 2, axis=0) for number in range(count)])
+
+
+def _floats(extractor: FeatureExtractor, images: list[np.ndarray], batch: int | None) -> Iterator[ProofInput]:
+    """Yields the pictures in [-1, 1] at the network's size, for a network whose preprocessing is unknown."""
+    height, width, channels = extractor.input_shape
+    for number, image in enumerate(images):
+        rows = np.arange(height) * image.shape[0] // height
+        columns = np.arange(width) * image.shape[1] // width
+        resized = image[rows][:, columns] / np.float32(127.5) - np.float32(1)
+        resized = resized[..., np.arange(channels) % 3]
+        values = _variants(resized, batch or (_SEVERAL if number == len(images) - 1 else 1))
+        yield ProofInput(values, values)
