@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING
 
 from tools.commands.arguments import add_network, names_in, network_of, positive
@@ -68,7 +67,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=float,
         metavar="X",
         help="largest difference to allow, relative to an output's largest value (default 0.0001 for float32, 0.01 for "
-        "float16, 0.5 for int8)",
+        "float16)",
+    )
+    parser.add_argument(
+        "--min-cosine", type=float, metavar="X", help="for int8, smallest mean cosine to allow (default 0.95)"
     )
     parser.add_argument("--num-classes", type=int, metavar="N", help="number of classes, as for `slimnets features`")
     parser.add_argument(
@@ -86,9 +88,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from tools.export import export
     from tools.export.exporting import STEPS
 
-    names = ("format", "end_points", "input", "batch", "dtype", "calibrate", "tolerance", "labels", "overwrite")
-    given = {name: getattr(arguments, name) for name in (*names, "num_classes")}
-    with stoppable(), progress("export", STEPS, "steps") as advance:
+    names = ("format", "end_points", "input", "batch", "dtype", "calibrate", "labels", "overwrite")
+    given = {name: getattr(arguments, name) for name in (*names, "tolerance", "min_cosine", "num_classes")}
+    with stoppable(), progress("export", STEPS, "steps", brief=True) as advance:
         advance(0)
         done = export(arguments.checkpoint, arguments.target, advance=advance, **given, **network_of(arguments))
     if arguments.as_json:
@@ -113,8 +115,9 @@ def _print(done: "Export") -> None:
     print(f"{'input':<14}{description.images}{_meaning(done)}")
     for output in description.outputs:
         print(f"{'output':<14}{output}")
-    print(f"{'proof':<14}in {description.format}'s own runtime; {done.tolerance:g} is allowed")
-    print(file=sys.stdout)
+    bound = f"difference of {done.tolerance:g}" if done.tolerance else f"cosine of {done.min_cosine:g}"
+    print(f"{'proof':<14}run by its own runtime in another process; a {bound} is allowed")
+    print()
     print(done.usage)
 
 

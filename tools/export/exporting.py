@@ -15,7 +15,7 @@ from tools.errors import InputError
 from tools.export.calibration import Calibration
 from tools.export.description import Description, TensorInfo
 from tools.export.formats import Format, format_of, missing_packages
-from tools.export.proof import TOLERANCES, Agreement, Proof
+from tools.export.proof import MIN_COSINE, TOLERANCES, Agreement, Proof
 from tools.export.serving import CLASSES, PREDICTIONS, serving_graph
 from tools.export.staging import DESCRIPTION, calibration_folder, graph_file, write_batches
 from tools.export.worker import run_worker
@@ -30,6 +30,7 @@ __all__ = ["STEPS", "Export", "export"]
 STEPS = 3
 
 _INPUTS = ("pixels", "encoded", "network")
+_DTYPES = ("float32", "float16", "int8")
 
 # The outputs that are exported unless others are asked for. The first ones that the network has are taken.
 _DEFAULT_OUTPUTS = (("global_pool", "predictions"), ("global_pool",), ("predictions",), ("logits",))
@@ -42,16 +43,17 @@ class Export(NamedTuple):
     files: all files that belong to it, relative to its folder, with their sizes in bytes.
     description: input, outputs, and where the weights come from.
     agreements: how well each output agrees with our network.
-    tolerance: upper bound of the differences.
+    tolerance: upper bound of the differences; None for int8.
+    min_cosine: lower bound of the cosines; None unless for int8.
     usage: lines of Python that load and call it.
-    warnings: doubts about the outputs, one sentence each.
     """
 
     target: str
     files: dict[str, int]
     description: Description
     agreements: tuple[Agreement, ...]
-    tolerance: float
+    tolerance: float | None
+    min_cosine: float | None
     usage: str
 
     def record(self) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def export(
     dtype: str = "float32",
     calibrate: Any = None,
     tolerance: float | None = None,
+    min_cosine: float | None = None,
     labels: str | Path | None = None,
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda count: None,
@@ -96,8 +99,10 @@ def export(
       batch: number of images in a batch; None for any.
       dtype: 'float32'; 'float16' for weights of half the size; 'int8' for weights and activations of a quarter.
       calibrate: images from which int8 ranges are taken, as for ``tools.images.open_inputs``.
-      tolerance: upper bound of the largest difference in an output, relative to its largest value; None for 1e-4 for
-        float32, 0.01 for float16 and 0.5 for int8.
+      tolerance: for float32 and float16, upper bound of the largest difference in an output, relative to its largest
+        value; None for 1e-4 and 0.01.
+      min_cosine: for int8, lower bound of the mean cosine between each output and the network's own, after the mean
+        over the images has been taken from both; None for 0.95.
       labels: file with the names of the classes, one a line; None for those of the checkpoint's notes, or ImageNet's.
       overwrite: whether to replace an existing target.
       advance: called with 1 after each of ``STEPS`` steps.
@@ -113,10 +118,10 @@ def export(
     """
     made = format_of(target, format)
     input = input or made.inputs[0]
-    _check(made, input, batch, dtype, calibrate, tolerance)
+    _check(made, input, batch, dtype, calibrate)
+    tolerance, min_cosine = _bounds(dtype, tolerance, min_cosine)
     target = Path(target)
     _check_target(made, target, overwrite)
-    tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
     calibration = Calibration.of(calibrate) if dtype == "int8" else None
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder)
@@ -129,7 +134,7 @@ def export(
         with _appearing(made, target, overwrite) as written:
             run_worker("write", staged, written)
             advance(1)
-            agreements = proof.check(description, staged, written, tolerance)
+            agreements = proof.check(description, staged, written, tolerance, min_cosine)
             advance(1)
             if made.ending:
                 description.save(written.with_name(f"{written.name}.json"))
@@ -139,18 +144,19 @@ def export(
         description=description,
         agreements=tuple(agreements),
         tolerance=tolerance,
+        min_cosine=min_cosine,
         usage=_usage(made, target, description),
     )
 
 
-def _check(made: Format, input: str, batch: int | None, dtype: str, calibrate: Any, tolerance: float | None) -> None:
+def _check(made: Format, input: str, batch: int | None, dtype: str, calibrate: Any) -> None:
     """Raises an error for arguments that the format cannot honour."""
     if input not in _INPUTS:
         raise InputError(f"input must be one of {', '.join(_INPUTS)}, but is {input!r}.")
     if input not in made.inputs:
         raise InputError(f"A {made.name} file cannot have input={input!r}: use {' or '.join(map(repr, made.inputs))}.")
-    if dtype not in TOLERANCES:
-        raise InputError(f"dtype must be one of {', '.join(TOLERANCES)}, but is {dtype!r}.")
+    if dtype not in _DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, but is {dtype!r}.")
     if dtype not in made.dtypes:
         raise InputError(f"A {made.name} file cannot have dtype={dtype!r}: use {' or '.join(map(repr, made.dtypes))}.")
     if dtype == "int8" and calibrate is None:
@@ -159,12 +165,25 @@ def _check(made: Format, input: str, batch: int | None, dtype: str, calibrate: A
         raise InputError(f"calibrate applies only to dtype='int8', and dtype is {dtype!r}: omit it.")
     if batch is not None and batch < 1:
         raise InputError(f"batch must be at least 1, or None for any, but is {batch}.")
-    if tolerance is not None and not 0 < tolerance < np.inf:
-        raise InputError(f"tolerance must be a positive number, but is {tolerance}.")
     if missing := missing_packages(made):
         raise ModuleNotFoundError(
             f"The format {made.name} requires {', '.join(missing)}: pip install 'slimnets[export]'.", name=missing[0]
         )
+
+
+def _bounds(dtype: str, tolerance: float | None, min_cosine: float | None) -> tuple[float | None, float | None]:
+    """Returns both bounds, one of which applies to the dtype."""
+    if dtype == "int8":
+        if tolerance is not None:
+            raise InputError("tolerance applies to float32 and float16: give min_cosine for dtype='int8'.")
+        if min_cosine is not None and not -1 <= min_cosine <= 1:
+            raise InputError(f"min_cosine must be from -1 to 1, but is {min_cosine}.")
+        return None, MIN_COSINE if min_cosine is None else min_cosine
+    if min_cosine is not None:
+        raise InputError(f"min_cosine applies only to dtype='int8': give tolerance for dtype={dtype!r}.")
+    if tolerance is not None and not 0 < tolerance < np.inf:
+        raise InputError(f"tolerance must be a positive number, but is {tolerance}.")
+    return TOLERANCES[dtype] if tolerance is None else tolerance, None
 
 
 def _check_target(made: Format, target: Path, overwrite: bool) -> None:

@@ -14,11 +14,15 @@ from tools.export.staging import write_batches
 from tools.export.worker import run_worker
 from tools.features import FeatureExtractor
 
-__all__ = ["TOLERANCES", "Agreement", "Proof"]
+__all__ = ["MIN_COSINE", "TOLERANCES", "Agreement", "Proof"]
 
-# Default upper bound of the largest difference in an output, relative to its largest value. Float16 keeps 11 bits of
-# each weight, and int8 at most 8 bits of each weight and each activation.
-TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "int8": 0.5}
+# Default upper bounds of the largest difference in an output, relative to its largest value. Float16 keeps 11 bits of
+# each weight.
+TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
+
+# Default lower bound of the mean cosine of an int8 network's outputs. Few bits move single values by much more than the
+# whole.
+MIN_COSINE = 0.95
 
 _CLASS_SCORES = ("logits", PREDICTIONS)
 
@@ -67,29 +71,34 @@ class Proof(NamedTuple):
         aliases = {name: point.alias for name, point in extractor.end_points.items()}
         return cls([one.images for one in given], {aliases[name]: values for name, values in computed.items()})
 
-    def check(self, description: Description, folder: Path, target: Path, tolerance: float) -> list[Agreement]:
+    def check(
+        self, description: Description, folder: Path, target: Path, tolerance: float | None, min_cosine: float | None
+    ) -> list[Agreement]:
         """Runs an exported file in a process of its own, and compares all its outputs.
 
         Args:
           description: of the file.
           folder: the staged network; inputs and outputs are added to it.
           target: the exported file or folder.
-          tolerance: upper bound of the differences.
+          tolerance: upper bound of the differences; None for none.
+          min_cosine: lower bound of the cosines; None for none.
 
         Raises:
-          InputError: if the file cannot be run, lacks an output, or differs by more than ``tolerance``.
+          InputError: if the file cannot be run, lacks an output, or exceeds a bound.
         """
         write_batches(folder / "inputs", self.inputs)
         run_worker("run", folder, target)
         results = _joined([dict(np.load(file)) for file in sorted((folder / "outputs").iterdir())])
         found = [_compare(output.name, results, self.expected, description) for output in description.outputs]
-        # A difference that is not a number counts as the largest.
-        worst = max(found, key=lambda one: np.nan_to_num(one.difference, nan=np.inf))
-        if not worst.difference <= tolerance:
-            raise InputError(
-                f"The {description.format} file computes {worst.output} with a difference of {worst.difference:.2g} of "
-                f"its largest value, more than tolerance={tolerance:g}: nothing is written."
-            )
+        for one in found:
+            # Written so that what is not a number exceeds the bound.
+            if tolerance is not None and not one.difference <= tolerance:
+                said = f"with a difference of {one.difference:.2g} of its largest value, more than {tolerance=:g}"
+            elif min_cosine is not None and one.cosine is not None and not one.cosine >= min_cosine:
+                said = f"with a mean cosine of {one.cosine:.3f} to the network's own, less than {min_cosine=:g}"
+            else:
+                continue
+            raise InputError(f"The {description.format} file computes {one.output} {said}: nothing is written.")
         return found
 
 

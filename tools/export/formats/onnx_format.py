@@ -50,8 +50,8 @@ def _convert(folder: Path, description: Description, target: Path) -> None:
     onnx.save(model, target)
 
 
-class _Images(onnxruntime.quantization.CalibrationDataReader):
-    """The images to calibrate with."""
+class _Images:
+    """The images to calibrate with, as ONNX Runtime's ``CalibrationDataReader`` gives them."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._batches: Iterator[np.ndarray] = read_batches(calibration_folder(folder))

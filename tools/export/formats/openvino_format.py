@@ -20,8 +20,9 @@ def write(folder: Path, description: Description, target: Path) -> None:
     model = openvino.convert_model(
         os.fspath(graph_file(folder)), input=[(description.images.tensor, sizes)], output=outputs
     )
-    for port, info in zip((*model.inputs, *model.outputs), (description.images, *description.outputs), strict=True):
-        port.get_tensor().set_names({info.name})
+    for info in (description.images, *description.outputs):
+        model_port = model.input if info is description.images else model.output
+        model_port(info.tensor).get_tensor().set_names({info.name})
     if description.dtype == "int8":
         model = _quantized(model, folder)
     openvino.save_model(model, os.fspath(target), compress_to_fp16=description.dtype == "float16")
