@@ -1,6 +1,7 @@
 """Tests the rules of imports in the code: which room may import which, no circles, and the public names."""
 
 import ast
+import functools
 import importlib
 import re
 import subprocess
@@ -92,6 +93,11 @@ class Import(NamedTuple):
     names: tuple[str, ...]
 
 
+@functools.cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
 def sources() -> dict[str, str]:
     files = [file for package in ("nets", "checkpoints", "tools") for file in (ROOT / package).rglob("*.py")]
     return {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in sorted(files)}
@@ -101,9 +107,13 @@ def module_of(file: str) -> str:
     return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def imports_of(source: str, modules: set[str]) -> Iterator[Import]:
-    """Yields the imports of our modules, except those that only type checkers see."""
-    tree = ast.parse(source)
+@functools.cache
+def imports_of(source: str, modules: frozenset[str]) -> list[Import]:
+    """Returns the imports of our modules, except those that only type checkers see."""
+    return list(_imports_of(parsed(source), modules))
+
+
+def _imports_of(tree: ast.Module, modules: frozenset[str]) -> Iterator[Import]:
     unseen = {
         id(part)
         for node in ast.walk(tree)
@@ -146,7 +156,7 @@ def may_import(importer: str, module: str) -> bool:
 
 def violations(files: Mapping[str, str]) -> list[str]:
     """Returns a sentence for each import that the rules forbid; it names the file."""
-    modules = {module_of(file) for file in files}
+    modules = frozenset(module_of(file) for file in files)
     found = []
     for file, source in files.items():
         importer = module_of(file)
@@ -172,7 +182,8 @@ def violations(files: Mapping[str, str]) -> list[str]:
 def circles(files: Mapping[str, str]) -> list[str]:
     """Returns a sentence for each file that imports itself through others."""
     modules = {module_of(file): file for file in files}
-    graph = {module: {found.module for found in imports_of(files[modules[module]], {*modules})} for module in modules}
+    names = frozenset(modules)
+    graph = {module: {found.module for found in imports_of(files[modules[module]], names)} for module in modules}
     reached = {module: set(graph[module]) for module in graph}
     for _ in graph:
         grown = {module: seen.union(*(reached[other] for other in seen)) for module, seen in reached.items()}
@@ -188,7 +199,7 @@ def strays(files: Mapping[str, str]) -> list[str]:
     for file, source in files.items():
         if PRINTING.fullmatch(file):
             continue
-        tree = ast.parse(source)
+        tree = parsed(source)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
                 found.append(f"{file}, line {node.lineno}, prints: return it, and have the command print it")

@@ -364,7 +364,8 @@ def run_in_process(*arguments):
 
 
 @pytest.mark.numerical
-@pytest.mark.parametrize("family", [pytest.param("v1", marks=pytest.mark.full), "v2"])
+@pytest.mark.full
+@pytest.mark.parametrize("family", ["v1", "v2"])
 def test_tf_slims_own_suites_pass_on_our_networks(family):
     done = run_in_process("-m", "tests.helpers.tf_slim_suite", family)
     assert done.returncode == 0, done.stderr[-5000:]
@@ -383,7 +384,7 @@ MODES = {
 @pytest.mark.parametrize(
     "mode",
     [
-        "graph",
+        pytest.param("graph", marks=pytest.mark.full),
         "disable_v2_behavior",
         pytest.param("disable_eager_execution", marks=pytest.mark.full),
         pytest.param("disable_resource_variables", marks=pytest.mark.full),

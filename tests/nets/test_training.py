@@ -13,7 +13,6 @@ STEPS = 60
 QUICK = {
     "resnet_v2_tiny",
     "resnet_basic_18",
-    "resnet_keras_18_digits",
     "resnet_cifar_20",
 }
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in nets_factory.NETWORKS]

@@ -57,15 +57,7 @@ SIX = [
 ]
 # Files that Keras itself writes: weights and a model in the format until 2023, then weights and a model of today.
 ENDINGS = ("weights only.h5", "model.h5", ".weights.h5", ".keras")
-_OFTEN = [("ResNet50", "weights only.h5", False)]
-KINDS_OF_KERAS_FILES = [
-    *_OFTEN,
-    *(
-        full(*each)
-        for each in itertools.product(("ResNet50", "ResNet50V2"), ENDINGS, (True, False))
-        if each not in _OFTEN
-    ),
-]
+KINDS_OF_KERAS_FILES = list(itertools.product(("ResNet50", "ResNet50V2"), ENDINGS, (True, False)))
 
 
 def keras_model(application, classes=1000, top=True, seed=0, size=None):
@@ -169,10 +161,7 @@ def test_keras_to_slim(tmp_path, name, application):
 @pytest.mark.numerical
 @pytest.mark.parametrize(
     ("name", "application", "size"),
-    [
-        ("resnet_v1_50", "ResNet50", 96),
-        *(full(*getattr(each, "values", each), size) for each in SIX for size in (96, 97)),
-    ],
+    [full(*getattr(each, "values", each), size) for each in SIX for size in (96, 97)],
 )
 def test_slim_to_keras(tmp_path, name, application, size):
     """The model has slim's own pooling, and Keras can load it alone."""
@@ -206,6 +195,7 @@ def test_slim_to_keras_of_published_classes(tmp_path, size):
     assert_as_exact(result.single, Reference(expected, result.double))
 
 
+@pytest.mark.full
 @pytest.mark.numerical
 @pytest.mark.parametrize(("application", "ending", "top"), KINDS_OF_KERAS_FILES)
 def test_kinds_of_keras_files(tmp_path, application, ending, top):
@@ -229,6 +219,7 @@ def test_kinds_of_keras_files(tmp_path, application, ending, top):
     assert_as_exact(features(tmp_path / "slim.ckpt", [end_point], ours, size)[end_point], expected)
 
 
+@pytest.mark.full
 def test_a_file_as_keras_hosts_it(tmp_path):
     """Files of Keras before 2023 have names in bytes that end in ':0', and a top called 'probs'."""
     model = keras_model("ResNet50V2")
@@ -245,6 +236,7 @@ def test_a_file_as_keras_hosts_it(tmp_path):
     assert (done.network, done.num_classes, done.image_size) == ("resnet_v2_50", 1000, 299)
 
 
+@pytest.mark.full
 def test_a_model_whose_groups_have_no_names(tmp_path, capsys, v2_50):
     """Keras 2.15 named the groups of .keras files after the layers' classes, counted in the configuration's order."""
     path = tmp_path / "unnamed.keras"
@@ -269,6 +261,7 @@ def test_a_model_whose_groups_have_no_names(tmp_path, capsys, v2_50):
     assert "does not say which layer its" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_a_model_as_keras_2_saved_it(tmp_path):
     """Its configuration has axes in lists, connections as lists of lists, and lacks arguments of later versions."""
     model = keras_model("ResNet50V2", classes=5, size=64)
@@ -294,6 +287,7 @@ def tensors_in(node):
     return [found for inner in node for found in tensors_in(inner)] if isinstance(node, list | tuple) else []
 
 
+@pytest.mark.full
 def test_epsilon_is_folded(tmp_path):
     """Small variances show it: Keras adds 1.001e-5 to them, and slim 1e-5."""
     model = keras_model("ResNet50V2", classes=5)
@@ -307,7 +301,8 @@ def test_epsilon_is_folded(tmp_path):
     assert max(done.differences.values()) < 1e-5
 
 
-@pytest.mark.parametrize("ending", [".ckpt", full(".npz")])
+@pytest.mark.full
+@pytest.mark.parametrize("ending", [".ckpt", ".npz"])
 def test_averages_and_one_of_two_networks_to_another_framework(tmp_path, basic, ending):
     """The proof uses the written values: the averages of the chosen network."""
     averages = {name: value * np.float32(1.25) for name, value in basic[1].items() if "moving" not in name}
@@ -417,7 +412,7 @@ def torch_state(units, shortcut, classes):
     ("depth", "shortcut", "ending"),
     [
         (18, "B", ".pth"),
-        (18, "C", ".safetensors"),
+        full(18, "C", ".safetensors"),
         full(18, "first_unit", ".pth"),
         full(34, "B", ".safetensors"),
         *(full(34, shortcut, ending) for shortcut in ("C", "first_unit") for ending in (".pth", ".safetensors")),
@@ -483,6 +478,7 @@ def test_uint8_through_torchvisions_preprocessing(tmp_path):
     assert relative_difference(result, expected) < 2e-3
 
 
+@pytest.mark.full
 @pytest.mark.numerical
 def test_rescue(tmp_path, capsys):
     """Keras' weights become slim's with a background, and inspect, features and classify agree with Keras."""
@@ -606,6 +602,7 @@ def test_classes_of_a_training_run(tmp_path):
         np.testing.assert_array_equal(arrays[f"{biases}/ExponentialMovingAverage"], values[biases][1:] * 2)
 
 
+@pytest.mark.full
 def test_graph_with_other_pooling_is_warned_of(tmp_path, v2_50):
     convert(v2_50[0], tmp_path / "slim.ckpt")
     for options, warned in (({}, True), ({"pool1_padding": "PAD1"}, False)):
@@ -618,6 +615,7 @@ def test_graph_with_other_pooling_is_warned_of(tmp_path, v2_50):
             assert bool(report.warnings) == warned
 
 
+@pytest.mark.full
 def test_notes_of_other_weights_are_left_alone(tmp_path, v2_50, basic):
     """Notes do not apply to another file of the same name, such as the next save of a training run."""
     convert(v2_50[0], tmp_path / "slim.ckpt")
@@ -972,8 +970,8 @@ def a_strange_npz(folder, v2, basic):
         (a_pickle_in_an_archive, "which could run anything when opened, and is not opened"),
         (an_old_pickle, "which could run anything when opened, and is not opened"),
         (pickled_arrays, "holds pickled objects, which could run anything and are not opened"),
-        (inside_of_a_lambda, "(Lambda), which ResNet50V2 does not have"),
-        (a_lambda_in_keras, "(Lambda), which ResNet50V2 does not have"),
+        full(inside_of_a_lambda, "(Lambda), which ResNet50V2 does not have"),
+        full(a_lambda_in_keras, "(Lambda), which ResNet50V2 does not have"),
         (other_wiring, "has a layer 'conv5_block3_out' (Add) that differs from that of ResNet50V2"),
         (another_architecture, "that no ResNet of keras.applications has"),
         (another_architecture_s_weights, "holds none of Keras' ResNets"),
@@ -1169,6 +1167,7 @@ def test_averages_of_some(tmp_path, basic):
         convert(tmp_path / "some.npz", tmp_path / "a.npz", ema=True)
 
 
+@pytest.mark.full
 def test_a_part_is_no_network(tmp_path, v2_50):
     """A network without logits still counts. For a smaller part, notes and report claim nothing."""
     convert(v2_50[0], tmp_path / "slim.ckpt")
@@ -1179,6 +1178,7 @@ def test_a_part_is_no_network(tmp_path, v2_50):
     assert (part.network, part.notes) == (None, None)
 
 
+@pytest.mark.full
 def test_disk_full(tmp_path, tiny_checkpoint, basic):
     """A limit on the size of files stands for a full disk: every format gives one sentence, and leaves nothing."""
     convert(basic[0], tmp_path / "given.pth")

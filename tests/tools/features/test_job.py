@@ -299,6 +299,7 @@ def test_through_a_link(features, tmp_path, whole):
     assert names(tmp_path / "real") == ["manifest.json", "run.json", shard(0, 2), shard(1, 2)]
 
 
+@pytest.mark.full
 def test_no_more_shards_than_batches_unless_asked_for(features, tmp_path):
     assert features(tmp_path / "out", "--workers", 2, "--batch-size", 50)[0] == 1
     assert load(tmp_path / "out").run["shards"] == 2
@@ -593,7 +594,7 @@ def test_workers(features, tmp_path, whole, capfd):
         np.testing.assert_allclose(np.load(output / name), np.load(whole / name), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)])
 def test_workers_are_stopped(command, features, tmp_path, number):
     """Sends the signal to the whole group, as a terminal does."""
     output = tmp_path / "out"
@@ -608,6 +609,7 @@ def test_workers_are_stopped(command, features, tmp_path, number):
     assert all(name == "manifest.json" or name.startswith("shard-") for name in names(output))
 
 
+@pytest.mark.full
 def test_a_worker_is_killed(command, features, tmp_path, whole, capfd):
     output = tmp_path / "out"
     process = start(command(output, "--workers", 2, "--shards", 23))

@@ -89,8 +89,10 @@ def changed(folder):
     [
         ("npy", 1),
         ("parquet", 5),
-        ("tfrecord", 1),
-        *(pytest.param(*each, marks=pytest.mark.full) for each in (("npy", 5), ("parquet", 1), ("tfrecord", 5))),
+        *(
+            pytest.param(*each, marks=pytest.mark.full)
+            for each in (("npy", 5), ("parquet", 1), ("tfrecord", 1), ("tfrecord", 5))
+        ),
     ],
 )
 def test_update_equals_a_fresh_run(features, folder, tmp_path, form, shards):
@@ -120,7 +122,7 @@ def test_update_equals_a_fresh_run(features, folder, tmp_path, form, shards):
         assert features(tmp_path / "merged", *options[:2], "--shards", 1)[0] == 0
 
 
-@pytest.mark.parametrize("shards", [1, 5])
+@pytest.mark.parametrize("shards", [pytest.param(1, marks=pytest.mark.full), 5])
 def test_changed_images_are_refused(features, folder, tmp_path, shards):
     """Nothing is written in this case."""
     features(tmp_path / "out", "--shards", shards)
@@ -148,7 +150,7 @@ def test_the_same_size_and_an_old_time_do_not_hide_a_change(features, folder, tm
     assert "1 image has changed since" in features(tmp_path / "out")[2]
 
 
-@pytest.mark.parametrize("shards", [1, 5])
+@pytest.mark.parametrize("shards", [pytest.param(1, marks=pytest.mark.full), 5])
 def test_a_new_time_is_no_change(features, folder, tmp_path, shards):
     features(tmp_path / "out", "--shards", shards)
     for path in folder.iterdir():
@@ -174,7 +176,7 @@ def test_failed_images_are_made_again_on_request(features, folder, tmp_path):
     assert features(tmp_path / "out", "--update")[1].startswith("59 images done, 1 failed")
 
 
-@pytest.mark.parametrize("shards", [1, 5])
+@pytest.mark.parametrize("shards", [pytest.param(1, marks=pytest.mark.full), 5])
 def test_removed_images(features, folder, tmp_path, shards):
     """Their rows disappear, and the rest equals a fresh run, even for a shard that keeps no image."""
     features(tmp_path / "out", "--shards", shards)
@@ -212,6 +214,7 @@ def test_update_with_workers(features, folder, tmp_path):
     assert rows_of(tmp_path / "out") == rows_of(tmp_path / "fresh")
 
 
+@pytest.mark.full
 def test_update_with_workers_that_freeze(features, tmp_path):
     """Workers freeze the weights from 1,000 images on, and the parent process does not."""
     many = tmp_path / "many"
@@ -226,7 +229,7 @@ def test_update_with_workers_that_freeze(features, tmp_path):
     assert [name for name in before if before[name] != after[name]] == [shard(3, 5)]
 
 
-@pytest.mark.parametrize("shards", [1, 5])
+@pytest.mark.parametrize("shards", [pytest.param(1, marks=pytest.mark.full), 5])
 def test_update_is_stopped_and_goes_on(features, folder, tmp_path, shards, monkeypatch):
     """Stops while a shard replaces its older version: whichever of the two exists, nothing is lost."""
     features(tmp_path / "out", "--shards", shards)
@@ -249,7 +252,7 @@ def test_update_is_stopped_and_goes_on(features, folder, tmp_path, shards, monke
 
 
 @pytest.mark.filterwarnings("default:.*earlier version")
-@pytest.mark.parametrize("shards", [1, 5])
+@pytest.mark.parametrize("shards", [pytest.param(1, marks=pytest.mark.full), 5])
 def test_a_folder_of_an_earlier_version(features, folder, tmp_path, shards):
     """The folder is read, and continued with a notice; an update makes all of it again."""
     features(tmp_path / "out", "--shards", shards)

@@ -29,9 +29,9 @@ TOLERANCE = 1e-4
 NETWORKS = (
     ("resnet_v2_tiny", 32),
     ("resnet_v2_tiny", 33),
-    ("resnet_basic_18", 64),
+    pytest.param("resnet_basic_18", 64, marks=pytest.mark.full),
     pytest.param("resnet_keras_18", 64, marks=pytest.mark.full),
-    ("resnet_keras_18_digits", 28),
+    pytest.param("resnet_keras_18_digits", 28, marks=pytest.mark.full),
     ("resnet_cifar_20", 32),
     *(
         pytest.param(name, size, marks=pytest.mark.full)

@@ -59,8 +59,9 @@ def test_who_asks(variables, wanted):
     assert startup._messages_wanted(variables) == wanted
 
 
-@pytest.mark.parametrize("distributor", ["local", full("ray")])
-@pytest.mark.parametrize("level", ["3", full("")])
+@pytest.mark.full
+@pytest.mark.parametrize("distributor", ["local", "ray"])
+@pytest.mark.parametrize("level", ["3", ""])
 def test_worker_processes_are_as_silent(tmp_path, level, distributor):
     """They inherit the variable, so TensorFlow's messages at their start are hidden too."""
     images = sorted(HELD_OUT.glob("*.png"))[:4]

@@ -134,16 +134,9 @@ def script(*arguments):
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    ("way", "name"),
-    [
-        ("own", "resnet_v2_50"),
-        *(
-            pytest.param(*arguments, marks=pytest.mark.full)
-            for arguments in (("imported", "resnet_v2_50"), ("own", "resnet_v2_152"), ("imported", "resnet_v2_152"))
-        ),
-    ],
-)
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["resnet_v2_50", "resnet_v2_152"])
+@pytest.mark.parametrize("way", ["own", "imported"])
 def test_a_tutorials_script_runs(way, name):
     *steps, summary = script(way, name, "2", "64", "11").splitlines()
     durations = [float(re.fullmatch(STAMP + r"step \d+, duration = (\d+\.\d{3})", line)[2]) for line in steps]

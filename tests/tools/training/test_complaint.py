@@ -19,6 +19,7 @@ from tools.training import fit
 POINTS = 0.02
 
 
+@pytest.mark.full
 @pytest.mark.numerical
 def test_the_complaint_is_named_mended_and_not_made(tmp_path, capsys):
     # One test, because each worker would fine-tune the network anew.

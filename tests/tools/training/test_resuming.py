@@ -48,6 +48,7 @@ def digits(tmp_path_factory):
     return folder
 
 
+@pytest.mark.full
 def test_a_stopped_training_ends_as_an_undisturbed_one(digits, tmp_path):
     data = {"data": digits / "train", "val": digits / "val", **TINY}
     undisturbed = fit(output=tmp_path / "undisturbed", **data)
