@@ -45,6 +45,7 @@ TOOLS = {
     "conversion": {"features", *_ENGINE},
     "workers": {"features", *_ENGINE},
     "evaluation": {"features", *_ENGINE},
+    "export": {"conversion", "features", *_ENGINE},
     "training": {"evaluation", *_ENGINE},
     "benchmarks": {"evaluation", "features", "timing", "training", "terminal", *_ENGINE},
 }
@@ -72,6 +73,7 @@ FACES = {
     "tools.conversion": "Conversion convert",
     "tools.digits": "CHECKPOINT Digits HELD_OUT digits errors nearest",
     "tools.evaluation": "Evaluation Labelled Metrics Recalibration evaluate number_labels open_labelled recalibrate",
+    "tools.export": "Export FORMATS export",
     "tools.features": "Classification FeatureExtractor Features Summary classify extract load merge",
     "tools.images": "EncodedImage Inputs decode open_inputs",
     "tools.peers": "ENGINES Engine OURS get_engine missing_packages",
