@@ -62,6 +62,24 @@ def _normalize_inception(images: _Array) -> _Array:
     return (images - 0.5) * 2
 
 
+def _fit_torchvision(images: _Array, size: int) -> _Array:
+    shorter, least = round(256 * size / 224), min(images.shape[1:3])
+    height, width = (shorter * side // least for side in images.shape[1:3])
+    images = _antialiased(_antialiased(images.swapaxes(1, 2), width).swapaxes(1, 2), height)
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return images[:, top : top + size, left : left + size].astype(np.float64)
+
+
+def _antialiased(images: _Array, length: int) -> _Array:
+    """Resizes the axis 1 with triangles in whole numbers. Halves between two levels become the upper level."""
+    side = images.shape[1]
+    distances = np.abs(np.subtract.outer((2 * np.arange(length) + 1) * side, (2 * np.arange(side) + 1) * length))
+    weights = np.maximum(2 * max(side, length) - distances, 0)
+    sums = np.tensordot(images.astype(np.int64), weights, [1, 1]).transpose([0, 3, 1, 2])
+    totals = weights.sum(axis=1)[:, np.newaxis, np.newaxis]
+    return (2 * sums + totals) // (2 * totals)
+
+
 def _normalize_torchvision(images: _Array) -> _Array:
     return (images / 255.0 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
 
@@ -100,7 +118,7 @@ def _normalize_grayscale(images: _Array) -> _Array:
 class Reference(NamedTuple):
     """A preprocessing: uint8 images to the size, in [0, white], and from there to the input of a network."""
 
-    fit: Callable[[_Array, int], _Array] | None
+    fit: Callable[[_Array, int], _Array]
     normalize: Callable[[_Array], _Array]
     white: float
 
@@ -109,7 +127,7 @@ REFERENCES = {
     "cifar": Reference(_fit_cifar, _normalize_cifar, 255.0),
     "grayscale": Reference(_fit_grayscale, _normalize_grayscale, 1.0),
     "inception": Reference(_fit_inception, _normalize_inception, 1.0),
-    "torchvision": Reference(None, _normalize_torchvision, 255.0),
+    "torchvision": Reference(_fit_torchvision, _normalize_torchvision, 255.0),
     "vgg": Reference(_fit_vgg, _normalize_vgg, 255.0),
 }
 

@@ -20,10 +20,10 @@ SIZES = (224, 299, 32, 97)
 REFERENCES = ("cifar", "grayscale", "inception", "vgg")
 
 
-def graph_result(images, name, size):
+def graph_result(images, name, size, **options):
     with tf.Graph().as_default(), v1.Session() as session:
         placeholder = v1.placeholder(tf.as_dtype(images.dtype), [None, None, None, 3])
-        return session.run(preprocess(placeholder, name, size), {placeholder: images})
+        return session.run(preprocess(placeholder, name, size, **options), {placeholder: images})
 
 
 def noise(*shape):
@@ -69,6 +69,12 @@ def test_crops_of_every_small_side(side):
     images = noise(1, side, 41 - side, 3)
     for name in REFERENCES:
         assert_close(graph_result(images, name, 19), preprocessed(images, name, 19))
+
+
+def test_margin_of_inception_is_that_of_tensorflow():
+    """``tf.image.central_crop`` computes it in float64."""
+    for side in range(1, 2001):
+        assert side // 16 == int((np.float64(side) - np.float64(side) * 0.875) / 2)
 
 
 @pytest.mark.numerical
@@ -124,16 +130,17 @@ def test_resizing_is_not_that_of_tensorflow_2(name):
     assert np.abs(legacy - modern).max() > 0.1 * np.ptp(legacy)
 
 
+@pytest.mark.parametrize("portable", [False, True])
 @pytest.mark.parametrize("size", [224, 97])
 @pytest.mark.parametrize("cut", [(512, 512), (400, 500), (333, 257), (120, 90)])
-def test_torchvision_is_pillow_and_its_documented_figures(cut, size):
+def test_torchvision_is_pillow_and_its_documented_figures(cut, size, portable):
     """Pillow resizes the shorter side to 256 for 224, as in torchvision; rounding may differ by a level."""
     image = skimage.data.astronaut()[: cut[0], : cut[1]]
     shorter = round(256 * size / 224)
     height, width = (int(shorter * side / min(cut)) for side in cut)
     resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     top, left = round((height - size) / 2), round((width - size) / 2)
-    pixels = graph_result(image[np.newaxis], "torchvision", size)[0]
+    pixels = graph_result(image[np.newaxis], "torchvision", size, portable=portable)[0]
     levels = (pixels * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)) * 255
     differences = np.abs(levels - resized[top : top + size, left : left + size])
     assert differences.max() < 1.01
