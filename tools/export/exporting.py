@@ -251,7 +251,7 @@ def _stage(
     """Writes the folder from which a process writes the file; returns the file's description."""
     names = tuple(class_names(labels, extractor)) if extractor.num_classes else None
     strings = names if made.name in ("saved_model", "pb") else None
-    serving = serving_graph(extractor, points, input, batch, strings)
+    serving = serving_graph(extractor, points, input, batch, strings, made.portable)
     description = Description(
         format=made.name,
         network=extractor.net,

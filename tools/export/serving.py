@@ -40,6 +40,7 @@ def serving_graph(
     input: str,
     batch: int | None,
     labels: Sequence[str] | None,
+    portable: bool,
 ) -> ServingGraph:
     """Builds the graph.
 
@@ -51,6 +52,7 @@ def serving_graph(
         input.
       batch: number of images; None for any.
       labels: names of the classes, for the output 'labels'.
+      portable: whether the preprocessing must do with ops that other runtimes have.
 
     Raises:
       InputError: if there is no way from pixels to the network's input.
@@ -62,7 +64,7 @@ def serving_graph(
         versions=frozen.graph_def.versions, node=[n for n in frozen.graph_def.node if n.name != placeholder]
     )
     with tf.Graph().as_default() as graph:
-        images, batched = _input(extractor, input, batch)
+        images, batched = _input(extractor, input, batch, portable)
         tensors = tf.graph_util.import_graph_def(
             network, {frozen.images.name: batched}, list(frozen.outputs.values()), name=""
         )
@@ -77,7 +79,7 @@ def serving_graph(
     return ServingGraph(graph, _info("images", images), tuple(named))
 
 
-def _input(extractor: FeatureExtractor, input: str, batch: int | None) -> tuple[tf.Tensor, tf.Tensor]:
+def _input(extractor: FeatureExtractor, input: str, batch: int | None, portable: bool) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the placeholder of the images, and the network's input that is computed from it."""
     name, size = extractor.preprocessing, extractor.image_size
     if input == "network":
@@ -91,7 +93,7 @@ def _input(extractor: FeatureExtractor, input: str, batch: int | None) -> tuple[
         )
     if input == "pixels":
         images = v1.placeholder(tf.uint8, [batch, None, None, 3], name="images")
-        return images, preprocess(images, name, size, portable=True)
+        return images, preprocess(images, name, size, portable=portable)
     images = v1.placeholder(tf.string, [batch], name="images")
 
     def read(encoded: tf.Tensor) -> tf.Tensor:

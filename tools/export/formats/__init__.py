@@ -26,6 +26,7 @@ class Format(NamedTuple):
     packages: packages that this requires besides TensorFlow.
     inputs: kinds of input that it can have.
     dtypes: precisions that it can have.
+    portable: whether its runtime lacks ops of TensorFlow's, so that the preprocessing must do without them.
     usage: three lines of Python that load and call it, for ``str.format`` with ``target`` and the fields of the
       description's ``images`` and ``outputs``.
     """
@@ -36,6 +37,7 @@ class Format(NamedTuple):
     packages: tuple[str, ...]
     inputs: tuple[str, ...]
     dtypes: tuple[str, ...]
+    portable: bool
     usage: str
 
 
@@ -52,6 +54,7 @@ FORMATS: dict[str, Format] = {
             (),
             _ENCODED,
             ("float32",),
+            False,
             "import tensorflow as tf\n"
             'network = tf.saved_model.load("{target}").signatures["serving_default"]\n'
             "outputs = network({images}=tf.constant(images))",
@@ -63,6 +66,7 @@ FORMATS: dict[str, Format] = {
             (),
             _ENCODED,
             ("float32",),
+            False,
             "import tensorflow.compat.v1 as tf; "
             'graph_def = tf.GraphDef.FromString(open("{target}", "rb").read())\n'
             'network = tf.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])'
@@ -76,6 +80,7 @@ FORMATS: dict[str, Format] = {
             (),
             _PIXELS,
             ("float32", "float16", "int8"),
+            True,
             "import tensorflow as tf\n"
             'network = tf.lite.Interpreter("{target}").get_signature_runner()\n'
             "outputs = network({images}=images)",
@@ -87,6 +92,7 @@ FORMATS: dict[str, Format] = {
             ("onnx", "onnxruntime", "tf2onnx"),
             _PIXELS,
             ("float32", "int8"),
+            True,
             "import onnxruntime\n"
             'network = onnxruntime.InferenceSession("{target}")\n'
             'outputs = network.run({names!r}, {{"{images}": images}})',
@@ -98,6 +104,7 @@ FORMATS: dict[str, Format] = {
             ("openvino",),
             _PIXELS,
             ("float32", "float16", "int8"),
+            True,
             "import openvino\n"
             'network = openvino.compile_model("{target}", "CPU")\n'
             'outputs = network({{"{images}": images}})',
@@ -109,6 +116,7 @@ FORMATS: dict[str, Format] = {
             (),
             ("network",),
             ("float32",),
+            True,
             'import keras\nnetwork = keras.models.load_model("{target}")\noutputs = network(images, training=False)',
         ),
     )
