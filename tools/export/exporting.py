@@ -15,7 +15,7 @@ from tools.errors import InputError
 from tools.export.calibration import Calibration
 from tools.export.description import Description, TensorInfo
 from tools.export.formats import Format, format_of, missing_packages
-from tools.export.proof import MIN_COSINE, TOLERANCES, Agreement, Proof
+from tools.export.proof import MIN_COSINE, Agreement, Proof, default_tolerance
 from tools.export.serving import CLASSES, PREDICTIONS, serving_graph
 from tools.export.staging import DESCRIPTION, calibration_folder, graph_file, write_batches
 from tools.export.worker import run_worker
@@ -100,7 +100,7 @@ def export(
       dtype: 'float32'; 'float16' for weights of half the size; 'int8' for weights and activations of a quarter.
       calibrate: images from which int8 ranges are taken, as for ``tools.images.open_inputs``.
       tolerance: for float32 and float16, upper bound of the largest difference in an output, relative to its largest
-        value; None for 1e-4 and 0.01.
+        value; None for 1e-4 and 0.01, and 1e-3 with torchvision's preprocessing outside of TensorFlow.
       min_cosine: for int8, lower bound of the mean cosine between each output and the network's own, after the mean
         over the images has been taken from both; None for 0.95.
       labels: file with the names of the classes, one a line; None for those of the checkpoint's notes, or ImageNet's.
@@ -127,6 +127,8 @@ def export(
         staged = Path(folder)
         with _extractor(checkpoint, end_points, options) as (extractor, points):
             description = _stage(extractor, points, made, input, batch, dtype, labels, staged)
+            if tolerance is None and min_cosine is None:
+                tolerance = default_tolerance(description, portable=made.portable)
             if calibration is not None:
                 write_batches(calibration_folder(staged), calibration.batches(extractor, input, batch))
             proof = Proof.of(extractor, input, batch, calibration.others if calibration else ())
@@ -172,7 +174,7 @@ def _check(made: Format, input: str, batch: int | None, dtype: str, calibrate: A
 
 
 def _bounds(dtype: str, tolerance: float | None, min_cosine: float | None) -> tuple[float | None, float | None]:
-    """Returns both bounds, one of which applies to the dtype."""
+    """Returns both bounds, of which int8 has the second and all others have the first; it may be None."""
     if dtype == "int8":
         if tolerance is not None:
             raise InputError("tolerance applies to float32 and float16: give min_cosine for dtype='int8'.")
@@ -183,7 +185,7 @@ def _bounds(dtype: str, tolerance: float | None, min_cosine: float | None) -> tu
         raise InputError(f"min_cosine applies only to dtype='int8': give tolerance for dtype={dtype!r}.")
     if tolerance is not None and not 0 < tolerance < np.inf:
         raise InputError(f"tolerance must be a positive number, but is {tolerance}.")
-    return TOLERANCES[dtype] if tolerance is None else tolerance, None
+    return tolerance, None
 
 
 def _check_target(made: Format, target: Path, overwrite: bool) -> None:
