@@ -53,13 +53,13 @@ def problem_of(folder, build, shape, seed=0):
 
 
 def layers_in(problem):
-    return layers_of(problem.graph_def(), problem.images_name, problem.output_name)
+    return layers_of(problem.graph_def(), problem.images_name, [problem.output_name])
 
 
 def by_keras(problem):
-    from tools.peers.engines.keras_engine import build_model
+    from tools.peers.keras_model import build_model
 
-    return np.array(build_model(layers_in(problem))(problem.images(), training=False))
+    return np.array(build_model(*layers_in(problem))(problem.images(), training=False)[problem.output_name])
 
 
 def by_torch(problem):
@@ -69,7 +69,7 @@ def by_torch(problem):
 
     images = torch.from_numpy(problem.images()).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        outputs = build_module(layers_in(problem))(images)
+        outputs = build_module(layers_in(problem)[0])(images)
     return (outputs.permute(0, 2, 3, 1) if outputs.ndim == 4 else outputs).numpy()
 
 
@@ -117,6 +117,21 @@ def test_padding_of_even_and_odd_sizes(tmp_path, kind, padded, padding, size):
     assert_as_exact(by_torch(problem), expected)
 
 
+@pytest.mark.numerical
+@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("convolve", [tf.nn.convolution, tf.nn.conv2d])
+def test_dilated_convolutions(tmp_path, convolve, padding, size):
+    """TensorFlow writes them as one op, or as three, which move pixels into the batch and back."""
+    kernel = np.random.default_rng(1).normal(size=[3, 3, 2, 4]).astype(np.float32)
+    problem = problem_of(
+        tmp_path, lambda images: convolve(images, kernel, 1, padding, dilations=(2, 1)), [2, size, size, 2]
+    )
+    expected = by_the_graph(problem)
+    assert_as_exact(by_keras(problem), expected)
+    assert_as_exact(by_torch(problem), expected)
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_same_padding_is_tensorflows(stride):
     """Sums over windows of ones count the pixels inside, so the first window tells the padding before the image."""
@@ -138,7 +153,8 @@ def test_same_padding_is_tensorflows(stride):
 def test_layers_are_those_of_a_library(tmp_path):
     """Biases and paddings are parts of their layers, and reshapes to the same shape are gone."""
     problem = network_problem(tmp_path, "resnet_v2_tiny", batch_size=1)
-    layers = layers_in(problem)
+    layers, outputs = layers_in(problem)
+    assert outputs == {problem.output_name: layers[-1].name}
     kernels = [name for name in problem.weights() if name.endswith("/weights")]
     norms = [name for name in problem.weights() if name.endswith("/gamma")]
     biases = [name for name in problem.weights() if name.endswith("/biases")]
@@ -147,15 +163,17 @@ def test_layers_are_those_of_a_library(tmp_path):
         **{"global_mean": 1, "flatten": 1, "softmax": 1},
     }
     assert sum("bias" in layer.weights for layer in layers) == len(biases)
-    assert layers[1].attributes == {"strides": (2, 2), "padding": ((3, 3), (3, 3))}
+    assert layers[1].attributes == {"strides": (2, 2), "padding": ((3, 3), (3, 3)), "dilation": (1, 1)}
 
 
 UNKNOWN = {
     "op": (tf.nn.elu, "is a Elu, which is not translated for other engines"),
     "constant": (lambda x: x + tf.constant(1.0), "is a AddV2 with shapes"),
-    "dilation": (
-        lambda x: tf.nn.conv2d(x, np.ones([3, 3, 2, 2], np.float32), 1, "SAME", dilations=2),
-        r"dilations \[1, 2, 2, 1\]|is a SpaceToBatchND .from an output_stride.,",
+    "pixels in the batch": (
+        lambda x: tf.batch_to_space(
+            tf.nn.relu(tf.space_to_batch(x, [2, 2], [[0, 0], [0, 0]])), [2, 2], np.zeros((2, 2))
+        ),
+        "is a BatchToSpaceND, which",
     ),
     "groups": (lambda x: tf.nn.conv2d(x, np.ones([3, 3, 1, 2], np.float32), 1, "SAME"), "is a Conv2D with groups"),
     "mean of padding": (lambda x: tf.nn.avg_pool2d(x, 3, 2, "SAME"), "is a AvgPool with padding"),
@@ -182,11 +200,11 @@ def test_what_is_not_understood_is_refused(tmp_path, case):
 
 
 def test_engines_refuse_a_kind_that_they_do_not_know():
-    from tools.peers.engines.keras_engine import build_model
     from tools.peers.engines.torch_engine import build_module
+    from tools.peers.keras_model import build_model
 
     layers = [Layer("input", "images", (), {"shape": (1, 2, 2, 1)}, {}), Layer("swish", "s", ("images",), {}, {})]
-    for build in (build_model, build_module):
+    for build in (lambda listed: build_model(listed, {"s": "s"}), build_module):
         with pytest.raises(PeerError, match="s is a layer 'swish'"):
             build(layers)
 

@@ -33,7 +33,8 @@ def prepare(problem: Problem, name: str) -> Prepared:
     """
     torch.set_num_threads(problem.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    module = build_module(layers_of(problem.graph_def(), problem.images_name, problem.output_name))
+    listed, _ = layers_of(problem.graph_def(), problem.images_name, [problem.output_name])
+    module = build_module(listed)
     module = module.to(device, memory_format=torch.channels_last)
     # channels_last means [N, height, width, channels] in memory.
     images = torch.from_numpy(problem.images()).permute(0, 3, 1, 2).to(device)
@@ -139,6 +140,7 @@ def _conv(layer: Layer) -> tuple[nn.Module, tuple[tuple[int, ...], float]]:
         (height, width),
         layer.attributes["strides"],
         padding=tuple(before for before, _ in padding) if even else 0,
+        dilation=layer.attributes["dilation"],
         bias="bias" in layer.weights,
     )
     made = _with_values(made, weight=kernel.transpose(3, 2, 0, 1), bias=layer.weights.get("bias"))
@@ -161,8 +163,8 @@ def _batch_norm(layer: Layer) -> nn.Module:
     made = nn.BatchNorm2d(len(weights["mean"]), eps=layer.attributes["epsilon"])
     return _with_values(
         made,
-        weight=weights["gamma"],
-        bias=weights["beta"],
+        weight=weights.get("gamma"),
+        bias=weights.get("beta"),
         running_mean=weights["mean"],
         running_var=weights["variance"],
     )
