@@ -51,6 +51,9 @@ _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 _UNIT = re.compile(r"conv(?P<block>\d+)_block(?P<unit>\d+)_1_conv")
 
+# The beginning of a layer's name in a network that was exported to Keras.
+_SLIM_UNIT = re.compile(r"block\d+_unit_\d+_|unit_\d+_\d+_sub\d_")
+
 
 class FromKeras(NamedTuple):
     """Weights converted from Keras.
@@ -189,6 +192,12 @@ def _network(file: KerasFile) -> Network:
         network = NETWORKS[name]
         if network.family == family and network.variant.units == counts:
             return network
+    if any(_SLIM_UNIT.match(name) for name in layers):
+        raise CheckpointError(
+            f"{file.path} is a network with slim's names for its layers, as slimnets exports it, and not one of Keras' "
+            "own: convert the checkpoint that it was made from.",
+            "unknown network",
+        )
     examples = ", ".join(list(layers)[:3]) or "none at all"
     raise _another(file, f"holds none of Keras' ResNets (its layers with weights are {examples}, ...)")
 

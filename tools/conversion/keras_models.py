@@ -1,9 +1,6 @@
 """Keras' half of a conversion: its own networks, with the weights of a file or with ours."""
 
 import functools
-import gc
-import shutil
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,9 +21,9 @@ from checkpoints.frameworks.keras_names import (
     top_of,
 )
 from checkpoints.frameworks.layer_pairs import unit_names
-from checkpoints.frameworks.tensor_files import writing
 from nets.nets_factory import Network
 from tools.conversion.keras_layers import check_layers, unlike
+from tools.conversion.keras_writing import forget_models, write_archive
 from tools.conversion.proof_images import NORMALIZED, preprocessing_for
 from tools.runtime.importing import import_tensorflow
 
@@ -65,16 +62,9 @@ def write_model(path: Path, weights: Weights) -> None:
                     "unknown network",
                 )
         _set_weights(layer, variables.__getitem__)
-    # Keras would make the archive in memory, which takes three times the weights.
-    unpacked = path.with_name(f"{path.name}.d")
-    with writing(path):
-        keras.saving.save_model(model, unpacked, zipped=False)
+    write_archive(path, model)
     del model
-    _forget()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(unpacked.iterdir()):
-            archive.write(file, file.name)
-    shutil.rmtree(unpacked)
+    forget_models()
 
 
 def end_point_names(weights: Weights) -> list[str]:
@@ -99,7 +89,7 @@ def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.nd
     computed = fetched(_input(weights, pixels), training=False)
     results = dict(zip(names, map(np.array, computed), strict=True))
     del model, fetched, computed
-    _forget()
+    forget_models()
     return results
 
 
@@ -153,12 +143,6 @@ def _model(
         for argument, value in arguments.items():
             setattr(model.get_layer(name), argument, value)
     return model
-
-
-def _forget() -> None:
-    """Frees unused models, which the reference counts do not free because they refer to themselves."""
-    keras.backend.clear_session()
-    gc.collect()
 
 
 def _set_weights(layer: keras.Layer, read: Callable[[str], np.ndarray]) -> None:
