@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from checkpoints.diagnosis import Diagnosis, default_pool1_padding, diagnose
+from checkpoints.diagnosis import Diagnosis, diagnose
 from checkpoints.errors import CheckpointError
 from checkpoints.files import Notes, notes_file, write_notes
 from checkpoints.files.notes import LARGEST_SIZE
@@ -60,7 +60,7 @@ def note(
     network = found.identified()
     notes = Notes(
         network=network.name,
-        pool1_padding=found.notes.pool1_padding if found.notes else default_pool1_padding(network),
+        pool1_padding=found.pool1_padding,
         preprocessing=found.preprocessing if preprocessing is None else preprocessing,
         image_size=found.image_size if image_size is None else image_size,
         source=found.notes.source if found.notes else None,

@@ -15,7 +15,8 @@ def open_checkpoint(path: str | os.PathLike[str], *, checkpoint_dir: str | Path 
 
     Args:
       path: a V1 file; a V2 bundle's common name, or one of its files; a folder with a ``checkpoint`` file or with one
-        checkpoint in it; or a key of the catalog of published weights. An existing path takes precedence over a key.
+        checkpoint in it; a frozen graph, whose constants have the variables' names; a SavedModel's folder; or a key of
+        the catalog of published weights. An existing path takes precedence over a key.
       checkpoint_dir: folder of the downloaded checkpoints; see ``checkpoints.published.store_folder``.
 
     Raises:

@@ -9,10 +9,12 @@ from typing import Any
 
 from checkpoints.background_class import class_conversion
 from checkpoints.diagnosis.contents import Contents, sort_names
+from checkpoints.diagnosis.graphs import CUT_OFF, beginnings, cut_off, graph_problem, pool1_padding_of
 from checkpoints.diagnosis.structure import Structure, structures_in
 from checkpoints.diagnosis.value_faults import value_problems
 from checkpoints.errors import CheckpointError, Problem, shortened
 from checkpoints.files import CheckpointReader, Notes, notes_file
+from checkpoints.files.graph import GraphFile
 from checkpoints.files.notes import INPUT
 from checkpoints.names import joined, logits_pattern
 from checkpoints.opening import reader_of
@@ -33,7 +35,8 @@ class Diagnosis:
     """The result of a diagnosis.
 
     path: the path as it was given.
-    format: 'V1' or 'V2'; for other files what they are instead, or None if that is unknown.
+    format: 'V1', 'V2', 'frozen graph' or 'SavedModel'; for other files what they are instead, or None if that is
+      unknown.
     shapes, dtypes: shapes and dtypes of the stored names; empty if the file cannot be read.
     contents: the names, sorted by what they are.
     structures: the residual networks in the file.
@@ -41,6 +44,7 @@ class Diagnosis:
     problems: reasons why the file cannot be used as it is, each with what to do.
     notes: the notes beside the structure's weights.
     object_based: whether it was saved by ``tf.train.Checkpoint``, or as a SavedModel's variables.
+    graph: the graph in the file; None for a checkpoint.
     """
 
     path: Path
@@ -53,6 +57,7 @@ class Diagnosis:
     problems: tuple[Problem, ...]
     notes: Notes | None = None
     object_based: bool = False
+    graph: GraphFile | None = None
 
     @property
     def network(self) -> Network | None:
@@ -76,11 +81,20 @@ class Diagnosis:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Further arguments of the network's builder, known from the variables or the notes."""
+        """Further arguments of the network's builder, known from the variables, the notes or the graph."""
         options = self.structure.options if self.structure else {}
-        if self.notes and self.notes.pool1_padding != default_pool1_padding(self.network):
-            options = options | {"pool1_padding": self.notes.pool1_padding}
+        if self.network and self.pool1_padding != default_pool1_padding(self.network):
+            options = options | {"pool1_padding": self.pool1_padding}
         return options
+
+    @property
+    def pool1_padding(self) -> str | None:
+        """Padding of the network's first pooling by the notes or the graph, or else its default."""
+        if self.network is None:
+            return None
+        if self.notes:
+            return self.notes.pool1_padding
+        return pool1_padding_of(self.graph, self.scope) or default_pool1_padding(self.network)
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -113,6 +127,11 @@ class Diagnosis:
         if self.notes:
             return self.notes.image_size
         return expected_input(self.network, self.num_classes)[1] if self.network else None
+
+    @property
+    def cut_off(self) -> bool:
+        """True if a graph holds only the beginning of the network, whose end points can be computed."""
+        return any(problem.kind == CUT_OFF for problem in self.problems)
 
     @property
     def usable(self) -> bool:
@@ -188,7 +207,11 @@ def diagnose(
     if structure is None:
         problems = [_no_single_structure(reader, contents, structures, scope)]
     else:
-        problems = _structure_problems(reader, contents, structure, wanted, num_classes)
+        begun = beginnings(structure, contents, reader.graph.nodes) if reader.graph else []
+        if begun:
+            structure = structure._replace(network=wanted if wanted in begun else begun[0], faults=())
+        problems = [cut_off(reader.path, structure, begun)] if begun else []
+        problems += _structure_problems(reader, contents, structure, wanted, num_classes)
     notes = _notes_on(reader, structure)
     if notes and notes.labels and len(notes.labels) != structure.num_classes:
         problems.append(_labels_problem(reader, len(notes.labels), structure.num_classes))
@@ -205,6 +228,7 @@ def diagnose(
         tuple(problems),
         notes,
         reader.object_based,
+        reader.graph,
     )
 
 
@@ -262,6 +286,8 @@ def _structure_problems(
     num_classes: int | None,
 ) -> list[Problem]:
     path, network = reader.path, structure.network
+    if reader.graph and (lost := graph_problem(path, structure, contents)):
+        return [lost]
     problems = []
     if network is None and not structure.faults:
         problems.append(Problem("unknown depth", f"{path} holds {_unlisted(structure)}."))

@@ -1,4 +1,4 @@
-"""Finds the files of a checkpoint, in either format; ``identifying`` tells what other files are."""
+"""Finds the files of a checkpoint, in either format, or of a graph; ``identifying`` tells what other files are."""
 
 import difflib
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from checkpoints.errors import CheckpointError
-from checkpoints.files.identifying import identify, identify_folder, read_varint
+from checkpoints.files.identifying import SAVED_MODEL, FileFormat, identify, identify_folder, read_varint
 from checkpoints.files.notes import notes_file
 
 __all__ = ["data_files", "find_checkpoint", "shards"]
@@ -24,14 +24,21 @@ _BLOCK_TRAILER = 5
 # The endings of the names of a checkpoint in several files: the number of the file, and how many there are.
 _NUMBER = r"-\d{5}-of-\d{5}"
 _DATA = rf"\.data{_NUMBER}"
+# The file of a SavedModel with its graph, and the name of its variables, relative to its folder.
+_SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
+_SAVED_VARIABLES = Path("variables", "variables")
 _PART_OF_BUNDLE = re.compile(rf"(\.index|\.meta|{_DATA})$")
 
 
 def find_checkpoint(path: str | Path) -> tuple[Path, str]:
-    """Returns (the checkpoint's name for TensorFlow, 'V1' or 'V2').
+    """Returns (name, format) of a checkpoint or a graph.
 
     Args:
       path: a path, as for ``checkpoints.open_checkpoint``.
+
+    Returns:
+      A checkpoint's name for TensorFlow and 'V1' or 'V2'; the path of a graph's file and ``FROZEN_GRAPH`` or
+      ``SAVED_MODEL``; or the name of a SavedModel's variables and ``SAVED_MODEL``.
 
     Raises:
       CheckpointError: if there is no checkpoint, or it is incomplete.
@@ -86,6 +93,8 @@ def _in_directory(folder: Path) -> Path:
     if len(prefixes) == 1:
         return prefixes[0]
     if not prefixes:
+        if saved_models := [folder / name for name in _SAVED_MODELS if (folder / name).is_file()]:
+            return saved_models[0]
         if data := [file for file in files if re.search(f"{_DATA}$", file.name)]:
             return data[0]  # its index is missing, which opening it reports
         if instead := identify_folder(folder):
@@ -131,6 +140,9 @@ def _prefix(file: Path) -> Path:
 
 
 def _find_file(path: str | Path, given: Path) -> tuple[Path, str]:
+    variables = given.parent / _SAVED_VARIABLES
+    if given.name in _SAVED_MODELS and Path(f"{variables}.index").is_file():
+        return _find_file(path, variables)[0], SAVED_MODEL
     prefix = _prefix(given)
     for candidate in (given, prefix):
         index = Path(f"{candidate}.index")
@@ -152,6 +164,11 @@ def _find_file(path: str | Path, given: Path) -> tuple[Path, str]:
         raise CheckpointError(f"There is no checkpoint at {path}: {_why_missing(given)}.", "missing")
     if not given.is_file():
         raise CheckpointError(f"{path} is neither a file nor a folder: give a checkpoint.", "unreadable")
+    if _table_problem(given) == "magic":
+        found = identify(given)
+        if found.opens is None:
+            raise _not_a_checkpoint(path, given, found)
+        return given, found.opens
     _check_table(path, given)
     return given, "V1"
 
@@ -205,9 +222,12 @@ def _check_table(path: str | Path, file: Path) -> None:
         return
     if problem == "footer":
         raise CheckpointError(f"{path} is damaged ({file.name} ends in a broken footer): fetch or copy it again.")
-    found = identify(file)
+    raise _not_a_checkpoint(path, file, identify(file))
+
+
+def _not_a_checkpoint(path: str | Path, file: Path, found: FileFormat) -> CheckpointError:
     within = "" if Path(path).name == file.name else f" ({file.name})"
-    raise CheckpointError(f"{path}{within} is {found.name}: {found.advice}.", found.kind, found.name)
+    return CheckpointError(f"{path}{within} is {found.name}: {found.advice}.", found.kind, found.name)
 
 
 def _table_problem(file: Path) -> str | None:

@@ -13,7 +13,10 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework import node_def_pb2
 
-__all__ = ["FileFormat", "identify", "identify_folder", "read_varint"]
+__all__ = ["FROZEN_GRAPH", "SAVED_MODEL", "FileFormat", "identify", "identify_folder", "read_varint"]
+
+# The formats of graphs that may have weights, for ``FileFormat.opens``.
+FROZEN_GRAPH, SAVED_MODEL = "frozen graph", "SavedModel"
 
 # Number of bytes read from the beginning of a file; a tar header has 512.
 _HEAD = 4096
@@ -26,12 +29,14 @@ class FileFormat(NamedTuple):
     kind: 'archive', 'other format', 'error page', 'text', 'empty' or 'truncated'.
     advice: what to do, a clause in the imperative.
     weights: kind of weights, one of ``frameworks.read.KINDS``; None if it cannot be converted.
+    opens: format of the ``CheckpointReader`` that opens it if it has weights, a graph's; None for anything else.
     """
 
     name: str
     kind: str
     advice: str
     weights: str | None = None
+    opens: str | None = None
 
 
 def _other(name: str, advice: str) -> FileFormat:
@@ -42,12 +47,21 @@ def _weights(name: str, weights: str) -> FileFormat:
     return FileFormat(name, "other format", _CONVERT, weights)
 
 
+def _graph(name: str, advice: str, opens: str) -> FileFormat:
+    return FileFormat(name, "other format", advice, opens=opens)
+
+
 def _archive(name: str, command: str) -> FileFormat:
     return FileFormat(name, "archive", f"unpack it ({command}) and give the checkpoint inside")
 
 
 _SAVE_WEIGHTS = "no weights of slim's names are inside: take the checkpoint it was made from"
 _FETCH_AGAIN = "fetch or copy it again"
+
+_IN_BINARY_FORM = (
+    "take the checkpoint it was made from, or write the graph in binary form, as_text=False, which is read if it is "
+    "frozen"
+)
 
 _CONVERT = "make a checkpoint of it by `slimnets convert`"
 
@@ -93,10 +107,6 @@ def identify_folder(folder: Path) -> FileFormat | None:
     names = {entry.name for entry in folder.iterdir()}
     if any(".tempstate" in name or "_temp" in name for name in names):
         return FileFormat("a folder with an unfinished save", "truncated", "take an earlier checkpoint, or save again")
-    if names & {"saved_model.pb", "saved_model.pbtxt"}:
-        variables = folder / "variables" / "variables"
-        inside = f"give its variables, {variables}" if Path(f"{variables}.index").is_file() else _SAVE_WEIGHTS
-        return _other("a SavedModel", inside)
     if archives := sorted(name for name in names if name.endswith((".tar.gz", ".tgz", ".tar", ".zip"))):
         return FileFormat(
             f"a folder that holds no checkpoint, but the archive {archives[0]}", "archive", "unpack that first"
@@ -193,9 +203,7 @@ def _flatbuffer(file: Path, head: bytes, size: int) -> FileFormat | None:
 
 def _protocol_buffer(file: Path, head: bytes, size: int) -> FileFormat | None:
     if head.startswith((b"\x08\x01\x12", b"\x08\x01\x0a")):
-        return _other(
-            "a SavedModel's saved_model.pb, which has no weights of its own", "give the folder variables beside it"
-        )
+        return _graph("a SavedModel's saved_model.pb", "give the folder it is in", SAVED_MODEL)
     # ONNX begins with the version of its format, followed by the producer's name or the graph.
     if head[0] == 0x08 and head[1:2] and 3 <= head[1] <= 20 and head[2:3] in (b"\x12", b"\x3a"):
         return _other("an ONNX model", "take the checkpoint it was made from")
@@ -204,7 +212,8 @@ def _protocol_buffer(file: Path, head: bytes, size: int) -> FileFormat | None:
     length, start = read_varint(head, 1)
     message = head[start : start + length]
     if head[start : start + 1] == b"\x0a" and _is_node(message):
-        return _other("a graph (GraphDef), frozen or without weights", "take the checkpoint it was made from")
+        name = "a graph (GraphDef), frozen or without weights"
+        return _graph(name, "take the checkpoint it was made from", FROZEN_GRAPH)
     # A MetaGraphDef begins with the list of operations that the graph uses.
     if head[start : start + 1] == b"\x12":
         return _other("a graph (MetaGraphDef), which has no weights", "copy the .index and .data files along")
@@ -263,8 +272,8 @@ def _text(file: Path, head: bytes, size: int) -> FileFormat | None:
         return FileFormat("a Git LFS pointer and not the file itself", "error page", "run `git lfs pull`")
     if "model_checkpoint_path:" in start:
         return FileFormat("the text file that names checkpoints", "text", f"give its folder, {file.parent}")
-    if start.startswith(("node {", "node{", "meta_info_def {")):
-        return _other("a graph in text form (.pbtxt)", "take the checkpoint it was made from")
+    if start.startswith(("node {", "node{", "meta_info_def {", "saved_model_schema_version:")):
+        return _other("a graph in text form (.pbtxt)", _IN_BINARY_FORM)
     if start.startswith(("{", "[")) and _is_json(file, head, size):
         return FileFormat("a JSON document, such as an error message", "error page", again)
     return FileFormat("a text file", "text", "give what was saved by a tf.train.Saver, its .ckpt or .index file")

@@ -1,7 +1,8 @@
 """Reads checkpoints of every format: the names, shapes, dtypes and values of the stored variables.
 
 V1 is the single file of the published slim weights; V2 is a bundle, ``.index`` and ``.data-?????-of-?????``. A bundle
-may be object-based, as ``tf.train.Checkpoint`` writes it; the reader then names variables as their graph did.
+may be object-based, as ``tf.train.Checkpoint`` writes it; the reader then names variables as their graph did. A frozen
+graph has the values as constants. A SavedModel has a bundle or, if it has no variables, constants.
 """
 
 import functools
@@ -18,7 +19,8 @@ from google.protobuf.message import DecodeError
 
 from checkpoints.errors import CheckpointError
 from checkpoints.files.finding import data_files, shards
-from checkpoints.files.identifying import identify
+from checkpoints.files.graph import GraphFile
+from checkpoints.files.identifying import FROZEN_GRAPH, SAVED_MODEL, identify
 from checkpoints.files.notes import Notes, read_notes, sha256_of
 from checkpoints.files.object_graph import OBJECT_GRAPH, stored_keys
 
@@ -34,8 +36,8 @@ class CheckpointReader:
     """A checkpoint that is open for reading.
 
     path: the path as it was given.
-    prefix: TensorFlow's name of it: the V1 file, or the V2 files' common name.
-    format: 'V1' or 'V2'.
+    prefix: TensorFlow's name of it: the V1 file, or the V2 files' common name; for constants, the file of the graph.
+    format: 'V1', 'V2', 'frozen graph' or 'SavedModel'.
     shapes: the stored names and their shapes, sorted by name.
     dtypes: the stored names and their dtypes.
     object_based: whether it was saved by ``tf.train.Checkpoint``, or as a SavedModel's variables.
@@ -46,6 +48,19 @@ class CheckpointReader:
         self.prefix = prefix
         self.format = format
         self._published = published
+        # Keys of the values that are not stored under their names (name → key).
+        self._keys: dict[str, str] = {}
+        self.object_based = False
+        # The graph whose constants are the values, if they are not a checkpoint.
+        self._constants: GraphFile | None = None
+        if format == FROZEN_GRAPH or (format == SAVED_MODEL and prefix.is_file()):
+            self._open_graph(prefix)
+            return
+        self._open_checkpoint()
+        if format == SAVED_MODEL and not self.shapes:
+            self._open_graph(self._saved_model)
+
+    def _open_checkpoint(self) -> None:
         try:
             # tf.train.load_checkpoint would prefer a folder of the same name.
             self._name = self._name_for_tensorflow()
@@ -56,13 +71,32 @@ class CheckpointReader:
             self._fail(error)
         self.shapes: dict[str, tuple[int, ...]] = {name: tuple(shapes[name]) for name in sorted(shapes)}
         self.dtypes: dict[str, tf.DType] = {name: dtypes[name] for name in self.shapes}
-        if format == "V2":
+        if self.format != "V1":
             self._check_size_of_data()
-        # Keys of the values that are not stored under their names (name → key).
-        self._keys: dict[str, str] = {}
         self.object_based = OBJECT_GRAPH in self.shapes
         if self.object_based:
             self._name_variables()
+
+    def _open_graph(self, file: Path) -> None:
+        self.prefix, self.object_based = file, False
+        self._constants = GraphFile(self.path, file, self.format)
+        self._constants.check()
+        self.shapes, self.dtypes = self._constants.shapes, self._constants.dtypes
+
+    @property
+    def _saved_model(self) -> Path:
+        """Returns the file with the graph of a SavedModel that has variables."""
+        return self.prefix.parent.with_name("saved_model.pb")
+
+    @functools.cached_property
+    def graph(self) -> GraphFile | None:
+        """The graph in the file; None for a checkpoint, and if the graph beside a SavedModel's variables is damaged."""
+        if self._constants or self.format != SAVED_MODEL:
+            return self._constants
+        try:
+            return GraphFile(self.path, self._saved_model, self.format)
+        except (CheckpointError, OSError):
+            return None  # the weights do not need it
 
     def _name_variables(self) -> None:
         """Replaces the keys of an object-based checkpoint by the variables' names."""
@@ -117,6 +151,8 @@ class CheckpointReader:
         """
         if name not in self.shapes:
             raise KeyError(name)
+        if self._constants:
+            return self._constants.read(name)
         try:
             return self._reader.get_tensor(self._keys.get(name, name))
         except tf.errors.UnimplementedError:
@@ -138,6 +174,8 @@ class CheckpointReader:
 
     def files(self) -> list[Path]:
         """Returns the files that hold the values."""
+        if self._constants:
+            return [self.prefix]
         if self.format == "V1":
             return shards(self.prefix) or [self.prefix]
         return [Path(f"{self.prefix}.index"), *data_files(self.prefix)]

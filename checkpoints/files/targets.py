@@ -29,6 +29,8 @@ _FORMATS = frozenset().union(
     *(_OTHERS, _HDF5, (ending.removeprefix(".") for ending in KINDS_BY_ENDING)),
     ("frozen", "graph", "graphdef", "numpy", "openvino", "pytorch", "tensorrt", "tfjs", "torchvision"),
 )
+# Names and endings of models, which are written by exporting.
+_MODELS = frozenset(("frozen", "graph", "graphdef", "onnx", "openvino", "pb", "tflite", "xml"))
 # Refused at the end of a name: a SavedModel is a folder, and a frozen graph may lack the ending .pb.
 _FOLDERS_AND_GRAPHS = re.compile(r"(saved_?model|frozen_?(inference_?)?graph(_?def)?)$")
 
@@ -78,9 +80,11 @@ def _check_name(target: str | Path, path: Path, suffix: str) -> None:
             f"{path} is the name of one of a checkpoint's files: give the part that all their names share."
         )
     if ending in _OTHERS or name in _FORMATS or name == "checkpoint" or _FOLDERS_AND_GRAPHS.search(name):
+        is_model = {ending, name} & _MODELS or _FOLDERS_AND_GRAPHS.search(name)
+        export = "; `slimnets export` writes .pb, .tflite, .onnx, .xml and SavedModels" if is_model else ""
         raise ValueError(
             f"{path} is a name for another kind of file: give a name that ends in "
-            f"{', '.join(KINDS_BY_ENDING)}, or {_as_checkpoint(path)} for a checkpoint."
+            f"{', '.join(KINDS_BY_ENDING)}, or {_as_checkpoint(path)} for a checkpoint{export}."
         )
 
 

@@ -18,9 +18,11 @@ from checkpoints.diagnosis import (
     sort_names,
     structures_in,
 )
+from checkpoints.diagnosis.graphs import pool1_padding_of
 from checkpoints.diagnosis.structure import Shapes
 from checkpoints.errors import CheckpointError
 from checkpoints.files import CheckpointReader, Notes, read_notes
+from checkpoints.files.graph import GraphFile
 from checkpoints.files.identifying import identify
 from checkpoints.files.notes import INPUT, sha256_of
 from checkpoints.frameworks.keras_files import open_keras
@@ -71,7 +73,7 @@ def read_weights(path: str | Path, *, net: str | None = None, scope: str | None 
     path = Path(path)
     wanted = None if net is None else get_network(net)
     kind = kind_of(path)
-    weights, shapes, notes = _READERS[kind](path)
+    weights, shapes, notes, graph = _READERS[kind](path)
     if ema:
         weights, shadows = weights.averaged(), sort_names(shapes).shadows
         shapes = {name: shapes[shadows.get(name, name)] for name in weights.values}
@@ -81,6 +83,8 @@ def read_weights(path: str | Path, *, net: str | None = None, scope: str | None 
         raise ValueError(f"scope={scope!r} chooses among networks with slim's names, unlike {path}: leave it out.")
     else:
         _check(weights, shapes)
+    if weights.network and (padding := pool1_padding_of(graph, weights.scope)):
+        weights = dataclasses.replace(weights, pool1_padding=padding)
     weights = _noted(weights, notes)
     if wanted is not None and weights.network is not wanted:
         holds = weights.network.name if weights.network else "none of the known networks, or several"
@@ -154,11 +158,12 @@ def _check(weights: Weights, shapes: Shapes) -> None:
 
 
 class _Read(NamedTuple):
-    """The contents of a file: the weights, the shapes of its values, and the notes beside it."""
+    """The contents of a file: the weights, the shapes of its values, the notes beside it, and the graph in it."""
 
     weights: Weights
     shapes: Shapes
     notes: Notes | None
+    graph: GraphFile | None = None
 
 
 class _Stored(Mapping[str, np.ndarray]):
@@ -182,7 +187,7 @@ class _Stored(Mapping[str, np.ndarray]):
 
 def _read_slim(path: Path) -> _Read:
     reader = open_checkpoint(path)
-    return _Read(_by_name(path, "slim", _Stored(reader), reader.files()), reader.shapes, reader.notes)
+    return _Read(_by_name(path, "slim", _Stored(reader), reader.files()), reader.shapes, reader.notes, reader.graph)
 
 
 def _read_npz(path: Path) -> _Read:

@@ -218,7 +218,7 @@ def _another_network(mismatch: Mismatch) -> str:
     """Says which network the file holds, and which one the graph."""
     in_file = diagnose(mismatch.reader)
     here = structures_in(mismatch.shapes)
-    if not in_file.structures:
+    if not in_file.structures or (in_file.graph and in_file.problems):
         return "the file " + in_file.problems[0].sentence.removeprefix(f"{mismatch.reader.path} ")
     built = ", ".join(_described(ours) for ours in here) or "none of the known networks"
     if in_file.structure is None and not (same := _same_place(mismatch, here, in_file.structures)):

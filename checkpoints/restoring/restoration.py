@@ -18,6 +18,7 @@ from checkpoints.files import CheckpointReader
 from checkpoints.names import block_of
 from checkpoints.opening import reader_of
 from checkpoints.restoring.assignment import assign
+from checkpoints.restoring.graph_settings import other_settings
 from checkpoints.restoring.pieces import pieces_of
 from checkpoints.restoring.plan import Plan, plan_restore
 from nets.guards import InferenceWarning
@@ -32,7 +33,7 @@ class RestoreReport:
     """The result of a restore. Names are those of the graph, except for ``unused``, which are those of the file.
 
     path: path of the checkpoint.
-    format: 'V1' or 'V2'.
+    format: its format, as ``CheckpointReader`` has it.
     loaded: variables that were restored.
     missing, mismatched: variables without a value in the file, or with one of another shape; always empty, as restoring
       raises ``CheckpointMismatch`` for them.
@@ -170,6 +171,8 @@ def _doubts(
     if sentence := untrained_statistics(values):
         yield sentence
     if sentence := _other_pooling(plan.reader, graph, plan.places.renamed):
+        yield sentence
+    if sentence := other_settings(plan.reader, graph, plan.places.renamed):
         yield sentence
 
 

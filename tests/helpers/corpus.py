@@ -379,8 +379,11 @@ def _others(folder: Path) -> Iterator[Case]:
         "tflite.ckpt": (b"\x1c\x00\x00\x00TFL3" + bytes(50), "other format", "Lite"),
         "onnx.ckpt": (b"\x08\x08\x12\x07pytorch\x1a\x011", "other format", "ONNX"),
         "picture.ckpt": (b"\xff\xd8\xff\xe0\x00\x10JFIF", "other format", "JPEG"),
-        "frozen.ckpt": (_graph().SerializeToString(), "other format", "GraphDef"),
-        "graph.ckpt": (str(_graph()).encode(), "other format", "pbtxt"),
+        "graph.ckpt": (_variables().SerializeToString(), "other format", "GraphDef"),
+        "constant.pb": (_constants({"step": np.float32(1)}), "other format", "none of its 1 nodes"),
+        "one_layer.pb": (_constants({"conv1/weights": np.ones((7, 7, 3, 64))}), "unknown network", "under conv1"),
+        "cut.pb": (_constants(weights())[:100_000], "damaged", "cut short"),
+        "text.ckpt": (str(_variables()).encode(), "other format", "pbtxt"),
         "meta.ckpt": (_meta_graph(), "other format", "MetaGraphDef"),
     }
     for name, (content, kind, words) in files.items():
@@ -390,9 +393,13 @@ def _others(folder: Path) -> Iterator[Case]:
     (saved_model / "variables").mkdir(parents=True)
     (saved_model / "saved_model.pb").write_bytes(b"\x08\x01\x12\x00")
     save_v2(saved_model / "variables" / "variables", weights())
-    yield Case("saved_model", _unlike("other format", words="variables/variables"))
-    yield Case("saved_model/saved_model.pb", _unlike("other format", words="SavedModel"))
-    yield Case("saved_model/variables", _tiny())
+    yield Case("saved_model", _tiny(format="SavedModel"))
+    yield Case("saved_model/saved_model.pb", _tiny(format="SavedModel"))
+    yield Case("saved_model/variables", _tiny(format="V2"))
+    (folder / "frozen").write_bytes(_constants(weights()))
+    yield Case("frozen", _tiny(format="frozen graph", parameters=521_418), check=True)
+    (folder / "scope.pb").write_bytes(_constants(weights(scope="import/net")))
+    yield Case("scope.pb", _tiny(format="frozen graph", scope="import/net"))
 
 
 def _tar(content: bytes, mode: str) -> bytes:
@@ -425,9 +432,17 @@ def _safetensors() -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(4)
 
 
-def _graph() -> tf.compat.v1.GraphDef:
+def _constants(values: Values) -> bytes:
+    """Returns a graph of constants."""
     with tf.Graph().as_default() as graph:
-        tf.constant(np.ones((7, 7, 3, 64), np.float32), name="conv1/weights")
+        for name, value in values.items():
+            tf.constant(value, tf.float32, name=name)
+        return graph.as_graph_def().SerializeToString()
+
+
+def _variables() -> tf.compat.v1.GraphDef:
+    with tf.Graph().as_default() as graph:
+        tf.compat.v1.get_variable("conv1/weights", [7, 7, 3, 64])
         return graph.as_graph_def()
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tools.commands.arguments import add_checkpoint_dir
@@ -86,6 +87,7 @@ def record(found: "Diagnosis", checked: bool, variables: bool) -> dict[str, Any]
         "extras": {label: len(names) for label, names in found.contents.extras.items()},
         "moving_averages": len(found.contents.shadows),
         "other_variables": len(_others(found)),
+        "graph": _graph_record(found),
         "checked": checked,
         "problems": [{"kind": kind, "sentence": as_options(sentence)} for kind, sentence in found.problems],
     }
@@ -94,6 +96,49 @@ def record(found: "Diagnosis", checked: bool, variables: bool) -> dict[str, Any]
             {"name": name, "shape": shape, "dtype": found.dtypes[name]} for name, shape in found.shapes.items()
         ]
     return result
+
+
+def _graph_record(found: "Diagnosis") -> dict[str, Any] | None:
+    """Returns the inputs of a graph and its end points; None for a checkpoint."""
+    if found.graph is None:
+        return None
+    end_points = _end_points(found)
+    return {
+        "nodes": len(found.graph.nodes),
+        "inputs": [each._asdict() for each in found.graph.inputs],
+        "end_points": {alias: node for alias, node in end_points.items() if node},
+        "end_points_not_in_it": [alias for alias, node in end_points.items() if not node],
+    }
+
+
+def _end_points(found: "Diagnosis") -> dict[str, str | None]:
+    """Returns the aliases of the network's end points, each with the graph's node; None for one not in the graph."""
+    from nets.node_names import find_end_points
+
+    if found.network is None:
+        return {}
+    channels = found.structure.channels
+    return find_end_points(found.network, found.graph.nodes, channels=channels, **found.builder_arguments)
+
+
+def _graph_facts(found: "Diagnosis") -> list[tuple[str, str]]:
+    """Returns the lines on a graph: its inputs, and its end points, of which those inside of blocks are counted."""
+    shapes = [
+        f"{each.name}, {each.dtype}" + ("" if each.shape is None else f" {_sizes(each.shape)}")
+        for each in found.graph.inputs
+    ]
+    facts = [("placeholder", "; ".join(shapes) or "none")]
+    if end_points := _end_points(found):
+        there = [alias for alias, node in end_points.items() if node]
+        outer = [alias for alias in there if "/" not in alias]
+        gone = [alias for alias, node in end_points.items() if not node and "/" not in alias]
+        lacks = f"; not {', '.join(gone)}" if gone else ""
+        facts.append(("end points", f"{len(there)} of {len(end_points)}: {', '.join(outer) or 'none'}{lacks}"))
+    return facts
+
+
+def _sizes(shape: Sequence[int | None]) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
 
 
 def _parameters(found: "Diagnosis") -> int | None:
@@ -151,6 +196,8 @@ def _facts(found: "Diagnosis") -> list[tuple[str, str]]:
             colours = "" if structure.channels in (None, 3) else f", images of {structure.channels} channels"
             facts.append(("input", f"{described_input(found)}{colours}"))
         facts.append(("parameters", f"{_parameters(found):,}, moving statistics included"))
+    if found.graph:
+        facts += _graph_facts(found)
     if found.notes and found.notes.source:
         facts.append(("converted", f"from {found.notes.source['file']} ({found.notes.source['kind']})"))
     if extras := [f"{label} ({len(names)})" for label, names in found.contents.extras.items()]:

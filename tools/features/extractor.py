@@ -134,6 +134,8 @@ class FeatureExtractor:
         self._session = open_session(graph, config)
         self._restored = {"scope": choice.scope, "exclude": self.exclude, "ema": self.ema}
         self._restored["num_classes"] = choice.convert_to
+        if choice.cut_off:
+            self._restored["variables"] = self._needed_variables()
         try:
             self._restore(self.reader)
             self._check_excluded()
@@ -163,6 +165,12 @@ class FeatureExtractor:
         self._pipeline = ImagePipeline(self.preprocessing, self.image_size, self.threads)
         batch = self._pipeline.batch
         return v1.placeholder_with_default(batch, batch.shape, name="images")
+
+    def _needed_variables(self) -> list[tf.Variable]:
+        """Returns the variables that the end points depend on."""
+        needed = {op.name for op in guards.ancestors(self._features.values())}
+        with self._session.graph.as_default():
+            return [variable for variable in v1.global_variables() if variable.op.name in needed]
 
     def _restore(self, reader: CheckpointReader) -> None:
         self.report = restore(self._session, reader, **self._restored)
@@ -220,10 +228,8 @@ class FeatureExtractor:
         """Raises ValueError if an end point depends on an excluded variable, which has no value."""
         if not self.exclude:
             return
-        needed = {op.name for op in guards.ancestors(self._features.values())}
-        with self._session.graph.as_default():
-            names = [variable.op.name for variable in v1.global_variables()]
-        if without := [name for name in names if name in needed and name not in self.report.loaded]:
+        names = [variable.op.name for variable in self._needed_variables()]
+        if without := [name for name in names if name not in self.report.loaded]:
             raise ValueError(
                 f"exclude={self.exclude!r} leaves {without[0]} without a value, which an end point needs: "
                 "exclude less, or ask for end points before it."

@@ -58,6 +58,7 @@ class NetworkChoice(NamedTuple):
     labels: names of the classes; None if the notes on the weights do not tell them.
     assumed: what of the input was neither asked for nor noted: 'preprocessing', 'image_size', both or neither.
     expects_assumed: whether ``expected_input`` itself is assumed in part.
+    cut_off: whether the file is a graph that holds only the beginning of the network.
     """
 
     name: str
@@ -73,6 +74,7 @@ class NetworkChoice(NamedTuple):
     labels: tuple[str, ...] | None = None
     assumed: tuple[str, ...] = ()
     expects_assumed: bool = False
+    cut_off: bool = False
 
     @property
     def doubt(self) -> str | None:
@@ -138,6 +140,7 @@ def choose_network(
         labels=_labels(found, classes) if known else None,
         assumed=tuple(name for name in assumed if given[name] is None),
         expects_assumed=bool(assumed),
+        cut_off=known and found.cut_off,
     )
 
 
