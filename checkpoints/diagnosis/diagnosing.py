@@ -204,7 +204,10 @@ def diagnose(
     if len(chosen) > 1 and wanted is not None:
         chosen = [found for found in chosen if found.network is wanted]
     structure = chosen[0] if len(chosen) == 1 else None
-    if structure is None:
+    lost = graph_problem(reader.path, reader.graph, reader.shapes) if reader.graph else None
+    if lost:
+        problems = [lost]
+    elif structure is None:
         problems = [_no_single_structure(reader, contents, structures, scope)]
     else:
         begun = beginnings(structure, contents, reader.graph.nodes) if reader.graph else []
@@ -286,8 +289,6 @@ def _structure_problems(
     num_classes: int | None,
 ) -> list[Problem]:
     path, network = reader.path, structure.network
-    if reader.graph and (lost := graph_problem(path, structure, contents)):
-        return [lost]
     problems = []
     if network is None and not structure.faults:
         problems.append(Problem("unknown depth", f"{path} holds {_unlisted(structure)}."))

@@ -6,7 +6,7 @@ from checkpoints.diagnosis.contents import Contents
 from checkpoints.diagnosis.structure import Structure
 from checkpoints.errors import Problem
 from checkpoints.files.graph import GraphFile
-from checkpoints.names import LAST_NORM, NORM, STATISTICS, joined, root_of
+from checkpoints.names import LAST_NORM, NORM, STATISTICS, block_of, joined, root_of
 from nets.nets_factory import NETWORKS, Network
 
 __all__ = ["CUT_OFF", "beginnings", "cut_off", "graph_problem", "pool1_padding_of"]
@@ -15,20 +15,25 @@ __all__ = ["CUT_OFF", "beginnings", "cut_off", "graph_problem", "pool1_padding_o
 CUT_OFF = "cut off"
 
 
-def graph_problem(path: object, structure: Structure, contents: Contents) -> Problem | None:
-    """Returns the problem that a graph has lost its batch norms or their statistics; None if it has them."""
-    prefix = joined(structure.scope, "")
-    names = {name.removeprefix(prefix) for name in contents.variables if name.startswith(prefix)}
-    blocks = [name for name in names if name.startswith(("block", "unit_"))]
-    # The units of slim's networks have batch norms inside, or else biases in all their convolutions.
-    first = [name for name in blocks if "/conv1/" in name]
-    if first and not any(name.endswith((*NORM, "/biases")) for name in first) and structure.unit_scope != "sub1":
+def graph_problem(path: object, graph: GraphFile, names: Collection[str]) -> Problem | None:
+    """Returns the problem that a graph has lost its batch norms or their statistics; None if it has them.
+
+    Args:
+      path: path of the file.
+      graph: the graph in it.
+      names: names of the weights in the file.
+    """
+    inside = [name for name in names if block_of(name)]
+    # The first convolution of each unit has a batch norm, or else biases; in networks for small images it has neither.
+    first = [node for node in graph.nodes if node.endswith("/conv1/Conv2D") and "/sub1/" not in node and block_of(node)]
+    if first and not any("/conv1/BatchNorm/" in name or "/conv1/biases" in name for name in inside):
         sentence = (
             f"{path} has its batch norms folded into the convolutions, as optimize_for_inference and transform_graph "
             "do, and they cannot be separated again: take the graph from before that, or the checkpoint."
         )
         return Problem("folded", sentence)
-    if any(name.endswith("/beta") for name in blocks) and not any(name.endswith(STATISTICS) for name in blocks):
+    leaves = {name.rpartition("/")[2] for name in inside}
+    if "beta" in leaves and not leaves & {*STATISTICS}:
         sentence = (
             f"{path} has no moving statistics, since the graph was frozen in training mode, which does not use them: "
             "freeze a graph that was built with is_training=False, or take the checkpoint."

@@ -118,6 +118,8 @@ def identify_folder(folder: Path) -> FileFormat | None:
     ):
         if found := sorted(file for file in names if file.endswith(suffixes)):
             return _other(f"a folder that holds no checkpoint, but the {name} file {found[0]}", _CONVERT)
+    if graphs := sorted(file for file in names if file.endswith(".pb")):
+        return _other(f"a folder that holds no checkpoint, but the graph {graphs[0]}", "give that file")
     for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
         if any(file.suffix in (".index", ".ckpt") or file.name.startswith("saved_model.") for file in inner.iterdir()):
             return _other("a folder that holds no checkpoint itself", f"give {inner}, which is in it")
