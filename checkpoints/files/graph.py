@@ -104,13 +104,13 @@ class GraphFile:
             )
         with file.open("rb") as stream:
             try:
-                for path in _PATHS[format]:
-                    for start, end in _messages(stream, 0, size, path):
+                for fields in _PATHS[format]:
+                    for start, end in _messages(stream, 0, size, fields):
                         node = _node(stream, start, end)
                         self._add(node, start, end)
                         nodes.add(node.name)
                         # The placeholders of functions are none of the graph's.
-                        if path == _PATHS[format][0] and _is_input(node):
+                        if fields == _PATHS[format][0] and _is_input(node):
                             inputs.append(_input(node))
             except CheckpointError:
                 raise
@@ -160,37 +160,33 @@ class GraphFile:
 
     def check(self) -> None:
         """Raises CheckpointError if the graph has no weights, or quantized ones."""
-        kind, name = "other format", "a SavedModel" if self._format != FROZEN_GRAPH else "a graph (GraphDef)"
+        is_frozen = self._format == FROZEN_GRAPH
+        name = "a graph (GraphDef)" if is_frozen else "a SavedModel"
         if self._quantized:
-            raise CheckpointError(
-                f"{self._path} is {name} with quantized weights ({self._quantized[0]} and {len(self._quantized) - 1} "
-                "other operations on integers): take the graph from before its quantization, or the checkpoint.",
-                "dtype",
-                f"{name} with quantized weights",
+            name = f"{name} with quantized weights"
+            sentence = (
+                f"{self._path} is {name} ({self._quantized[0]} is one of {len(self._quantized)} operations on them): "
+                "take the graph from before its quantization, or the checkpoint."
             )
+            raise CheckpointError(sentence, "dtype", name)
         if any(map(_is_layer_variable, self.shapes)):
             return
-        name = f"{name} without weights"
-        if self._without_value and self._format == FROZEN_GRAPH:
-            raise CheckpointError(
-                f"{self._path} is {name}: it was not frozen, and its {len(self._without_value)} variables have no "
-                "values: give the checkpoint that goes with it.",
-                kind,
-                name,
+        name, count = f"{name} without weights", len(self._without_value)
+        if count and is_frozen:
+            reason = (
+                f"it was not frozen, and its {count} variables have no values: give the checkpoint that goes with it"
             )
-        if self._without_value:
-            raise CheckpointError(
-                f"{self._path} is {name}: the values of its {len(self._without_value)} variables are files of the "
-                "folder variables beside saved_model.pb, which are missing: copy that folder along.",
-                kind,
-                name,
+        elif count:
+            reason = (
+                f"the values of its {count} variables are files of the folder variables beside saved_model.pb, which "
+                "are missing: copy that folder along"
             )
-        raise CheckpointError(
-            f"{self._path} is {name}: none of its {len(self.nodes)} nodes is a constant with the name of a layer's "
-            "variable, such as conv1/weights: take the checkpoint it was made from.",
-            kind,
-            name,
-        )
+        else:
+            reason = (
+                f"none of its {len(self.nodes)} nodes is a constant with the name of a layer's variable, such as "
+                "conv1/weights: take the checkpoint it was made from"
+            )
+        raise CheckpointError(f"{self._path} is {name}: {reason}.", "other format", name)
 
     def read(self, name: str) -> np.ndarray:
         """Reads the value of that name.
