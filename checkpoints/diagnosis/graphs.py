@@ -36,7 +36,7 @@ def graph_problem(path: object, graph: GraphFile, names: Collection[str]) -> Pro
     if "beta" in leaves and not leaves & {*STATISTICS}:
         sentence = (
             f"{path} has no moving statistics, since the graph was frozen in training mode, which does not use them: "
-            "freeze a graph that was built with is_training=False, or take the checkpoint."
+            "freeze the network built for inference, or take the checkpoint."
         )
         return Problem("training mode", sentence)
     return None

@@ -59,8 +59,8 @@ _SAVE_WEIGHTS = "no weights of slim's names are inside: take the checkpoint it w
 _FETCH_AGAIN = "fetch or copy it again"
 
 _IN_BINARY_FORM = (
-    "take the checkpoint it was made from, or write the graph in binary form, as_text=False, which is read if it is "
-    "frozen"
+    "take the checkpoint it was made from, or, if the graph is frozen, parse it by google.protobuf.text_format, write "
+    "its SerializeToString() to a file, and give that"
 )
 
 _CONVERT = "make a checkpoint of it by `slimnets convert`"

@@ -481,8 +481,8 @@ def test_files_that_are_no_graphs(tmp_path):
     (tmp_path / "folder").mkdir()
     shutil.copy(tmp_path / "cut.pb", tmp_path / "folder")
     for name, words in {
-        "text.pbtxt": "is a graph in text form (.pbtxt): take the checkpoint it was made from, or write the graph in "
-        "binary form, as_text=False, which is read if it is frozen",
+        "text.pbtxt": "is a graph in text form (.pbtxt): take the checkpoint it was made from, or, if the graph is "
+        "frozen, parse it by google.protobuf.text_format",
         "cut.pb": "is damaged or cut short (the field at byte",
         "large.pb": "has 2.0 GiB, and a graph is always smaller than 2 GiB",
         "folder": "a folder that holds no checkpoint, but the graph cut.pb: give that file",
