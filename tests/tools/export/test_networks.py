@@ -1,0 +1,77 @@
+"""Tests that exported files compute what the network computes in a plain graph, from pixels on."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nets.nets_factory import NETWORKS
+from tests.helpers.exports import TARGETS, expected, opened, pictures, random_checkpoint
+from tests.helpers.float64 import assert_as_exact
+from tests.tools.export.conftest import POINTS
+from tools.export import FORMATS, export
+
+# Batches of one image and of more, of odd sizes, one of them smaller than the networks' input.
+IMAGES = [pictures(2, 75, 91), pictures(1, 27, 41, seed=1), pictures(3, 64, 64, seed=2)]
+
+
+@pytest.fixture(scope="module")
+def reference(tiny):
+    return expected(tiny, "resnet_v2_tiny", POINTS[:-1], IMAGES, 32)
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize("format", TARGETS)
+def test_a_small_network(exported, reference, format):
+    """The file takes any number of images of any size."""
+    done = exported(format)
+    compute = opened(Path(done.target))
+    for images, wanted in zip(IMAGES, reference, strict=True):
+        values = compute(images)
+        assert sorted(values) == sorted(output.name for output in done.description.outputs)
+        for name, one in wanted.items():
+            assert_as_exact(values[name], one)
+        scores = wanted["predictions"].double
+        best = np.argsort(-scores, axis=1)[:, :5]
+        assert np.array_equal(values["classes"], best)
+        assert np.allclose(values["probabilities"], np.take_along_axis(scores, best, axis=1), rtol=1e-4)
+        if "labels" in values:
+            assert values["labels"].tolist() == [[str(number).encode() for number in row] for row in best]
+
+
+# Network, and height and width of its input: every network at a small size, and some at the usual ones.
+SIZES = [
+    *((name, min(network.image_size, 64)) for name, network in NETWORKS.items()),
+    *((name, size) for name in ("resnet_v1_50", "resnet_v2_50", "resnet_v2_152") for size in (224, 299)),
+]
+
+
+@pytest.fixture(scope="module")
+def network(request, tmp_path_factory):
+    """Returns the name, the size, a checkpoint, and the values of the default end points for ``IMAGES``."""
+    name, size = request.param
+    folder = tmp_path_factory.mktemp(name)
+    checkpoint = random_checkpoint(folder / f"{name}.ckpt", name, size)
+    yield name, size, checkpoint, expected(checkpoint, name, ["global_pool", "predictions"], IMAGES, size)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.full
+@pytest.mark.numerical
+@pytest.mark.filterwarnings("ignore::nets.guards.InferenceWarning")  # of the size
+@pytest.mark.parametrize("network", SIZES, indirect=True, ids=lambda value: f"{value[0]} at {value[1]}")
+@pytest.mark.parametrize("format", TARGETS)
+def test_every_network(network, tmp_path, record_property, format):
+    """Each is exported and proved by processes of its own. The largest differences are in pytest's report, and printed."""
+    name, size, checkpoint, reference = network
+    done = export(checkpoint, tmp_path / TARGETS[format], net=name, image_size=size)
+    assert {one.output: one.difference <= 1e-4 for one in done.agreements} == {"global_pool": True, "predictions": True}
+    compute = opened(tmp_path / TARGETS[format])
+    for images, wanted in zip(IMAGES, reference, strict=True):
+        values = compute(images)
+        for end_point, one in wanted.items():
+            assert_as_exact(values[end_point], one)
+    for one in done.agreements:
+        record_property(one.output, one.difference)
+        print(f"{name} at {size}, {format}, {one.output}: {one.difference:.1e}")
