@@ -14,6 +14,7 @@ from nets import endpoint_info, nets_factory
 from tests.helpers.corpus import save_v2
 from tests.helpers.float64 import Reference, references
 from tests.helpers.numpy_preprocessing import preprocessed
+from tests.helpers.reference import assign
 from tools.export import exporting, proof, worker
 from tools.runtime.random_weights import assign_random_weights, random_images
 
@@ -85,8 +86,7 @@ def expected(
     channels = 1 if preprocessing == "grayscale" else network.channels
     with tf.Graph().as_default(), v1.Session() as session:
         fed, outputs = _built(name, size, classes, channels)
-        for variable in v1.global_variables():
-            variable.load(stored.get_tensor(variable.op.name), session)
+        assign(session, {key: stored.get_tensor(key) for key in shapes})
         described = endpoint_info.describe(fed, outputs, points)
         tensors = {point.alias: point.tensor for point in described}
         inputs = [preprocessed(batch, preprocessing or network.preprocessing, size) for batch in images]
@@ -100,7 +100,7 @@ def expected(
 
 @contextlib.contextmanager
 def in_one_process() -> Iterator[None]:
-    """Makes an export write and run files in the calling process, which saves the import of TensorFlow in two others."""
+    """Makes an export write and run files in this process, which saves two processes that import TensorFlow."""
 
     def run_worker(task: str, folder: Path, target: Path) -> None:
         assert worker.main([task, str(folder), str(target)]) == 0

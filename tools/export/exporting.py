@@ -20,7 +20,7 @@ from tools.export.serving import CLASSES, PREDICTIONS, serving_graph
 from tools.export.staging import DESCRIPTION, calibration_folder, graph_file, write_batches
 from tools.export.worker import run_worker
 from tools.features import FeatureExtractor
-from tools.features.classification import class_names
+from tools.features.classification import class_names, has_constant_predictions
 from tools.features.network_choice import ExtractorOptions
 from tools.runtime.records import versions_of
 
@@ -126,6 +126,7 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder)
         with _extractor(checkpoint, end_points, options) as (extractor, points):
+            _check_network(extractor, points, dtype, labels)
             description = _stage(extractor, points, made, input, batch, dtype, labels, staged)
             if tolerance is None and min_cosine is None:
                 tolerance = default_tolerance(description, portable=made.portable)
@@ -156,18 +157,22 @@ def _check(made: Format, input: str, batch: int | None, dtype: str, calibrate: A
     if input not in _INPUTS:
         raise InputError(f"input must be one of {', '.join(_INPUTS)}, but is {input!r}.")
     if input not in made.inputs:
-        raise InputError(f"A {made.name} file cannot have input={input!r}: use {' or '.join(map(repr, made.inputs))}.")
+        raise InputError(
+            f"The format {made.name} cannot have input={input!r}: use {' or '.join(map(repr, made.inputs))}."
+        )
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, but is {dtype!r}.")
     if dtype not in made.dtypes:
-        raise InputError(f"A {made.name} file cannot have dtype={dtype!r}: use {' or '.join(map(repr, made.dtypes))}.")
+        raise InputError(
+            f"The format {made.name} cannot have dtype={dtype!r}: use {' or '.join(map(repr, made.dtypes))}."
+        )
     if dtype == "int8" and calibrate is None:
-        raise InputError("dtype='int8' requires images to take the ranges of values from: give them as calibrate.")
+        raise InputError("dtype='int8' requires images to take the ranges of values from: give calibrate=IMAGES.")
     if dtype != "int8" and calibrate is not None:
         raise InputError(f"calibrate applies only to dtype='int8', and dtype is {dtype!r}: omit it.")
     if batch is not None and batch < 1:
         raise InputError(f"batch must be at least 1, or None for any, but is {batch}.")
-    if missing := missing_packages(made):
+    if missing := missing_packages(made, dtype):
         raise ModuleNotFoundError(
             f"The format {made.name} requires {', '.join(missing)}: pip install 'slimnets[export]'.", name=missing[0]
         )
@@ -177,12 +182,12 @@ def _bounds(dtype: str, tolerance: float | None, min_cosine: float | None) -> tu
     """Returns both bounds, of which int8 has the second and all others have the first; it may be None."""
     if dtype == "int8":
         if tolerance is not None:
-            raise InputError("tolerance applies to float32 and float16: give min_cosine for dtype='int8'.")
+            raise InputError("tolerance applies only to float32 and float16: give min_cosine=N for dtype='int8'.")
         if min_cosine is not None and not -1 <= min_cosine <= 1:
             raise InputError(f"min_cosine must be from -1 to 1, but is {min_cosine}.")
         return None, MIN_COSINE if min_cosine is None else min_cosine
     if min_cosine is not None:
-        raise InputError(f"min_cosine applies only to dtype='int8': give tolerance for dtype={dtype!r}.")
+        raise InputError(f"min_cosine applies only to dtype='int8': give tolerance=N for dtype={dtype!r}.")
     if tolerance is not None and not 0 < tolerance < np.inf:
         raise InputError(f"tolerance must be a positive number, but is {tolerance}.")
     return tolerance, None
@@ -229,7 +234,14 @@ def _extractor(
             points, extractor = last, FeatureExtractor(checkpoint, last, freeze=False, **options)
     else:
         points = [end_points] if isinstance(end_points, str) else list(end_points)
-        extractor = FeatureExtractor(checkpoint, _computed(points), freeze=False, **options)
+        if points.count(CLASSES) > 1:
+            raise InputError(f"end_points names {CLASSES!r} more than once.")
+        try:
+            extractor = FeatureExtractor(checkpoint, _computed(points), freeze=False, **options)
+        except UnknownEndPointError as error:
+            if CLASSES in points and f"end point {PREDICTIONS!r}" in str(error):
+                raise InputError(f"{checkpoint} has no logits, which {CLASSES!r} requires: omit it.") from None
+            raise
     with extractor:
         yield extractor, list(points)
 
@@ -238,6 +250,27 @@ def _computed(points: Sequence[str]) -> list[str]:
     """Returns the end points that an extractor has to compute for outputs of those names."""
     computed = [point for point in points if point != CLASSES]
     return computed if CLASSES not in points or PREDICTIONS in computed else [*computed, PREDICTIONS]
+
+
+def _check_network(extractor: FeatureExtractor, points: Sequence[str], dtype: str, labels: str | Path | None) -> None:
+    """Raises InputError for arguments that this network cannot honour."""
+    asked: dict[str, str] = {}
+    for point in points:
+        alias = point if point == CLASSES else extractor.end_points[point].alias
+        if alias in asked:
+            raise InputError(f"end_points names {alias} twice, as {asked[alias]!r} and {point!r}: omit one.")
+        asked[alias] = point
+    if CLASSES in points and has_constant_predictions(extractor):
+        raise InputError(
+            f"{extractor.net} has one class, whose softmax is 1 for every image: ask for 'logits' and not {CLASSES!r}."
+        )
+    if labels is not None and not extractor.num_classes:
+        raise InputError(f"labels applies only to a network with classes, and {extractor.net} has none: omit it.")
+    if dtype == "int8" and extractor.preprocessing == "none":
+        raise InputError(
+            "dtype='int8' requires a preprocessing for the images of calibrate, and these weights have none: set "
+            "preprocessing."
+        )
 
 
 def _stage(

@@ -72,9 +72,18 @@ class Proof(NamedTuple):
           extractor: of the network's weights.
           input, batch: of the exported network; see ``serving_graph``.
           images: uint8 images in place of the pictures that come with this package.
+
+        Raises:
+          InputError: if an output is infinite, or not a number.
         """
         given = list(proof_inputs(extractor, input, batch, images))
         computed = _joined([extractor(one.expected) for one in given])
+        for name, values in computed.items():
+            if not np.isfinite(values).all():
+                raise InputError(
+                    f"The network itself computes {name} with values that are not finite: check the checkpoint with "
+                    "`slimnets inspect --check`."
+                )
         aliases = {name: point.alias for name, point in extractor.end_points.items()}
         return cls([one.images for one in given], {aliases[name]: values for name, values in computed.items()})
 

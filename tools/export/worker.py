@@ -10,6 +10,7 @@ needed.
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -43,7 +44,10 @@ def run_worker(task: str, folder: Path, target: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        said = lines[-1] if lines else f"exit status {done.returncode}"
+        if done.returncode < 0:  # what it said last is not the reason
+            said = f"its process was ended by {signal.Signals(-done.returncode).name}"
+        else:
+            said = lines[-1] if lines else f"exit status {done.returncode}"
         what = "written as" if task == "write" else "run as"
         name = Description.load(folder / DESCRIPTION).format
         raise InputError(f"The network cannot be {what} {name} ({said[-_LAST_LINES:]}): choose another format.")

@@ -12,7 +12,7 @@ from tools.features.extractor import FeatureExtractor
 from tools.images import Inputs
 from tools.runtime.freezing import freeze_for
 
-__all__ = ["Classification", "class_names", "classifier", "classify"]
+__all__ = ["Classification", "class_names", "classifier", "classify", "has_constant_predictions"]
 
 _END_POINT = "predictions"
 
@@ -51,13 +51,18 @@ def classifier(num_images: int, checkpoint: str | Path, **options: Any) -> Featu
         if options.get("num_classes") == 0:
             sentence = "num_classes=0 removes the logits that classification needs: omit it."
         raise ValueError(sentence) from None
-    if extractor.num_classes == 1 and extractor.end_points[_END_POINT].tensor.op.type != "Sigmoid":
+    if has_constant_predictions(extractor):
         extractor.close()
         raise ValueError(
             f"{extractor.net} has one class, whose softmax is 1 for every image: write its logits with "
             "`slimnets features --end-points logits`."
         )
     return extractor
+
+
+def has_constant_predictions(extractor: FeatureExtractor) -> bool:
+    """Returns whether the extractor's 'predictions' are the softmax of one class, which is 1 for every image."""
+    return extractor.num_classes == 1 and extractor.end_points[_END_POINT].tensor.op.type != "Sigmoid"
 
 
 def class_names(labels: str | Path | None, extractor: FeatureExtractor) -> list[str]:

@@ -71,7 +71,8 @@ def freeze(session: v1.Session, outputs: Sequence[tf.Tensor], inputs: Sequence[t
         size = sum(v.shape.num_elements() * v.dtype.base_dtype.size for v in v1.global_variables())
     if size >= _LARGEST:
         raise ValueError(
-            f"Weights of {size / 1e9:.1f} GB are more than a graph can hold as constants: do not freeze them."
+            f"Weights of {size / 1e9:.1f} GB are more than the 2 GiB that a graph can hold as constants: they cannot "
+            "be exported, and features require freeze=False."
         )
     graph_def = session.graph.as_graph_def()
     by_name = {_checked_input(tensor, session.graph).op.name: tensor for tensor in inputs}

@@ -16,13 +16,13 @@ def _dashed(argument: str) -> str:
 
 
 # Arguments in the library's sentences that are strings, and those that are numbers.
-_STRINGS = "format|names|mode|device|precision|scope|preprocessing|net|checkpoint|augmentation|trainable"
+_STRINGS = "format|names|mode|device|precision|dtype|input|scope|preprocessing|net|checkpoint|augmentation|trainable"
 _NUMBERS = "|".join(
     (
         *("num_classes", "image_size", "images", "batch_size", "threads", "steps", "epochs", "learning_rate"),
         *("warmup_steps", "end_learning_rate", "decay_factor", "decay_steps", "power", "momentum", "adam_beta1"),
         *("adam_beta2", "rmsprop_decay", "opt_epsilon", "weight_decay", "label_smoothing", "batch_norm_decay", "seed"),
-        *("eval_steps", "save_seconds", "checkpoint_seconds", "keep"),
+        *("eval_steps", "save_seconds", "checkpoint_seconds", "keep", "tolerance", "min_cosine"),
     )
 )
 
@@ -41,12 +41,13 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (rf"({_NUMBERS})=([-\d.e]*\d|N)", lambda found: f"{_dashed(found[1])} {found[2]}"),
     (r"label_offset=(-?\d+|N)", r"--label-offset \1"),
     (r"labels=FILE", "--labels FILE"),
+    (r"calibrate=IMAGES", "--calibrate IMAGES"),
     (r"val=DATA", "--val DATA"),
 )
 # An argument at the beginning of a sentence.
 _FIRST = re.compile(
-    rf"(checkpoint_dir|device|{_NUMBERS}|ema|optimizer|schedule|augmentation|precision|boundaries)"
-    r"(?= (?:must be|must rise|goes with|requires|applies|is a setting|does nothing) )"
+    rf"(checkpoint_dir|device|{_NUMBERS}|ema|optimizer|schedule|augmentation|precision|boundaries|labels|calibrate)"
+    r"(?= (?:must be|must rise|goes with|requires|applies|is a setting|does nothing|has) )"
 )
 # Only whole words, because names of folders may contain such text.
 _WORDS = tuple((re.compile(rf"(?<![^\s(]){argument}(?![^\s.,;:)])"), option) for argument, option in _OPTIONS)

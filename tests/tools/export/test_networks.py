@@ -10,7 +10,7 @@ from nets.nets_factory import NETWORKS
 from tests.helpers.exports import TARGETS, expected, opened, pictures, random_checkpoint
 from tests.helpers.float64 import assert_as_exact
 from tests.tools.export.conftest import POINTS
-from tools.export import FORMATS, export
+from tools.export import export
 
 # Batches of one image and of more, of odd sizes, one of them smaller than the networks' input.
 IMAGES = [pictures(2, 75, 91), pictures(1, 27, 41, seed=1), pictures(3, 64, 64, seed=2)]
@@ -63,7 +63,7 @@ def network(request, tmp_path_factory):
 @pytest.mark.parametrize("network", SIZES, indirect=True, ids=lambda value: f"{value[0]} at {value[1]}")
 @pytest.mark.parametrize("format", TARGETS)
 def test_every_network(network, tmp_path, record_property, format):
-    """Each is exported and proved by processes of its own. The largest differences are in pytest's report, and printed."""
+    """Each is proved in processes of its own. The largest differences are printed, and in pytest's report."""
     name, size, checkpoint, reference = network
     done = export(checkpoint, tmp_path / TARGETS[format], net=name, image_size=size)
     assert {one.output: one.difference <= 1e-4 for one in done.agreements} == {"global_pool": True, "predictions": True}

@@ -63,7 +63,7 @@ def test_the_same_network(network, split, count):
 def test_weights_that_no_graph_can_hold(network, monkeypatch):
     session, _, outputs, _ = network
     monkeypatch.setattr(freezing, "_LARGEST", 1000)
-    with pytest.raises(ValueError, match="are more than a graph can hold as constants"):
+    with pytest.raises(ValueError, match="are more than the 2 GiB that a graph can hold as constants"):
         freeze(session, outputs)
 
 

@@ -29,6 +29,7 @@ class Format(NamedTuple):
     portable: whether its runtime lacks ops of TensorFlow's, so that the preprocessing must do without them.
     usage: three lines of Python that load and call it, for ``str.format`` with ``target`` and the fields of the
       description's ``images`` and ``outputs``.
+    int8_packages: packages that int8 requires besides.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Format(NamedTuple):
     dtypes: tuple[str, ...]
     portable: bool
     usage: str
+    int8_packages: tuple[str, ...] = ()
 
 
 _ENCODED = ("pixels", "encoded", "network")
@@ -48,76 +50,80 @@ FORMATS: dict[str, Format] = {
     made.name: made
     for made in (
         Format(
-            "saved_model",
-            "",
-            "saved_model_format",
-            (),
-            _ENCODED,
-            ("float32",),
-            False,
-            "import tensorflow as tf\n"
-            'network = tf.saved_model.load("{target}").signatures["serving_default"]\n'
+            name="saved_model",
+            ending="",
+            module="saved_model_format",
+            packages=(),
+            inputs=_ENCODED,
+            dtypes=("float32",),
+            portable=False,
+            usage="import tensorflow as tf\n"
+            'network = tf.saved_model.load({target!r}).signatures["serving_default"]\n'
             "outputs = network({images}=tf.constant(images))",
         ),
         Format(
-            "pb",
-            ".pb",
-            "graph_format",
-            (),
-            _ENCODED,
-            ("float32",),
-            False,
-            "import tensorflow.compat.v1 as tf; "
-            'graph_def = tf.GraphDef.FromString(open("{target}", "rb").read())\n'
+            name="pb",
+            ending=".pb",
+            module="graph_format",
+            packages=(),
+            inputs=_ENCODED,
+            dtypes=("float32",),
+            portable=False,
+            usage="import tensorflow.compat.v1 as tf; "
+            'graph_def = tf.GraphDef.FromString(open({target!r}, "rb").read())\n'
             'network = tf.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])'
             ".prune({tensor!r}, {tensors!r})\n"
             "outputs = network(tf.constant(images))",
         ),
         Format(
-            "tflite",
-            ".tflite",
-            "tflite_format",
-            (),
-            _PIXELS,
-            ("float32", "float16", "int8"),
-            True,
-            "import tensorflow as tf\n"
-            'network = tf.lite.Interpreter("{target}").get_signature_runner()\n'
+            name="tflite",
+            ending=".tflite",
+            module="tflite_format",
+            packages=(),
+            inputs=_PIXELS,
+            dtypes=("float32", "float16", "int8"),
+            portable=True,
+            usage="import tensorflow as tf\n"
+            "network = tf.lite.Interpreter({target!r}).get_signature_runner()\n"
             "outputs = network({images}=images)",
         ),
         Format(
-            "onnx",
-            ".onnx",
-            "onnx_format",
-            ("onnx", "onnxruntime", "tf2onnx"),
-            _PIXELS,
-            ("float32", "int8"),
-            True,
-            "import onnxruntime\n"
-            'network = onnxruntime.InferenceSession("{target}")\n'
+            name="onnx",
+            ending=".onnx",
+            module="onnx_format",
+            packages=("onnx", "onnxruntime", "tf2onnx"),
+            inputs=_PIXELS,
+            dtypes=("float32", "int8"),
+            portable=True,
+            usage="import onnxruntime\n"
+            "network = onnxruntime.InferenceSession({target!r})\n"
             'outputs = network.run({names!r}, {{"{images}": images}})',
         ),
         Format(
-            "openvino",
-            ".xml",
-            "openvino_format",
-            ("openvino",),
-            _PIXELS,
-            ("float32", "float16", "int8"),
-            True,
-            "import openvino\n"
-            'network = openvino.compile_model("{target}", "CPU")\n'
+            name="openvino",
+            ending=".xml",
+            module="openvino_format",
+            packages=("openvino",),
+            int8_packages=("nncf",),
+            inputs=_PIXELS,
+            dtypes=("float32", "float16", "int8"),
+            portable=True,
+            # OpenVINO's default is bfloat16 on processors that have it.
+            usage="import openvino\n"
+            'network = openvino.compile_model({target!r}, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})\n'
             'outputs = network({{"{images}": images}})',
         ),
         Format(
-            "keras",
-            ".keras",
-            "keras_format",
-            (),
-            ("network",),
-            ("float32",),
-            True,
-            'import keras\nnetwork = keras.models.load_model("{target}")\noutputs = network(images, training=False)',
+            name="keras",
+            ending=".keras",
+            module="keras_format",
+            packages=(),
+            inputs=("network",),
+            dtypes=("float32",),
+            portable=True,
+            usage="import keras\n"
+            "network = keras.models.load_model({target!r})\n"
+            "outputs = network(images, training=False)",
         ),
     )
 }
@@ -149,6 +155,7 @@ def format_of(target: str | Path, name: str | None) -> Format:
     return by_ending or FORMATS["saved_model"]
 
 
-def missing_packages(made: Format) -> list[str]:
-    """Returns the packages that a format requires and that are not installed."""
-    return [package for package in made.packages if importlib.util.find_spec(package) is None]
+def missing_packages(made: Format, dtype: str) -> list[str]:
+    """Returns the packages that a format requires for a precision, and that are not installed."""
+    packages = (*made.packages, *(made.int8_packages if dtype == "int8" else ()))
+    return [package for package in packages if importlib.util.find_spec(package) is None]
