@@ -130,7 +130,7 @@ def _open_saved_model(target: Path) -> Computes:
 
 
 def _open_graph(target: Path) -> Computes:
-    beside = json.loads(target.with_name(f"{target.name}.json").read_text(encoding="utf-8"))
+    beside = json.loads(target.with_name(f"{target.name}.slimnets.json").read_text(encoding="utf-8"))
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(v1.GraphDef.FromString(target.read_bytes()), name="")
     names = {output["name"]: output["tensor"] for output in beside["outputs"]}

@@ -1,12 +1,15 @@
 """The description of an exported network: its input, its outputs, and where its weights come from.
 
-It stands beside an exported file as JSON, and in a SavedModel in ``assets.extra``.
+It stands beside an exported file as JSON, in the place and the form of notes on weights: a frozen graph or a SavedModel
+that takes the place of a checkpoint has its notes.
 """
 
 import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+from checkpoints.files.notes import sha256_of
 
 __all__ = ["PREPROCESSING", "Description", "TensorInfo"]
 
@@ -43,6 +46,8 @@ class Description:
     checkpoint: name and sha256 of each of the checkpoint's files.
     input: 'pixels', 'encoded' or 'network'.
     preprocessing, image_size: of the network's input. With input 'network' the caller preprocesses.
+    assumed: which of these two nobody stated.
+    pool1_padding: padding of the network's first pooling; None for a network that is not in the table.
     images: the input.
     outputs: the outputs, in their order.
     labels: names of the classes, in their order; None if the network has no classes.
@@ -56,6 +61,8 @@ class Description:
     input: str
     preprocessing: str
     image_size: int
+    assumed: tuple[str, ...]
+    pool1_padding: str | None
     images: TensorInfo
     outputs: tuple[TensorInfo, ...]
     labels: tuple[str, ...] | None
@@ -69,9 +76,14 @@ class Description:
             "outputs": [output._asdict() for output in self.outputs],
         }
 
-    def save(self, path: Path) -> None:
-        """Writes the description as JSON."""
-        path.write_text(json.dumps(self.record(), indent=2) + "\n", encoding="utf-8")
+    def save(self, path: Path, described: Path | None = None) -> None:
+        """Writes the description as JSON; if it describes a file, in the form of notes on its weights."""
+        record = self.record()
+        if described is not None:
+            # Notes hold for the file with this hash, and only for a network of the table.
+            of_table = self.pool1_padding is not None
+            record |= {"file": described.name, "sha256": sha256_of([described]) if of_table else None}
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Self:

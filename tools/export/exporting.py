@@ -9,8 +9,11 @@ from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
+from checkpoints.diagnosis import default_pool1_padding
+from checkpoints.files import notes_file
 from checkpoints.files.atomic import new_files, new_folder
 from nets.endpoint_info import UnknownEndPointError
+from nets.nets_factory import NETWORKS
 from tools.errors import InputError
 from tools.export.calibration import Calibration
 from tools.export.description import Description, TensorInfo
@@ -139,8 +142,8 @@ def export(
             advance(1)
             agreements = proof.check(description, staged, written, tolerance, min_cosine)
             advance(1)
-            if made.ending:
-                description.save(written.with_name(f"{written.name}.json"))
+            described = written if made.ending else written / "saved_model.pb"
+            description.save(notes_file(described), described)
     return Export(
         target=str(target),
         files={str(file.relative_to(target.parent)): file.stat().st_size for file in _files(made, target)},
@@ -216,7 +219,7 @@ def _own_files(made: Format, target: Path) -> list[Path]:
     if not made.ending:
         return [target]
     weights = [target.with_suffix(".bin")] if made.name == "openvino" else []
-    return [target, *weights, target.with_name(f"{target.name}.json")]
+    return [target, *weights, notes_file(target)]
 
 
 @contextlib.contextmanager
@@ -294,6 +297,8 @@ def _stage(
         input=input,
         preprocessing=extractor.preprocessing,
         image_size=extractor.image_size,
+        assumed=extractor.assumed,
+        pool1_padding=_pool1_padding(extractor),
         images=serving.images,
         outputs=serving.outputs,
         labels=names,
@@ -303,6 +308,12 @@ def _stage(
     graph_file(folder).write_bytes(serving.graph.as_graph_def().SerializeToString())
     description.save(folder / DESCRIPTION)
     return description
+
+
+def _pool1_padding(extractor: FeatureExtractor) -> str | None:
+    if extractor.net not in NETWORKS:
+        return None
+    return extractor.options.get("pool1_padding") or default_pool1_padding(NETWORKS[extractor.net])
 
 
 @contextlib.contextmanager
@@ -324,7 +335,7 @@ def _files(made: Format, target: Path) -> list[Path]:
 def _usage(made: Format, target: Path, description: Description) -> str:
     outputs: Sequence[TensorInfo] = description.outputs
     return made.usage.format(
-        target=target,
+        target=str(target),
         images=description.images.name,
         tensor=description.images.tensor,
         tensors={output.name: output.tensor for output in outputs},

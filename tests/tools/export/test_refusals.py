@@ -114,7 +114,7 @@ def test_a_target_in_no_folder(tiny, tmp_path, format):
         export(tiny, tmp_path / "none" / TARGETS[format])
 
 
-@pytest.mark.parametrize("beside", ["network.xml", "network.bin", "network.xml.json"])
+@pytest.mark.parametrize("beside", ["network.xml", "network.bin", "network.xml.slimnets.json"])
 def test_a_target_that_exists(tiny, tmp_path, beside):
     (tmp_path / beside).write_text("kept")
     with refused(tmp_path, FileExistsError, f"{beside} exists: give another name, or overwrite=True."):
@@ -123,7 +123,7 @@ def test_a_target_that_exists(tiny, tmp_path, beside):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("kind", ["folder", "link", "link to nothing", "pipe"])
-@pytest.mark.parametrize("name", ["network.onnx", "network.onnx.json"])
+@pytest.mark.parametrize("name", ["network.onnx", "network.onnx.slimnets.json"])
 def test_a_file_in_place_of_something_else(tiny, tmp_path, overwrite, kind, name):
     place = tmp_path / name
     if kind == "folder":

@@ -7,23 +7,15 @@ import numpy as np
 import tensorflow as tf
 
 from tools.export.description import Description
-from tools.export.staging import DESCRIPTION, graph_file
+from tools.export.staging import graph_file
 
-__all__ = ["load", "write", "write_model"]
+__all__ = ["load", "write"]
 
 v1 = tf.compat.v1
 
 
 def write(folder: Path, description: Description, target: Path) -> None:
-    """Writes the folder, with the description in ``assets.extra``."""
-    write_model(folder, description, target)
-    extra = target / "assets.extra"
-    extra.mkdir()
-    description.save(extra / DESCRIPTION)
-
-
-def write_model(folder: Path, description: Description, target: Path) -> None:
-    """Writes the staged graph as a SavedModel, and the labels as its asset."""
+    """Writes the folder, with the labels as an asset."""
     with tf.Graph().as_default() as graph, v1.Session() as session:
         tf.graph_util.import_graph_def(v1.GraphDef.FromString(graph_file(folder).read_bytes()), name="")
         assets = None

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tools.export.description import Description
-from tools.export.formats.saved_model_format import write_model
+from tools.export.formats import saved_model_format
 from tools.export.staging import calibration_folder, read_batches
 
 __all__ = ["load", "write"]
@@ -16,7 +16,7 @@ __all__ = ["load", "write"]
 def write(folder: Path, description: Description, target: Path) -> None:
     """Converts the graph; int8 makes all weights and activations whole numbers."""
     model = folder / "saved_model"
-    write_model(folder, description, model)
+    saved_model_format.write(folder, description, model)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(model))
     if description.dtype != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
