@@ -67,15 +67,15 @@ def _fit_torchvision(images: _Array, size: int) -> _Array:
     height, width = (shorter * side // least for side in images.shape[1:3])
     images = _antialiased(_antialiased(images.swapaxes(1, 2), width).swapaxes(1, 2), height)
     top, left = round((height - size) / 2), round((width - size) / 2)
-    return images[:, top : top + size, left : left + size].astype(np.float64)
+    return images[:, top : top + size, left : left + size]
 
 
 def _antialiased(images: _Array, length: int) -> _Array:
-    """Resizes the axis 1 with triangles in whole numbers. Halves between two levels become the upper level."""
+    """Resizes the axis 1 with triangles, in whole numbers. Halves between two levels become the upper level."""
     side = images.shape[1]
     distances = np.abs(np.subtract.outer((2 * np.arange(length) + 1) * side, (2 * np.arange(side) + 1) * length))
-    weights = np.maximum(2 * max(side, length) - distances, 0)
-    sums = np.tensordot(images.astype(np.int64), weights, [1, 1]).transpose([0, 3, 1, 2])
+    weights = np.maximum(2 * max(side, length) - distances, 0).astype(np.float64)
+    sums = np.tensordot(images.astype(np.float64), weights, [1, 1]).transpose([0, 3, 1, 2])
     totals = weights.sum(axis=1)[:, np.newaxis, np.newaxis]
     return (2 * sums + totals) // (2 * totals)
 
