@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.helpers.corpus import save_v2
 from tests.helpers.float64 import Reference, references
 from tests.helpers.numpy_preprocessing import preprocessed
 from tests.helpers.reference import assign
-from tools.export import exporting, proof, worker
+from tools.export import Export, exporting, proof, worker
 from tools.runtime.random_weights import assign_random_weights, random_images
 
 __all__ = ["TARGETS", "expected", "in_one_process", "opened", "pictures", "random_checkpoint"]
@@ -99,11 +100,21 @@ def expected(
 
 
 @contextlib.contextmanager
-def in_one_process() -> Iterator[None]:
-    """Makes an export write and run files in this process, which saves two processes that import TensorFlow."""
+def in_one_process(written: Export | None = None) -> Iterator[None]:
+    """Makes an export write and run files in this process, which saves two processes that import TensorFlow.
+
+    Args:
+      written: an export with the same arguments, whose files are copied; None to write the files anew.
+    """
 
     def run_worker(task: str, folder: Path, target: Path) -> None:
-        assert worker.main([task, str(folder), str(target)]) == 0
+        if task == "run" or written is None:
+            assert worker.main([task, str(folder), str(target)]) == 0
+        elif Path(written.target).is_dir():
+            shutil.copytree(written.target, target)
+        else:
+            for name in written.files:
+                shutil.copy(Path(written.target).with_name(name), target.with_name(name))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporting, "run_worker", run_worker)

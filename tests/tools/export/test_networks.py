@@ -1,5 +1,6 @@
 """Tests that exported files compute what the network computes in a plain graph, from pixels on."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from nets.nets_factory import NETWORKS
-from tests.helpers.exports import TARGETS, expected, opened, pictures, random_checkpoint
+from tests.helpers.exports import TARGETS, expected, in_one_process, opened, pictures, random_checkpoint
 from tests.helpers.float64 import assert_as_exact
 from tests.tools.export.conftest import POINTS
 from tools.export import export
@@ -41,8 +42,9 @@ def test_a_small_network(exported, reference, format):
 
 
 # Network, and height and width of its input: every network at a small size, and some at the usual ones.
+SMALL = 64
 SIZES = [
-    *((name, min(network.image_size, 64)) for name, network in NETWORKS.items()),
+    *((name, min(network.image_size, SMALL)) for name, network in NETWORKS.items()),
     *((name, size) for name in ("resnet_v1_50", "resnet_v2_50", "resnet_v2_152") for size in (224, 299)),
 ]
 
@@ -63,9 +65,10 @@ def network(request, tmp_path_factory):
 @pytest.mark.parametrize("network", SIZES, indirect=True, ids=lambda value: f"{value[0]} at {value[1]}")
 @pytest.mark.parametrize("format", TARGETS)
 def test_every_network(network, tmp_path, record_property, format):
-    """Each is proved in processes of its own. The largest differences are printed, and in pytest's report."""
+    """Exports and proves in processes only at the usual sizes. The largest differences are printed and reported."""
     name, size, checkpoint, reference = network
-    done = export(checkpoint, tmp_path / TARGETS[format], net=name, image_size=size)
+    with in_one_process() if size <= SMALL else contextlib.nullcontext():
+        done = export(checkpoint, tmp_path / TARGETS[format], net=name, image_size=size)
     assert {one.output: one.difference <= 1e-4 for one in done.agreements} == {"global_pool": True, "predictions": True}
     compute = opened(tmp_path / TARGETS[format])
     for images, wanted in zip(IMAGES, reference, strict=True):
