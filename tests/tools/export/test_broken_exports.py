@@ -52,7 +52,7 @@ def old(folder, format):
         target.mkdir()
         (target / "saved_model.pb").write_text("old")
     else:
-        names = [target.name, f"{target.name}.json"] + ["network.bin"] * (format == "openvino")
+        names = [target.name, f"{target.name}.slimnets.json"] + ["network.bin"] * (format == "openvino")
         for name in names:
             (folder / name).write_text("old")
     return files(folder)
@@ -88,7 +88,7 @@ def test_one_changed_weight(tiny, exported, bias, tmp_path, monkeypatch, format)
 def test_the_same_without_a_change(tiny, exported, tmp_path):
     with in_one_process(exported("onnx")):
         export(tiny, tmp_path / TARGETS["onnx"], end_points=POINTS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.onnx", "network.onnx.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.onnx", "network.onnx.slimnets.json"]
 
 
 @pytest.mark.filterwarnings("ignore::nets.guards.InferenceWarning")

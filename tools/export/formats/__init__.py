@@ -69,8 +69,8 @@ FORMATS: dict[str, Format] = {
             inputs=_ENCODED,
             dtypes=("float32",),
             portable=False,
-            usage="import tensorflow.compat.v1 as tf; "
-            'graph_def = tf.GraphDef.FromString(open({target!r}, "rb").read())\n'
+            usage="import pathlib, tensorflow.compat.v1 as tf; "
+            "graph_def = tf.GraphDef.FromString(pathlib.Path({target!r}).read_bytes())\n"
             'network = tf.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])'
             ".prune({tensor!r}, {tensors!r})\n"
             "outputs = network(tf.constant(images))",
