@@ -1,7 +1,6 @@
 """Exports a checkpoint's network to a file for another runtime, and proves the file before it takes its place."""
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 
 from checkpoints.diagnosis import default_pool1_padding
 from checkpoints.files import notes_file
-from checkpoints.files.atomic import new_files, new_folder
 from nets.endpoint_info import UnknownEndPointError
 from nets.nets_factory import NETWORKS
 from tools.errors import InputError
@@ -21,6 +19,7 @@ from tools.export.formats import Format, format_of, missing_packages
 from tools.export.proof import MIN_COSINE, Agreement, Proof, default_tolerance
 from tools.export.serving import CLASSES, PREDICTIONS, serving_graph
 from tools.export.staging import DESCRIPTION, calibration_folder, graph_file, write_batches
+from tools.export.targets import appearing, check_target, described_file, files_of
 from tools.export.worker import run_worker
 from tools.features import FeatureExtractor
 from tools.features.classification import class_names, has_constant_predictions
@@ -124,7 +123,7 @@ def export(
     _check(made, input, batch, dtype, calibrate)
     tolerance, min_cosine = _bounds(dtype, tolerance, min_cosine)
     target = Path(target)
-    _check_target(made, target, overwrite)
+    check_target(made, target, overwrite)
     calibration = Calibration.of(calibrate) if dtype == "int8" else None
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder)
@@ -137,16 +136,16 @@ def export(
                 write_batches(calibration_folder(staged), calibration.batches(extractor, input, batch))
             proof = Proof.of(extractor, input, batch, calibration.others if calibration else ())
         advance(1)
-        with _appearing(made, target, overwrite) as written:
+        with appearing(made, target, overwrite) as written:
             run_worker("write", staged, written)
             advance(1)
             agreements = proof.check(description, staged, written, tolerance, min_cosine)
             advance(1)
-            described = written if made.ending else written / "saved_model.pb"
+            described = described_file(made, written)
             description.save(notes_file(described), described)
     return Export(
         target=str(target),
-        files={str(file.relative_to(target.parent)): file.stat().st_size for file in _files(made, target)},
+        files={str(file.relative_to(target.parent)): file.stat().st_size for file in files_of(made, target)},
         description=description,
         agreements=tuple(agreements),
         tolerance=tolerance,
@@ -194,32 +193,6 @@ def _bounds(dtype: str, tolerance: float | None, min_cosine: float | None) -> tu
     if tolerance is not None and not 0 < tolerance < np.inf:
         raise InputError(f"tolerance must be a positive number, but is {tolerance}.")
     return tolerance, None
-
-
-def _check_target(made: Format, target: Path, overwrite: bool) -> None:
-    """Raises OSError if the target cannot be created, or would replace something."""
-    folder = target.absolute().parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder} for {target.name}: create it.")
-    there = [file for file in _own_files(made, target) if os.path.lexists(file)]
-    if not made.ending and target.is_dir() and not target.is_symlink():
-        if not (inside := sorted(target.iterdir())):
-            return
-        if target / "saved_model.pb" not in inside:
-            raise FileExistsError(f"{target} holds something else than a SavedModel: give another name.")
-    elif strange := [file for file in there if not made.ending or file.is_symlink() or not file.is_file()]:
-        what = "plain file" if made.ending else "folder"
-        raise FileExistsError(f"{strange[0]} is not a {what}, and is not replaced: give another name.")
-    if there and not overwrite:
-        raise FileExistsError(f"{there[0]} exists: give another name, or overwrite=True.")
-
-
-def _own_files(made: Format, target: Path) -> list[Path]:
-    """Returns the paths that belong to a target: its file and those beside it, or its folder."""
-    if not made.ending:
-        return [target]
-    weights = [target.with_suffix(".bin")] if made.name == "openvino" else []
-    return [target, *weights, notes_file(target)]
 
 
 @contextlib.contextmanager
@@ -314,22 +287,6 @@ def _pool1_padding(extractor: FeatureExtractor) -> str | None:
     if extractor.net not in NETWORKS:
         return None
     return extractor.options.get("pool1_padding") or default_pool1_padding(NETWORKS[extractor.net])
-
-
-@contextlib.contextmanager
-def _appearing(made: Format, target: Path, overwrite: bool) -> Iterator[Path]:
-    """Yields the path to write to; what is there appears as the target at the end of the block."""
-    if made.ending:
-        with new_files(target.absolute().parent, target.name) as folder:
-            yield folder / target.name
-        return
-    with new_folder(target, replace=overwrite) as folder:
-        folder.rmdir()  # TensorFlow makes it
-        yield folder
-
-
-def _files(made: Format, target: Path) -> list[Path]:
-    return _own_files(made, target) if made.ending else sorted(file for file in target.rglob("*") if file.is_file())
 
 
 def _usage(made: Format, target: Path, description: Description) -> str:

@@ -82,7 +82,7 @@ def test_lines_of_a_name_that_python_must_quote(tiny, exported, tmp_path, monkey
     name = f'a folder/it\'s "Größe" {{0}} \\n{Path(TARGETS[format]).suffix}'
     with in_one_process():
         done = export(tiny, name, end_points="global_pool")
-    assert sorted(done.files) == sorted([Path(name).name, f"{Path(name).name}.json"])
+    assert sorted(done.files) == sorted([Path(name).name, f"{Path(name).name}.slimnets.json"])
     assert Path(name).is_file()
     scope = {"images": IMAGES}
     exec(done.usage, scope)
@@ -163,8 +163,10 @@ def test_a_frozen_graph_is_imported_by_tensorflow_1s_function(exported):
 def test_the_description(tiny, exported, format):
     done = exported(format)
     target = Path(done.target)
-    beside = target / "assets.extra" / "slimnets.json" if format == "saved_model" else Path(f"{target}.json")
-    record = json.loads(beside.read_text(encoding="utf-8"))
+    described = target / "saved_model.pb" if format == "saved_model" else target
+    record = json.loads(Path(f"{described}.slimnets.json").read_text(encoding="utf-8"))
+    assert record.pop("file") == described.name
+    assert record.pop("sha256") == hashlib.sha256(described.read_bytes()).hexdigest()
     assert record == json.loads(json.dumps(done.description.record()))
     parts = [tiny.with_name(f"{tiny.name}.{ending}") for ending in ("data-00000-of-00001", "index")]
     assert record["checkpoint"] == {part.name: hashlib.sha256(part.read_bytes()).hexdigest() for part in parts}
@@ -192,18 +194,18 @@ def test_what_the_command_prints(tiny, tmp_path, capsys):
     lines = stdout.splitlines()
     assert lines[0].split("  ")[0] == "output"
     assert [line.split()[0] for line in lines[2:4]] == ["global_pool", "predictions"]
-    for file in ("a.pb", "a.pb.json"):
+    for file in ("a.pb", "a.pb.slimnets.json"):
         assert f"written       {file}, {(tmp_path / file).stat().st_size:,} bytes" in lines
     assert (
         "input         images: uint8 [2, any, any, 3]; RGB, 0 to 255; preprocessing inception at 32 is part of the "
         "network" in lines
     )
     assert "output        global_pool: float32 [2, 512]" in lines
-    assert lines[-3].startswith("import tensorflow")
+    assert lines[-3].startswith("import pathlib, tensorflow")
     assert all(line.startswith("export: ") for line in stderr.splitlines())
     with in_one_process():
         assert main(["export", str(tiny), str(tmp_path / "b.pb"), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert sorted(record["files"]) == ["b.pb", "b.pb.json"]
+    assert sorted(record["files"]) == ["b.pb", "b.pb.slimnets.json"]
     assert [one["output"] for one in record["agreements"]] == ["global_pool", "predictions"]
     assert record["tolerance"] == 1e-4
