@@ -24,6 +24,7 @@ from tools.export.worker import run_worker
 from tools.features import FeatureExtractor
 from tools.features.classification import class_names, has_constant_predictions
 from tools.features.network_choice import ExtractorOptions
+from tools.runtime.machine import release_memory
 from tools.runtime.records import versions_of
 
 __all__ = ["STEPS", "Export", "export"]
@@ -135,6 +136,7 @@ def export(
             if calibration is not None:
                 write_batches(calibration_folder(staged), calibration.batches(extractor, input, batch))
             proof = Proof.of(extractor, input, batch, calibration.others if calibration else ())
+        release_memory()  # for the other processes
         advance(1)
         with appearing(made, target, overwrite) as written:
             run_worker("write", staged, written)

@@ -40,7 +40,8 @@ class Agreement(NamedTuple):
     output: name of the output.
     difference: largest difference, relative to the output's largest value.
     cosine: mean over the images of the cosine between both outputs, after the mean over the images has been taken from
-      each; None for classes and labels.
+      each; None for classes and labels, and for float32: where all images have nearly the same output, only rounding is
+      left of it.
     top_1: share of the images whose largest value has the same place; None if the output holds no scores of classes.
     """
 
@@ -143,7 +144,7 @@ def _compare(
     top_1 = None
     if name in _CLASS_SCORES and wanted.ndim == 2 and wanted.shape[1] > 1:
         top_1 = float(np.mean(result.argmax(1) == wanted.argmax(1)))
-    return Agreement(name, difference, _cosine(result, wanted), top_1)
+    return Agreement(name, difference, None if description.dtype == "float32" else _cosine(result, wanted), top_1)
 
 
 def _compare_classes(classes: np.ndarray, predictions: np.ndarray) -> Agreement:

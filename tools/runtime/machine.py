@@ -1,5 +1,8 @@
 """Describes the machine of a measurement: processor, versions, load by other processes, and memory."""
 
+import contextlib
+import ctypes
+import gc
 import importlib.metadata
 import os
 import platform
@@ -17,6 +20,7 @@ __all__ = [
     "device_peak",
     "one_line",
     "process_peak",
+    "release_memory",
     "reset_device_peak",
 ]
 
@@ -119,6 +123,16 @@ def process_peak() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def release_memory() -> None:
+    """Frees unused objects that refer to themselves, as graphs do, and gives the memory back to the system.
+
+    The C library keeps freed memory, and only that of Linux can be told to give it back.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def device_peak(device: str) -> int | None:

@@ -36,12 +36,15 @@ def _convert(folder: Path, description: Description, target: Path) -> None:
 
     import_tensorflow()
     import tensorflow as tf
-    import tf2onnx
+    from tf2onnx import optimizer, tfonnx
 
     names = {info.tensor: info.name for info in (description.images, *description.outputs)}
     first, *others = names
-    graph_def = tf.compat.v1.GraphDef.FromString(graph_file(folder).read_bytes())
-    model, _ = tf2onnx.convert.from_graph_def(graph_def, input_names=[first], output_names=others, opset=_OPSET)
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(tf.compat.v1.GraphDef.FromString(graph_file(folder).read_bytes()), name="")
+        converted = tfonnx.process_tf_graph(graph, opset=_OPSET, input_names=[first], output_names=others)
+    # ``tf2onnx.convert`` catches errors here, and for that copies the graph with its weights before every step.
+    model = optimizer.optimize_graph(converted, catch_errors=False).make_model(description.network)
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]

@@ -45,7 +45,8 @@ def write(folder: Path, description: Description, target: Path) -> None:
 
 
 def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Loads the folder as a program of TensorFlow 2 does."""
+    """Loads the folder as a program of TensorFlow 2 does, without the optimizer, which takes ten times the weights."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     loaded = tf.saved_model.load(str(target))
     signature = loaded.signatures["serving_default"]
 
