@@ -1,11 +1,13 @@
 """``slimnets export``: writes a network for another runtime, and prints how well it agrees with ours."""
 
 import argparse
+import itertools
 import json
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tools.commands.arguments import add_network, names_in, network_of, positive
-from tools.terminal.progress import progress
 from tools.terminal.stopping import stoppable
 from tools.terminal.tables import print_table
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from tools.export import Export
 
 __all__ = ["add"]
+
+# The steps after which ``export`` calls ``advance``.
+_STEPS = ("restoring the network", "writing the file", "running the file")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -86,13 +91,11 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from tools.export import export
-    from tools.export.exporting import STEPS
 
     names = ("format", "end_points", "input", "batch", "dtype", "calibrate", "labels", "overwrite")
     given = {name: getattr(arguments, name) for name in (*names, "tolerance", "min_cosine", "num_classes")}
-    with stoppable(), progress("export", STEPS, "steps", brief=True) as advance:
-        advance(0)
-        done = export(arguments.checkpoint, arguments.target, advance=advance, **given, **network_of(arguments))
+    with stoppable():
+        done = export(arguments.checkpoint, arguments.target, advance=_announcing(), **given, **network_of(arguments))
     if arguments.as_json:
         print(json.dumps(done.record(), indent=2))
     else:
@@ -100,15 +103,28 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _announcing() -> Callable[[int], None]:
+    """Says that the first step begins; returns a function to call at the end of each, which announces the next one."""
+    steps = iter(_STEPS)
+    print(f"{next(steps)} ...", file=sys.stderr)
+
+    def advance(count: int) -> None:
+        for step in itertools.islice(steps, count):
+            print(f"{step} ...", file=sys.stderr)
+
+    return advance
+
+
 def _print(done: "Export") -> None:
     description = done.description
-    print_table(
-        ("output", "largest difference", "cosine", "same top class"),
-        [
-            (one.output, f"{one.difference:.1e}", _written(one.cosine, 4), _written(one.top_1, 3))
-            for one in done.agreements
-        ],
-    )
+    columns = {
+        "output": [one.output for one in done.agreements],
+        "largest difference": [f"{one.difference:.1e}" for one in done.agreements],
+        "mean cosine": [_written(one.cosine, 4) for one in done.agreements],
+        "same top class": [_written(one.top_1, 3) for one in done.agreements],
+    }
+    columns = {name: values for name, values in columns.items() if any(values)}
+    print_table(tuple(columns), list(zip(*columns.values(), strict=True)))
     print()
     for name, size in done.files.items():
         print(f"{'written':<14}{name}, {size:,} bytes")

@@ -27,10 +27,7 @@ from tools.features.network_choice import ExtractorOptions
 from tools.runtime.machine import release_memory
 from tools.runtime.records import versions_of
 
-__all__ = ["STEPS", "Export", "export"]
-
-# Number of steps of which ``advance`` is told: the network, its file, and the proof.
-STEPS = 3
+__all__ = ["Export", "export"]
 
 _INPUTS = ("pixels", "encoded", "network")
 _DTYPES = ("float32", "float16", "int8")
@@ -108,7 +105,7 @@ def export(
         over the images has been taken from both; None for 0.95.
       labels: file with the names of the classes, one a line; None for those of the checkpoint's notes, or ImageNet's.
       overwrite: whether to replace an existing target.
-      advance: called with 1 after each of ``STEPS`` steps.
+      advance: called with 1 after each of three steps: the network is restored, written, and proved.
       **options: the other arguments of ``FeatureExtractor`` that determine the network and its input.
 
     Raises:
