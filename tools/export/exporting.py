@@ -126,7 +126,7 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder)
         with _extractor(checkpoint, end_points, options) as (extractor, points):
-            _check_network(extractor, points, dtype, labels)
+            _check_network(extractor, points, made, dtype, labels)
             description = _stage(extractor, points, made, input, batch, dtype, labels, staged)
             if tolerance is None and min_cosine is None:
                 tolerance = default_tolerance(description, portable=made.portable)
@@ -227,7 +227,9 @@ def _computed(points: Sequence[str]) -> list[str]:
     return computed if CLASSES not in points or PREDICTIONS in computed else [*computed, PREDICTIONS]
 
 
-def _check_network(extractor: FeatureExtractor, points: Sequence[str], dtype: str, labels: str | Path | None) -> None:
+def _check_network(
+    extractor: FeatureExtractor, points: Sequence[str], made: Format, dtype: str, labels: str | Path | None
+) -> None:
     """Raises InputError for arguments that this network cannot honour."""
     asked: dict[str, str] = {}
     for point in points:
@@ -235,6 +237,8 @@ def _check_network(extractor: FeatureExtractor, points: Sequence[str], dtype: st
         if alias in asked:
             raise InputError(f"end_points names {alias} twice, as {asked[alias]!r} and {point!r}: omit one.")
         asked[alias] = point
+    if CLASSES in points and not made.classes:
+        raise InputError(f"The format {made.name} cannot have the output {CLASSES!r}: take {PREDICTIONS!r}.")
     if CLASSES in points and has_constant_predictions(extractor):
         raise InputError(
             f"{extractor.net} has one class, whose softmax is 1 for every image: ask for 'logits' and not {CLASSES!r}."

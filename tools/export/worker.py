@@ -26,6 +26,9 @@ from tools.export.staging import DESCRIPTION, read_batches
 
 __all__ = ["main", "run_worker"]
 
+# How a traceback ends that one of our own sentences caused.
+_OUR_ERROR = f"{InputError.__module__}.{InputError.__qualname__}: "
+
 # Characters of a message that are quoted.
 _LAST_LINES = 2000
 
@@ -48,6 +51,8 @@ def run_worker(task: str, folder: Path, target: Path) -> None:
             said = f"its process was ended by {signal.Signals(-done.returncode).name}"
         else:
             said = lines[-1] if lines else f"exit status {done.returncode}"
+        if said.startswith(_OUR_ERROR):
+            raise InputError(said.removeprefix(_OUR_ERROR))
         what = "written as" if task == "write" else "run as"
         name = Description.load(folder / DESCRIPTION).format
         raise InputError(f"The network cannot be {what} {name} ({said[-_LAST_LINES:]}): choose another format.")

@@ -67,7 +67,9 @@ def bias(tiny):
     return tf.train.load_checkpoint(str(tiny)).get_tensor(WEIGHTS)
 
 
-@pytest.mark.parametrize("format", TARGETS)
+@pytest.mark.parametrize(
+    "format", [name if name == "openvino" else pytest.param(name, marks=pytest.mark.full) for name in TARGETS]
+)
 def test_one_changed_weight(tiny, exported, bias, tmp_path, monkeypatch, format):
     """The exports of the fixture are copied, so that only the proof is made again."""
     good = exported(format)
@@ -135,7 +137,8 @@ def test_a_converter_that_is_killed(tiny, tmp_path, monkeypatch):
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("format", ["pb", pytest.param("openvino", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("format", ["pb", "openvino"])
 def test_a_full_disk(tiny, tmp_path, monkeypatch, format):
     """The process may write files of 100 kB only, the rest of its weights fail as they do on a full disk."""
     code = (
@@ -165,7 +168,7 @@ def has_ended(process):
         return True
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)])
 def test_a_stop(tiny, tmp_path, sent):
     """Neither the target, nor a temporary folder, nor a process stays."""
     begun, out, temporary, first = (tmp_path / name for name in ("begun", "out", "temporary", "first"))

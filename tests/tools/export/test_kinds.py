@@ -53,7 +53,8 @@ def test_the_networks_own_input(tiny, tmp_path, format):
     assert_as_exact(values["logits"], wanted["logits"])
 
 
-@pytest.mark.parametrize("format", EACH)
+@pytest.mark.full
+@pytest.mark.parametrize("format", TARGETS)
 def test_a_network_for_grey_images(tmp_path, format):
     checkpoint = random_checkpoint(tmp_path / "grey.ckpt", "resnet_keras_18_digits", 28)
     _, values = exported_values(checkpoint, tmp_path / TARGETS[format])
@@ -157,10 +158,12 @@ def test_messages_of_tensorflow(tiny, tmp_path, monkeypatch, capfd):
     """They are wanted, and disturb neither the processes of the export nor their errors."""
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
     export(tiny, tmp_path / "network.onnx")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.onnx", "network.onnx.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.onnx", "network.onnx.slimnets.json"]
 
 
-@pytest.mark.parametrize("format", TARGETS)
+@pytest.mark.parametrize(
+    "format", [name if name == "pb" else pytest.param(name, marks=pytest.mark.full) for name in TARGETS]
+)
 def test_a_target_is_replaced_as_a_whole(tiny, exported, tmp_path, format):
     target = tmp_path / TARGETS[format]
     done = exported(format)

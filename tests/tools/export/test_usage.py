@@ -74,7 +74,7 @@ def test_the_printed_lines(tiny, exported, tmp_path, format):
     assert sorted(found) == sorted(names)
 
 
-@pytest.mark.parametrize("format", ["pb", "onnx"])
+@pytest.mark.parametrize("format", ["pb", pytest.param("onnx", marks=pytest.mark.full)])
 def test_lines_of_a_name_that_python_must_quote(tiny, exported, tmp_path, monkeypatch, format):
     """The target is relative, and other folders are on its way."""
     (tmp_path / "a folder").mkdir()

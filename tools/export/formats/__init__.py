@@ -30,6 +30,7 @@ class Format(NamedTuple):
     usage: three lines of Python that load and call it, for ``str.format`` with ``target`` and the fields of the
       description's ``images`` and ``outputs``.
     int8_packages: packages that int8 requires besides.
+    classes: whether the most probable classes can be among its outputs.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Format(NamedTuple):
     portable: bool
     usage: str
     int8_packages: tuple[str, ...] = ()
+    classes: bool = True
 
 
 _ENCODED = ("pixels", "encoded", "network")
@@ -118,6 +120,7 @@ FORMATS: dict[str, Format] = {
             ending=".keras",
             module="keras_format",
             packages=(),
+            classes=False,
             inputs=("network",),
             dtypes=("float32",),
             portable=True,
