@@ -19,11 +19,11 @@ from tests.helpers.reference import assign
 from tools.export import Export, exporting, proof, worker
 from tools.runtime.random_weights import assign_random_weights, random_images
 
-__all__ = ["TARGETS", "expected", "in_one_process", "opened", "pictures", "random_checkpoint"]
+__all__ = ["KERAS", "TARGETS", "expected", "in_one_process", "opened", "pictures", "random_checkpoint"]
 
 v1 = tf.compat.v1
 
-# Name of a format → a name of its files.
+# Name of a format → a name of its files. All take pixels.
 TARGETS = {
     "saved_model": "network",
     "pb": "network.pb",
@@ -31,6 +31,9 @@ TARGETS = {
     "onnx": "network.onnx",
     "openvino": "network.xml",
 }
+
+# A Keras model takes the network's input.
+KERAS = {"keras": "network.keras"}
 
 
 def pictures(count: int, height: int, width: int, *, seed: int = 0) -> np.ndarray:
@@ -42,15 +45,31 @@ def pictures(count: int, height: int, width: int, *, seed: int = 0) -> np.ndarra
 def random_checkpoint(
     path: Path, name: str, size: int, *, num_classes: int | None = None, channels: int | None = None
 ) -> Path:
-    """Writes random weights of a network, and moving statistics as training would leave them; returns ``path``."""
+    """Writes random weights of a network, and moving statistics as training would leave them; returns ``path``.
+
+    The last layers of residual branches are scaled by the root of their number, so that the network is as smooth as a
+    trained one (S. De, S. Smith, arXiv:2002.10444). Otherwise rounding grows from unit to unit.
+    """
     network = nets_factory.get_network(name)
     channels = channels or network.channels
     with tf.Graph().as_default(), v1.Session() as session:
         images, outputs = _built(name, size, network.num_classes if num_classes is None else num_classes, channels)
         last = outputs[list(outputs)[-1]]
-        assign_random_weights(session, images, last, random_images([8, size, size, channels], network.preprocessing))
         variables = v1.global_variables()
-        return save_v2(path, dict(zip([each.op.name for each in variables], session.run(variables), strict=True)))
+        names = [each.op.name for each in variables]
+        inputs = random_images([8, size, size, channels], network.preprocessing)
+        assign_random_weights(session, images, last, inputs, scales=_scales(names, network.variant.bottleneck))
+        return save_v2(path, dict(zip(names, session.run(variables), strict=True)))
+
+
+def _scales(names: Sequence[str], bottleneck: bool) -> dict[str, float]:
+    """Returns a factor for the last layer of each residual branch, by the name of its variable."""
+    last = "conv3" if bottleneck else "conv2"
+    # Of a convolution before a batch norm no scale is left.
+    found = [name for name in names if name.endswith(f"/{last}/BatchNorm/gamma")]
+    found = found or [name for name in names if name.endswith((f"/{last}/weights", f"/{last}/DW"))]
+    assert found
+    return dict.fromkeys(found, len(found) ** -0.5)
 
 
 def _built(name: str, size: int, num_classes: int, channels: int) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -168,6 +187,15 @@ def _open_onnx(target: Path) -> Computes:
     return lambda images: dict(zip(names, session.run(None, {fed.name: images}), strict=True))
 
 
+def _open_keras(target: Path) -> Computes:
+    import keras
+
+    model = keras.models.load_model(target)
+    return lambda images: {
+        name: np.asarray(value) for name, value in model(images.astype(np.float32), training=False).items()
+    }
+
+
 def _open_openvino(target: Path) -> Computes:
     import openvino
 
@@ -188,4 +216,5 @@ _OPENERS = {
     ".tflite": _open_tflite,
     ".onnx": _open_onnx,
     ".xml": _open_openvino,
+    ".keras": _open_keras,
 }

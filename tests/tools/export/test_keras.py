@@ -1,6 +1,5 @@
 """Tests exports to models of Keras' own layers, which take the network's input."""
 
-import contextlib
 import zipfile
 
 import keras
@@ -8,12 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets.nets_factory import NETWORKS
-from tests.helpers.exports import expected, in_one_process, pictures, random_checkpoint
+from tests.helpers.exports import expected, in_one_process, pictures
 from tests.helpers.float64 import assert_as_exact
 from tests.helpers.numpy_preprocessing import preprocessed
 from tests.tools.export.test_broken_exports import WEIGHTS, changing
-from tests.tools.export.test_networks import SIZES, SMALL
 from tools.errors import InputError
 from tools.export import export
 
@@ -22,41 +19,23 @@ POINTS = ("global_pool", "predictions")
 IMAGES = [pictures(2, 75, 91), pictures(1, 27, 41, seed=1)]
 
 
-def check(target, checkpoint, name, size):
+@pytest.mark.numerical
+def test_a_small_network(tiny, tmp_path):
+    """Keras opens the file by itself, and prints its layers."""
+    target = tmp_path / "network.keras"
+    with in_one_process():
+        done = export(tiny, target, end_points=POINTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.keras", "network.keras.slimnets.json"]
+    assert done.description.images.shape == (None, 32, 32, 3)
     model = keras.models.load_model(target)
     lines = []
     model.summary(print_fn=lines.append)
     assert lines
-    preprocessing = NETWORKS[name].preprocessing
-    for images, wanted in zip(IMAGES, expected(checkpoint, name, POINTS, IMAGES, size), strict=True):
-        values = model(preprocessed(images, preprocessing, size).astype(np.float32), training=False)
+    for images, wanted in zip(IMAGES, expected(tiny, "resnet_v2_tiny", POINTS, IMAGES, 32), strict=True):
+        values = model(preprocessed(images, "inception", 32).astype(np.float32), training=False)
         assert sorted(values) == sorted(POINTS)
         for end_point, one in wanted.items():
             assert_as_exact(np.array(values[end_point]), one)
-
-
-@pytest.mark.numerical
-def test_a_small_network(tiny, tmp_path):
-    with in_one_process():
-        done = export(tiny, tmp_path / "network.keras", end_points=POINTS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.keras", "network.keras.slimnets.json"]
-    assert done.description.images.shape == (None, 32, 32, 3)
-    check(tmp_path / "network.keras", tiny, "resnet_v2_tiny", 32)
-
-
-@pytest.mark.full
-@pytest.mark.numerical
-@pytest.mark.filterwarnings("ignore::nets.guards.InferenceWarning")  # of the size
-@pytest.mark.parametrize(("name", "size"), SIZES)
-def test_every_network(name, size, tmp_path):
-    """Exports and proves in processes only at the usual sizes."""
-    checkpoint = random_checkpoint(tmp_path / f"{name}.ckpt", name, size)
-    with in_one_process() if size <= SMALL else contextlib.nullcontext():
-        options = {"net": name, "image_size": size, "preprocessing": NETWORKS[name].preprocessing}
-        done = export(checkpoint, tmp_path / "network.keras", end_points=POINTS, **options)
-    for one in done.agreements:
-        print(f"{name} at {size}, keras, {one.output}: {one.difference:.1e}")
-    check(tmp_path / "network.keras", checkpoint, name, size)
 
 
 @pytest.mark.full

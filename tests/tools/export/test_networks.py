@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from nets.nets_factory import NETWORKS
-from tests.helpers.exports import TARGETS, expected, in_one_process, opened, pictures, random_checkpoint
+from tests.helpers.exports import KERAS, TARGETS, expected, in_one_process, opened, pictures, random_checkpoint
 from tests.helpers.float64 import assert_as_exact
+from tests.helpers.numpy_preprocessing import preprocessed
 from tests.tools.export.conftest import POINTS
 from tools.export import export
 
@@ -63,18 +64,19 @@ def network(request, tmp_path_factory):
 @pytest.mark.numerical
 @pytest.mark.filterwarnings("ignore::nets.guards.InferenceWarning")  # of the size
 @pytest.mark.parametrize("network", SIZES, indirect=True, ids=lambda value: f"{value[0]} at {value[1]}")
-@pytest.mark.parametrize("format", TARGETS)
+@pytest.mark.parametrize("format", TARGETS | KERAS)
 def test_every_network(network, tmp_path, record_property, format):
     """Exports and proves in processes only at the usual sizes. The largest differences are printed and reported."""
     name, size, checkpoint, reference = network
+    target = tmp_path / (TARGETS | KERAS)[format]
     with in_one_process() if size <= SMALL else contextlib.nullcontext():
         # The preprocessing of the table, and not the one of the published weights with 1001 classes.
         options = {"net": name, "image_size": size, "preprocessing": NETWORKS[name].preprocessing}
-        done = export(checkpoint, tmp_path / TARGETS[format], **options)
+        done = export(checkpoint, target, **options)
     assert {one.output: one.difference <= 1e-4 for one in done.agreements} == {"global_pool": True, "predictions": True}
-    compute = opened(tmp_path / TARGETS[format])
+    compute = opened(target)
     for images, wanted in zip(IMAGES, reference, strict=True):
-        values = compute(images)
+        values = compute(images if format in TARGETS else preprocessed(images, NETWORKS[name].preprocessing, size))
         for end_point, one in wanted.items():
             assert_as_exact(values[end_point], one)
     for one in done.agreements:
