@@ -68,8 +68,8 @@ FACES = {
     "checkpoints.published": "CATALOG CatalogEntry download find get_entry imagenet_labels install labels_for "
     "read_labels resolve store_folder",
     "checkpoints.restoring": "RestoreReport init_fn restore",
-    "nets": "augmentation batch_statistics building endpoint_info guards layer_info layers nets_factory preprocessing "
-    "resnet_basic resnet_cifar resnet_keras resnet_utils resnet_v1 resnet_v2",
+    "nets": "augmentation batch_statistics building endpoint_info guards layer_info layers nets_factory node_names "
+    "preprocessing resnet_basic resnet_cifar resnet_keras resnet_utils resnet_v1 resnet_v2",
     "tools.conversion": "Conversion convert",
     "tools.digits": "CHECKPOINT Digits HELD_OUT digits errors nearest",
     "tools.evaluation": "Evaluation Labelled Metrics Recalibration evaluate number_labels open_labelled recalibrate",

@@ -4,10 +4,11 @@ import functools
 
 import pytest
 
-from tests.helpers.exports import TARGETS, in_one_process, random_checkpoint
+from tests.helpers.exports import KERAS, TARGETS, in_one_process, random_checkpoint
 from tools.export import export
 
-# Of the files: an end point inside of the network, one without and one with the classes' scores, and the classes.
+# Outputs of the files: an end point inside of the network, one without and one with the classes' scores, and the
+# classes, which a Keras model cannot have.
 POINTS = ("block1/unit_1/conv1", "global_pool", "predictions", "classes")
 
 
@@ -24,6 +25,7 @@ def exported(tiny, tmp_path_factory):
     @functools.cache
     def make(format):
         with in_one_process():
-            return export(tiny, tmp_path_factory.mktemp(format) / TARGETS[format], end_points=POINTS)
+            target = tmp_path_factory.mktemp(format) / (TARGETS | KERAS)[format]
+            return export(tiny, target, end_points=POINTS if format in TARGETS else POINTS[:-1])
 
     return make

@@ -1,16 +1,19 @@
 """Tests that a file which does not compute the network's numbers, or is not finished, never takes its place."""
 
+import io
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.helpers.corpus import save_v2
-from tests.helpers.exports import TARGETS, in_one_process
+from tests.helpers.exports import KERAS, TARGETS, in_one_process
 from tests.helpers.processes import COMMAND, environment
 from tests.tools.export.conftest import POINTS
 from tests.tools.test_cli import wait_for
@@ -22,6 +25,13 @@ WEIGHTS = "resnet_v2_tiny/logits/biases"
 
 
 def bend(target, values):
+    if target.suffix == ".keras":
+        bend_archive(target, values)
+    else:
+        bend_bytes(target, values)
+
+
+def bend_bytes(target, values):
     """Doubles one weight of a file, or of the files of a folder, wherever the bytes of its vector are."""
     before = values.astype("<f4").tobytes()
     after = np.where(np.arange(len(values)) == 3, values * 2, values).astype("<f4").tobytes()
@@ -32,6 +42,29 @@ def bend(target, values):
             found += content.count(before)
             file.write_bytes(content.replace(before, after))
     assert found
+
+
+def bend_archive(target, values):
+    """Does the same in the HDF5 file of Keras' archive."""
+    with zipfile.ZipFile(target) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    weights = io.BytesIO(members["model.weights.h5"])
+    found = []
+    with h5py.File(weights, "r+") as file:
+        file.visititems(
+            lambda name, item: (
+                found.append(name)
+                if isinstance(item, h5py.Dataset) and item.shape == values.shape and np.array_equal(item, values)
+                else None
+            )
+        )
+        for name in found:
+            file[name][3] *= 2
+    assert found
+    members["model.weights.h5"] = weights.getvalue()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
 
 
 def changing(monkeypatch, change):
@@ -47,7 +80,7 @@ def changing(monkeypatch, change):
 
 def old(folder, format):
     """Writes what a finished export may have left at the target; returns all files with their contents."""
-    target = folder / TARGETS[format]
+    target = folder / (TARGETS | KERAS)[format]
     if format == "saved_model":
         target.mkdir()
         (target / "saved_model.pb").write_text("old")
@@ -67,12 +100,14 @@ def bias(tiny):
     return tf.train.load_checkpoint(str(tiny)).get_tensor(WEIGHTS)
 
 
+@pytest.mark.filterwarnings("default::DeprecationWarning:h5py.*")
 @pytest.mark.parametrize(
-    "format", [name if name == "openvino" else pytest.param(name, marks=pytest.mark.full) for name in TARGETS]
+    "format", [one if one in ("pb", "keras") else pytest.param(one, marks=pytest.mark.full) for one in TARGETS | KERAS]
 )
 def test_one_changed_weight(tiny, exported, bias, tmp_path, monkeypatch, format):
     """The exports of the fixture are copied, so that only the proof is made again."""
     good = exported(format)
+    points = POINTS if format in TARGETS else POINTS[:-1]
     changing(monkeypatch, lambda target: bend(target, bias))
     empty, used = tmp_path / "empty", tmp_path / "used"
     empty.mkdir()
@@ -81,16 +116,16 @@ def test_one_changed_weight(tiny, exported, bias, tmp_path, monkeypatch, format)
     sentence = rf"^The {format} file computes predictions with a difference of .*: nothing is written\.$"
     for folder, overwrite in ((empty, False), (used, True)):
         with in_one_process(good), pytest.raises(InputError, match=sentence):
-            export(tiny, folder / TARGETS[format], end_points=POINTS, overwrite=overwrite)
+            export(tiny, folder / Path(good.target).name, end_points=points, overwrite=overwrite)
     assert list(empty.iterdir()) == []
     assert files(used) == before
     assert not list(used.glob(".*"))
 
 
 def test_the_same_without_a_change(tiny, exported, tmp_path):
-    with in_one_process(exported("onnx")):
-        export(tiny, tmp_path / TARGETS["onnx"], end_points=POINTS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.onnx", "network.onnx.slimnets.json"]
+    with in_one_process(exported("pb")):
+        export(tiny, tmp_path / TARGETS["pb"], end_points=POINTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.pb", "network.pb.slimnets.json"]
 
 
 @pytest.mark.filterwarnings("ignore::nets.guards.InferenceWarning")
@@ -168,7 +203,7 @@ def has_ended(process):
         return True
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)])
+@pytest.mark.parametrize("sent", [pytest.param(signal.SIGINT, marks=pytest.mark.full), signal.SIGTERM])
 def test_a_stop(tiny, tmp_path, sent):
     """Neither the target, nor a temporary folder, nor a process stays."""
     begun, out, temporary, first = (tmp_path / name for name in ("begun", "out", "temporary", "first"))

@@ -13,6 +13,7 @@ from tests.helpers.corpus import save_v2
 from tests.helpers.exports import TARGETS, expected, in_one_process, opened, pictures, random_checkpoint
 from tests.helpers.float64 import assert_as_exact
 from tests.helpers.numpy_preprocessing import preprocessed
+from tests.tools.export.conftest import POINTS
 from tools.errors import InputError
 from tools.export import export
 
@@ -20,8 +21,8 @@ pytestmark = pytest.mark.numerical
 
 IMAGES = pictures(2, 45, 37)
 
-# One format in the normal run, and the others with all tests.
-EACH = [name if name == "onnx" else pytest.param(name, marks=pytest.mark.full) for name in TARGETS]
+# The quickest format in the normal run, and the others with all tests.
+EACH = [name if name == "pb" else pytest.param(name, marks=pytest.mark.full) for name in TARGETS]
 
 
 def values_of(checkpoint):
@@ -64,7 +65,8 @@ def test_a_network_for_grey_images(tmp_path, format):
 
 
 @pytest.mark.filterwarnings("ignore::nets.guards.InferenceWarning")
-@pytest.mark.parametrize("format", EACH)
+@pytest.mark.full
+@pytest.mark.parametrize("format", TARGETS)
 def test_another_size_of_images(tiny, tmp_path, format):
     done, values = exported_values(
         tiny, tmp_path / TARGETS[format], image_size=49, end_points=["block1", "predictions"]
@@ -75,6 +77,7 @@ def test_another_size_of_images(tiny, tmp_path, format):
         assert_as_exact(values[name], one)
 
 
+@pytest.mark.full
 def test_without_the_background_class(tmp_path):
     """The 1000 classes have the logits of the last 1000 of 1001, and ImageNet's names."""
     checkpoint = random_checkpoint(tmp_path / "classes.ckpt", "resnet_v2_tiny", 32, num_classes=1001)
@@ -106,13 +109,14 @@ def test_moving_averages_under_another_scope(tiny, tmp_path):
 
 def test_a_network_without_classes(tmp_path):
     checkpoint = random_checkpoint(tmp_path / "none.ckpt", "resnet_v2_tiny", 32, num_classes=0)
-    done, values = exported_values(checkpoint, tmp_path / "network.onnx")
+    done, values = exported_values(checkpoint, tmp_path / "network.pb")
     assert done.description.labels is None
     (wanted,) = expected(checkpoint, "resnet_v2_tiny", ["global_pool"], [IMAGES], 32)
     assert list(values) == ["global_pool"]
     assert_as_exact(values["global_pool"], wanted["global_pool"])
 
 
+@pytest.mark.full
 def test_labels_in_notes(tmp_path):
     checkpoint = random_checkpoint(tmp_path / "noted.ckpt", "resnet_v2_tiny", 32, num_classes=3)
     note(checkpoint, labels=["Ärger", "苹果", "a b, c"])
@@ -123,34 +127,26 @@ def test_labels_in_notes(tmp_path):
     assert (tmp_path / "network" / "assets" / "labels.txt").read_text(encoding="utf-8") == "Ärger\n苹果\na b, c\n"
 
 
-def encoded(kind):
+def encoded(picture, kind):
     stream = io.BytesIO()
-    picture = Image.fromarray(pictures(1, 40, 60)[0])
-    options = {}
     if kind == "grey JPEG":
         picture, kind = picture.convert("L"), "JPEG"
     elif kind == "GIF":
         picture = picture.quantize(64)
-    picture.save(stream, kind, **options)
+    picture.save(stream, kind)
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "grey JPEG", "PNG", "GIF"])
-def test_encoded_files(encoded_file, tiny, kind):
+def test_encoded_files(tiny, tmp_path):
     """Values are those of the pixels that Pillow decodes."""
-    data = encoded(kind)
-    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    found = encoded_file(np.array([data, data], object))["global_pool"]
-    (wanted,) = expected(tiny, "resnet_v2_tiny", ["global_pool"], [np.stack([pixels] * 2)], 32)
-    assert_as_exact(found, wanted["global_pool"])
-
-
-@pytest.fixture(scope="module")
-def encoded_file(tiny, tmp_path_factory):
-    target = tmp_path_factory.mktemp("encoded") / "network.pb"
-    with in_one_process():
-        export(tiny, target, input="encoded", end_points="global_pool")
-    return opened(target)
+    picture = Image.fromarray(pictures(1, 40, 60)[0])
+    files = [encoded(picture, kind) for kind in ("JPEG", "grey JPEG", "PNG", "GIF")]
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
+    _, values = exported_values(
+        tiny, tmp_path / "network.pb", np.array(files, object), input="encoded", end_points="global_pool"
+    )
+    (wanted,) = expected(tiny, "resnet_v2_tiny", ["global_pool"], [pixels], 32)
+    assert_as_exact(values["global_pool"], wanted["global_pool"])
 
 
 @pytest.mark.full
@@ -162,16 +158,16 @@ def test_messages_of_tensorflow(tiny, tmp_path, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize(
-    "format", [name if name == "pb" else pytest.param(name, marks=pytest.mark.full) for name in TARGETS]
+    "format",
+    [one if one in ("saved_model", "openvino") else pytest.param(one, marks=pytest.mark.full) for one in TARGETS],
 )
 def test_a_target_is_replaced_as_a_whole(tiny, exported, tmp_path, format):
     target = tmp_path / TARGETS[format]
     done = exported(format)
-    points = ["block1/unit_1/conv1", "global_pool", "predictions", "classes"]
     with in_one_process(done):
-        export(tiny, target, end_points=points)
+        export(tiny, target, end_points=POINTS)
         first = sorted(path for path in tmp_path.rglob("*"))
-        again = export(tiny, target, end_points=points, overwrite=True)
+        again = export(tiny, target, end_points=POINTS, overwrite=True)
     assert sorted(path for path in tmp_path.rglob("*")) == first
     assert again.files.keys() == {file.relative_to(tmp_path).as_posix() for file in first if file.is_file()}
     assert opened(target)(IMAGES)["global_pool"].shape == (2, 512)
@@ -179,15 +175,15 @@ def test_a_target_is_replaced_as_a_whole(tiny, exported, tmp_path, format):
 
 def test_bounds_are_held(tiny, exported, tmp_path):
     """A bound below the rounding of float32 refuses what the usual one allows."""
-    points = ["block1/unit_1/conv1", "global_pool", "predictions", "classes"]
     with in_one_process(exported("onnx")), pytest.raises(InputError, match=r"more than tolerance=1e-12: nothing is"):
-        export(tiny, tmp_path / "network.onnx", end_points=points, tolerance=1e-12)
+        export(tiny, tmp_path / "network.onnx", end_points=POINTS, tolerance=1e-12)
     assert list(tmp_path.iterdir()) == []
     with in_one_process(exported("onnx")):
-        done = export(tiny, tmp_path / "network.onnx", end_points=points, tolerance=0.5)
+        done = export(tiny, tmp_path / "network.onnx", end_points=POINTS, tolerance=0.5)
     assert done.tolerance == 0.5
 
 
+@pytest.mark.full
 def test_the_face_of_the_example(tmp_path):
     """The shipped network has names of its digits."""
     with in_one_process():

@@ -235,6 +235,11 @@ def test_classes_of_a_network_with_one(one_class, tmp_path):
         export(one_class, tmp_path / "network.pb", end_points="classes")
 
 
+def test_classes_of_a_keras_model(tiny, tmp_path):
+    with refused(tmp_path, InputError, "The format keras cannot have the output 'classes': take 'predictions'."):
+        export(tiny, tmp_path / "network.keras", end_points=["global_pool", "classes"])
+
+
 def test_labels_of_a_network_without_classes(headless, tmp_path):
     (tmp_path / "labels.txt").write_text("a\nb\n", encoding="utf-8")
     with refused(tmp_path, InputError, "labels applies only to a network with classes"):

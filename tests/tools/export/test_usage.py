@@ -135,6 +135,20 @@ def test_tflite_in_its_own_tools(exported):
     assert {name: dtype for name, (_, dtype) in found.items()} == {name: dtype for name, (_, dtype) in OUTPUTS.items()}
 
 
+def test_keras_in_its_own_tools(exported):
+    import keras
+
+    model = keras.models.load_model(exported("keras").target)
+    lines = []
+    model.summary(print_fn=lambda line, **options: lines.append(line))
+    # The parameters of the network: see the table of networks.
+    assert any("521,418" in line for line in lines)
+    assert tuple(model.inputs[0].shape) == (None, 32, 32, 3)
+    assert {name: (list(one.shape), one.dtype) for name, one in model.output.items()} == {
+        name: ([None, *OUTPUTS[name][0]], "float32") for name in POINTS[:-1]
+    }
+
+
 def test_saved_model_in_its_own_tools(exported):
     done = exported("saved_model")
     loaded = tf.saved_model.load(done.target)
