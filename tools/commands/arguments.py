@@ -6,6 +6,7 @@ from typing import Any
 
 __all__ = [
     "add_checkpoint_dir",
+    "add_labels",
     "add_network",
     "add_patterns",
     "add_precision",
@@ -51,6 +52,15 @@ def add_checkpoint_dir(parser: argparse.ArgumentParser, *names: str) -> None:
         dest="checkpoint_dir",
         metavar="DIR",
         help="folder of downloaded checkpoints (default $SLIMNETS_CHECKPOINTS, or the user's cache)",
+    )
+
+
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Adds --labels of a command that prints or writes the names of classes."""
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="file with one class name a line (default: the names noted beside the checkpoint, else ImageNet's)",
     )
 
 

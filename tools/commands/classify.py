@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tools.commands.arguments import add_patterns, add_restoration, patterns_of, positive, restoration_of
+from tools.commands.arguments import add_labels, add_patterns, add_restoration, patterns_of, positive, restoration_of
 from tools.terminal.network_input import described_input
 from tools.terminal.progress import progress
 from tools.terminal.skipped import say_skipped
@@ -30,11 +30,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--top", type=positive, default=5, metavar="N", help="number of classes to print for each image (default 5)"
     )
-    parser.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="file with one class name a line (default: the names noted beside the checkpoint, else ImageNet's)",
-    )
+    add_labels(parser)
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     add_restoration(parser)
     parser.set_defaults(run=_run)

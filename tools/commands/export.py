@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tools.commands.arguments import add_network, names_in, network_of, positive
+from tools.commands.arguments import add_labels, add_network, names_in, network_of, positive
 from tools.terminal.stopping import stoppable
 from tools.terminal.tables import print_table
 
@@ -78,11 +78,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--min-cosine", type=float, metavar="X", help="for int8, smallest mean cosine to allow (default 0.95)"
     )
     parser.add_argument("--num-classes", type=int, metavar="N", help="number of classes, as for `slimnets features`")
-    parser.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="file with one class name a line (default: the names noted beside the checkpoint, else ImageNet's)",
-    )
+    add_labels(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     add_network(parser)

@@ -16,7 +16,7 @@ from checkpoints.frameworks import Weights, kind_of, read_weights
 from nets.guards import InferenceWarning
 from tools.conversion.proof_images import cropped, images_for, preprocessing_for
 from tools.features import FeatureExtractor
-from tools.runtime.agreement import logit_size
+from tools.runtime.agreement import logit_size, relative_difference
 
 __all__ = ["TOLERANCE", "prove"]
 
@@ -111,12 +111,10 @@ def _logit_size(weights: Weights, points: Mapping[str, np.ndarray]) -> float:
 
 
 def _difference(alias: str, result: np.ndarray, expected: np.ndarray, least_scale: float) -> float:
-    """Returns the largest difference by the largest expected value, or by ``least_scale`` if that is larger."""
+    """Returns the relative difference, where the two may stride in different units."""
     # Slim's version 1 strides in the last unit of a block, Keras' in the first unit of the next block.
     if result.ndim == 4 and expected[:, ::2, ::2].shape == result.shape:
         expected = expected[:, ::2, ::2]
     if result.shape != expected.shape:
         raise ValueError(f"The networks' {alias} have different shapes: {list(result.shape)}, {list(expected.shape)}.")
-    scale = max(np.max(np.abs(expected)), least_scale, np.finfo(np.float32).tiny)
-    with np.errstate(invalid="ignore"):  # the difference of infinities is not a number
-        return float(np.max(np.abs(result - expected)) / scale)
+    return relative_difference(result, expected, least_scale)

@@ -18,7 +18,7 @@ from tools.export.description import Description, TensorInfo
 from tools.export.formats import Format, format_of, missing_packages
 from tools.export.proof import MIN_COSINE, Agreement, Proof, default_tolerance
 from tools.export.serving import CLASSES, PREDICTIONS, serving_graph
-from tools.export.staging import DESCRIPTION, calibration_folder, graph_file, write_batches
+from tools.export.staging import CALIBRATION, DESCRIPTION, GRAPH, write_batches
 from tools.export.targets import appearing, check_target, described_file, files_of
 from tools.export.worker import run_worker
 from tools.features import FeatureExtractor
@@ -60,7 +60,7 @@ class Export(NamedTuple):
         """Returns the result for JSON."""
         return self._asdict() | {
             "description": self.description.record(),
-            "agreements": [agreement.record() for agreement in self.agreements],
+            "agreements": [agreement._asdict() for agreement in self.agreements],
         }
 
 
@@ -131,7 +131,7 @@ def export(
             if tolerance is None and min_cosine is None:
                 tolerance = default_tolerance(description, portable=made.portable)
             if calibration is not None:
-                write_batches(calibration_folder(staged), calibration.batches(extractor, input, batch))
+                write_batches(staged / CALIBRATION, calibration.batches(extractor, input, batch))
             proof = Proof.of(extractor, input, batch, calibration.others if calibration else ())
         release_memory()  # for the other processes
         advance(1)
@@ -264,8 +264,7 @@ def _stage(
 ) -> Description:
     """Writes the folder from which a process writes the file; returns the file's description."""
     names = tuple(class_names(labels, extractor)) if extractor.num_classes else None
-    strings = names if made.name in ("saved_model", "pb") else None
-    serving = serving_graph(extractor, points, input, batch, strings, made.portable)
+    serving = serving_graph(extractor, points, input, batch, None if made.portable else names, made.portable)
     description = Description(
         format=made.name,
         network=extractor.net,
@@ -281,7 +280,7 @@ def _stage(
         dtype=dtype,
         versions=versions_of("slimnets", *made.packages),
     )
-    graph_file(folder).write_bytes(serving.graph.as_graph_def().SerializeToString())
+    (folder / GRAPH).write_bytes(serving.graph.as_graph_def().SerializeToString())
     description.save(folder / DESCRIPTION)
     return description
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -10,9 +10,10 @@ from tools.errors import InputError
 from tools.export.description import Description
 from tools.export.proof_inputs import proof_inputs
 from tools.export.serving import CLASSES, PREDICTIONS
-from tools.export.staging import write_batches
+from tools.export.staging import INPUTS, OUTPUTS, write_batches
 from tools.export.worker import run_worker
 from tools.features import FeatureExtractor
+from tools.runtime.agreement import relative_difference
 
 __all__ = ["MIN_COSINE", "Agreement", "Proof", "default_tolerance"]
 
@@ -49,10 +50,6 @@ class Agreement(NamedTuple):
     difference: float
     cosine: float | None
     top_1: float | None
-
-    def record(self) -> dict[str, Any]:
-        """Returns the agreement for JSON."""
-        return self._asdict()
 
 
 class Proof(NamedTuple):
@@ -103,9 +100,9 @@ class Proof(NamedTuple):
         Raises:
           InputError: if the file cannot be run, lacks an output, or exceeds a bound.
         """
-        write_batches(folder / "inputs", self.inputs)
+        write_batches(folder / INPUTS, self.inputs)
         run_worker("run", folder, target)
-        results = _joined([dict(np.load(file)) for file in sorted((folder / "outputs").iterdir())])
+        results = _joined([dict(np.load(file)) for file in sorted((folder / OUTPUTS).iterdir())])
         found = [_compare(output.name, results, self.expected, description) for output in description.outputs]
         for one in found:
             # Written so that what is not a number exceeds the bound.
@@ -156,14 +153,12 @@ def _compare_classes(classes: np.ndarray, predictions: np.ndarray) -> Agreement:
 
 
 def _difference(name: str, result: np.ndarray, expected: np.ndarray) -> float:
-    """Returns the largest difference by the largest expected value."""
+    """Returns the relative difference. Raises InputError for another shape."""
     if result.shape != expected.shape:
         raise InputError(
             f"The exported {name} has shape {list(result.shape)} and not {list(expected.shape)}: nothing is written."
         )
-    scale = max(float(np.max(np.abs(expected))), np.finfo(np.float32).tiny)
-    with np.errstate(invalid="ignore"):  # the difference of infinities is not a number
-        return float(np.max(np.abs(result.astype(np.float64) - expected)) / scale)
+    return relative_difference(result.astype(np.float64), expected)
 
 
 def _cosine(result: np.ndarray, expected: np.ndarray) -> float:

@@ -44,19 +44,21 @@ def proof_inputs(
     """
     if input == "encoded":
         paths = [str(path) for path in pictures()]
-        sizes = [batch] * len(paths) if batch else [1] * (len(paths) - 1) + [_SEVERAL]
-        for first, size in enumerate(sizes):
+        for first, size in enumerate(_sizes(len(paths), batch)):
             chosen = [paths[(first + place) % len(paths)] for place in range(size)]
             yield ProofInput(np.array([Path(path).read_bytes() for path in chosen], object), chosen)
         return
     images = list(given) or [decode(path) for path in pictures()]
     if extractor.preprocessing == "none":
-        yield from _floats(extractor, images, batch)
-        return
-    for number, image in enumerate(images):
-        last = number == len(images) - 1
-        variants = _variants(image, batch or (_SEVERAL if last else 1))
+        images = [_as_input(image, extractor.input_shape) for image in images]
+    for image, size in zip(images, _sizes(len(images), batch), strict=True):
+        variants = _variants(image, size)
         yield ProofInput(extractor.preprocess(variants) if input == "network" else variants, variants)
+
+
+def _sizes(count: int, batch: int | None) -> list[int]:
+    """Returns the sizes of ``count`` batches."""
+    return [batch] * count if batch else [1] * (count - 1) + [_SEVERAL]
 
 
 def _variants(image: np.ndarray, count: int) -> np.ndarray:
@@ -65,13 +67,10 @@ def _variants(image: np.ndarray, count: int) -> np.ndarray:
     return np.stack([np.roll(mirrored[number % 2], number // 2, axis=0) for number in range(count)])
 
 
-def _floats(extractor: FeatureExtractor, images: list[np.ndarray], batch: int | None) -> Iterator[ProofInput]:
-    """Yields the pictures in [-1, 1] at the network's size, for a network whose preprocessing is unknown."""
-    height, width, channels = extractor.input_shape
-    for number, image in enumerate(images):
-        rows = np.arange(height) * image.shape[0] // height
-        columns = np.arange(width) * image.shape[1] // width
-        resized = image[rows][:, columns] / np.float32(127.5) - np.float32(1)
-        resized = resized[..., np.arange(channels) % 3]
-        values = _variants(resized, batch or (_SEVERAL if number == len(images) - 1 else 1))
-        yield ProofInput(values, values)
+def _as_input(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Returns an image in [-1, 1] with the shape of the network's input, for weights whose preprocessing is unknown."""
+    height, width, channels = shape
+    rows = np.arange(height) * image.shape[0] // height
+    columns = np.arange(width) * image.shape[1] // width
+    resized = image[rows][:, columns] / np.float32(127.5) - np.float32(1)
+    return resized[..., np.arange(channels) % 3]

@@ -9,6 +9,7 @@ from nets.preprocessing import preprocess
 from tools.errors import InputError
 from tools.export.description import TensorInfo
 from tools.features import FeatureExtractor
+from tools.runtime.freezing import import_unchanged
 
 __all__ = ["CLASSES", "PREDICTIONS", "ServingGraph", "serving_graph"]
 
@@ -59,15 +60,9 @@ def serving_graph(
       ValueError: if a graph cannot hold the weights.
     """
     frozen = extractor.frozen()
-    placeholder = frozen.images.op.name
-    network = v1.GraphDef(
-        versions=frozen.graph_def.versions, node=[n for n in frozen.graph_def.node if n.name != placeholder]
-    )
     with tf.Graph().as_default() as graph:
         images, batched = _input(extractor, input, batch, portable)
-        tensors = tf.graph_util.import_graph_def(
-            network, {frozen.images.name: batched}, list(frozen.outputs.values()), name=""
-        )
+        tensors = import_unchanged(frozen.graph_def, {frozen.images.name: batched}, list(frozen.outputs.values()))
         computed = dict(zip(frozen.outputs, tensors, strict=True))
         outputs: dict[str, tf.Tensor] = {}
         for point in points:

@@ -14,14 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["DESCRIPTION", "calibration_folder", "graph_file", "read_batches", "write_batches"]
+__all__ = ["CALIBRATION", "DESCRIPTION", "GRAPH", "INPUTS", "OUTPUTS", "read_batches", "write_batches"]
 
-DESCRIPTION = "slimnets.json"
-
-
-def graph_file(folder: Path) -> Path:
-    """Returns the path of the frozen graph."""
-    return folder / "graph.pb"
+# The names in the folder, as the table lists them.
+GRAPH, DESCRIPTION = "graph.pb", "slimnets.json"
+CALIBRATION, INPUTS, OUTPUTS = "calibration", "inputs", "outputs"
 
 
 def write_batches(folder: Path, batches: Iterable[np.ndarray]) -> None:
@@ -46,8 +43,3 @@ def read_batches(folder: Path) -> Iterator[np.ndarray]:
             yield batch
         else:
             yield np.load(entry)
-
-
-def calibration_folder(folder: Path) -> Path:
-    """Returns the folder of the batches to calibrate with."""
-    return folder / "calibration"

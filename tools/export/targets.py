@@ -34,7 +34,7 @@ def _own_files(made: Format, target: Path) -> list[Path]:
     """Returns the paths that belong to a target: its file and those beside it, or its folder."""
     if not made.ending:
         return [target]
-    weights = [target.with_suffix(".bin")] if made.name == "openvino" else []
+    weights = [target.with_suffix(made.weights_ending)] if made.weights_ending else []
     return [target, *weights, notes_file(described_file(made, target))]
 
 

@@ -9,7 +9,6 @@ needed.
 """
 
 import importlib
-import os
 import signal
 import subprocess
 import sys
@@ -22,15 +21,16 @@ import numpy as np
 from tools.errors import InputError
 from tools.export.description import Description
 from tools.export.formats import FORMATS
-from tools.export.staging import DESCRIPTION, read_batches
+from tools.export.staging import DESCRIPTION, INPUTS, OUTPUTS, read_batches
+from tools.runtime.processes import module_command, module_environment
 
 __all__ = ["main", "run_worker"]
 
 # How a traceback ends that one of our own sentences caused.
 _OUR_ERROR = f"{InputError.__module__}.{InputError.__qualname__}: "
 
-# Characters of a message that are quoted.
-_LAST_LINES = 2000
+# The largest number of characters of a message that are quoted.
+_QUOTED = 2000
 
 
 def run_worker(task: str, folder: Path, target: Path) -> None:
@@ -39,11 +39,8 @@ def run_worker(task: str, folder: Path, target: Path) -> None:
     Raises:
       InputError: if it fails; its last line is quoted.
     """
-    root = os.fspath(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    # -P: files in the current folder must not replace modules.
-    command = [sys.executable, "-P", "-m", "tools.export.worker", task, os.fspath(folder), os.fspath(target)]
-    environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = module_command("tools.export.worker", task, folder, target)
+    environment = module_environment() | {"TF_CPP_MIN_LOG_LEVEL": "2"}
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
@@ -55,7 +52,7 @@ def run_worker(task: str, folder: Path, target: Path) -> None:
             raise InputError(said.removeprefix(_OUR_ERROR))
         what = "written as" if task == "write" else "run as"
         name = Description.load(folder / DESCRIPTION).format
-        raise InputError(f"The network cannot be {what} {name} ({said[-_LAST_LINES:]}): choose another format.")
+        raise InputError(f"The network cannot be {what} {name} ({said[-_QUOTED:]}): choose another format.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,9 +64,9 @@ def main(argv: Sequence[str]) -> int:
         module.write(folder, description, target)
         return 0
     compute = module.load(target, description)
-    outputs = folder / "outputs"
+    outputs = folder / OUTPUTS
     outputs.mkdir()
-    for number, images in enumerate(read_batches(folder / "inputs")):
+    for number, images in enumerate(read_batches(folder / INPUTS)):
         # Strings come as objects, which NumPy would pickle.
         results = {name: np.array(v.tolist()) if v.dtype == object else v for name, v in compute(images).items()}
         np.savez(outputs / f"{number:05}.npz", **results)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tools.errors import PeerError
 from tools.peers.problem import Problem
+from tools.runtime.processes import module_command
 
 __all__ = ["main", "onnx_file"]
 
@@ -23,7 +24,7 @@ def onnx_file(problem: Problem) -> Path:
     """
     if problem.onnx_file.exists():
         return problem.onnx_file
-    command = [sys.executable, "-P", "-m", "tools.peers.onnx_export", os.fspath(problem.folder)]
+    command = module_command("tools.peers.onnx_export", problem.folder)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not problem.onnx_file.exists():
         said = next(reversed(done.stderr.strip().splitlines()), f"exit status {done.returncode}")

@@ -5,11 +5,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from tools.errors import PeerError
+from tools.runtime.processes import module_command, module_environment
 
 __all__ = ["WorkerProcess", "worker_command"]
 
@@ -19,8 +19,7 @@ _GRACE = 5.0
 
 def worker_command(name: str, folder: Path, precision: str | None) -> list[str]:
     """Returns the command of an engine's process; ``precision`` replaces the problem's."""
-    # -P: files in the current folder must not replace modules.
-    return [sys.executable, "-P", "-m", "tools.peers.worker", name, os.fspath(folder), *filter(None, [precision])]
+    return module_command("tools.peers.worker", name, folder, *filter(None, [precision]))
 
 
 class WorkerProcess(contextlib.AbstractContextManager):
@@ -37,8 +36,6 @@ class WorkerProcess(contextlib.AbstractContextManager):
         self.name = name
         self._errors = folder / f"stderr-{name}.txt"
         self._ready = False
-        root = os.fspath(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 worker_command(name, folder, precision),
@@ -46,7 +43,7 @@ class WorkerProcess(contextlib.AbstractContextManager):
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env={**os.environ, "PYTHONPATH": path},
+                env=module_environment(),
                 # Ctrl-C must reach only the process that compares, which then ends this one.
                 process_group=0,
             )

@@ -1,8 +1,8 @@
-"""The scale by which two implementations of a network are compared."""
+"""The measure by which two implementations of a network are compared."""
 
 import numpy as np
 
-__all__ = ["logit_size"]
+__all__ = ["logit_size", "relative_difference"]
 
 
 def logit_size(features: np.ndarray, kernel: np.ndarray) -> float:
@@ -18,3 +18,15 @@ def logit_size(features: np.ndarray, kernel: np.ndarray) -> float:
     features, kernel = features.astype(np.float64), kernel.astype(np.float64)
     norms = np.linalg.norm(features, axis=-1).max() * np.linalg.norm(kernel, axis=-2).max()
     return float(norms / np.sqrt(features.shape[-1]))
+
+
+def relative_difference(result: np.ndarray, expected: np.ndarray, least_scale: float = 0.0) -> float:
+    """Returns the largest difference by the largest expected value, or by ``least_scale`` if that is larger.
+
+    Args:
+      result, expected: arrays of one shape. If one of them has a value that is not a number, the result is none either.
+      least_scale: such as ``logit_size``.
+    """
+    scale = max(np.max(np.abs(expected)), least_scale, np.finfo(np.float32).tiny)
+    with np.errstate(invalid="ignore"):  # the difference of infinities is not a number
+        return float(np.max(np.abs(result - expected)) / scale)

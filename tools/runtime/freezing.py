@@ -20,6 +20,7 @@ __all__ = [
     "freeze",
     "freeze_for",
     "import_frozen",
+    "import_unchanged",
     "is_optimized",
     "worth_freezing",
     "worth_splitting",
@@ -139,9 +140,7 @@ def import_frozen(
       The outputs in the current graph.
     """
     graph_def = fold_batch_norms(graph_def, outputs, depthwise=not has_gpu())
-    replaced = {name.partition(":")[0] for name in inputs}
-    for node in [node for node in graph_def.node if node.name in replaced]:
-        graph_def.node.remove(node)  # XLA would compile it too
+    _remove_replaced(graph_def, inputs)
     if not split:
         return tf.graph_util.import_graph_def(graph_def, inputs, outputs, name="")
     half = tf.shape(next(iter(inputs.values())))[0] // 2
@@ -155,6 +154,24 @@ def import_frozen(
     inputs = second_half | dict(zip(constants, weights, strict=True))
     second = tf.graph_util.import_graph_def(others, inputs, outputs, name="second_half")
     return [tf.concat([one[:half], other], axis=0) for one, other in zip(first, second, strict=True)]
+
+
+def import_unchanged(
+    graph_def: v1.GraphDef, inputs: Mapping[str, tf.Tensor], outputs: Sequence[str]
+) -> list[tf.Tensor]:
+    """Imports a frozen graph, which loses its placeholders, into the current graph as it is; see ``import_frozen``."""
+    _remove_replaced(graph_def, inputs)
+    return tf.graph_util.import_graph_def(graph_def, inputs, outputs, name="")
+
+
+def _remove_replaced(graph_def: v1.GraphDef, inputs: Mapping[str, tf.Tensor]) -> None:
+    """Removes the placeholders of replaced tensors in place, as a copy would take the memory of the weights again.
+
+    Their names are then free in the graph of the import, and XLA does not compile them too.
+    """
+    replaced = {name.partition(":")[0] for name in inputs}
+    for node in [node for node in graph_def.node if node.name in replaced]:
+        graph_def.node.remove(node)
 
 
 def worth_splitting(batch_size: int, threads: int | None = None) -> bool:

@@ -21,16 +21,18 @@ class Format(NamedTuple):
     """One format.
 
     name: name of the format.
-    ending: how the name of its files ends; '' for a folder.
+    ending: how the name of its file ends; '' for a folder.
     module: module in ``tools.export.formats`` that writes and loads it.
     packages: packages that this requires besides TensorFlow.
     inputs: kinds of input that it can have.
     dtypes: precisions that it can have.
-    portable: whether its runtime lacks ops of TensorFlow's, so that the preprocessing must do without them.
+    portable: whether its runtime lacks ops of TensorFlow's, so that the preprocessing must do without them, and labels
+      cannot be an output.
     usage: three lines of Python that load and call it, for ``str.format`` with ``target`` and the fields of the
       description's ``images`` and ``outputs``.
     int8_packages: packages that int8 requires besides.
     classes: whether the most probable classes can be among its outputs.
+    weights_ending: ending of a second file, beside the first, that holds the weights; '' if there is none.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Format(NamedTuple):
     usage: str
     int8_packages: tuple[str, ...] = ()
     classes: bool = True
+    weights_ending: str = ""
 
 
 _ENCODED = ("pixels", "encoded", "network")
@@ -104,6 +107,7 @@ FORMATS: dict[str, Format] = {
         Format(
             name="openvino",
             ending=".xml",
+            weights_ending=".bin",
             module="openvino_format",
             packages=("openvino",),
             int8_packages=("nncf",),

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tools.export.description import Description
-from tools.export.staging import graph_file
+from tools.export.staging import GRAPH
 
 __all__ = ["load", "write"]
 
@@ -17,7 +17,7 @@ v1 = tf.compat.v1
 
 def write(folder: Path, description: Description, target: Path) -> None:
     """Copies the frozen graph."""
-    shutil.copyfile(graph_file(folder), target)
+    shutil.copyfile(folder / GRAPH, target)
 
 
 def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tools.export.description import Description
-from tools.export.staging import graph_file
+from tools.export.staging import GRAPH
 
 __all__ = ["load", "write"]
 
@@ -16,7 +16,7 @@ def write(folder: Path, description: Description, target: Path) -> None:
     """Writes the layers of the frozen graph, which can be trained."""
     from tools.conversion.keras_writing import write_keras
 
-    graph_def = tf.compat.v1.GraphDef.FromString(graph_file(folder).read_bytes())
+    graph_def = tf.compat.v1.GraphDef.FromString((folder / GRAPH).read_bytes())
     outputs = {output.name: output.tensor for output in description.outputs}
     write_keras(target, graph_def, description.images.tensor, outputs, description.network)
 

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 
 from tools.export.description import PREPROCESSING, Description
-from tools.export.staging import calibration_folder, graph_file, read_batches
+from tools.export.staging import CALIBRATION, GRAPH, read_batches
 
 __all__ = ["load", "write"]
 
@@ -41,7 +41,7 @@ def _convert(folder: Path, description: Description, target: Path) -> None:
     names = {info.tensor: info.name for info in (description.images, *description.outputs)}
     first, *others = names
     with tf.Graph().as_default() as graph:
-        tf.graph_util.import_graph_def(tf.compat.v1.GraphDef.FromString(graph_file(folder).read_bytes()), name="")
+        tf.graph_util.import_graph_def(tf.compat.v1.GraphDef.FromString((folder / GRAPH).read_bytes()), name="")
         converted = tfonnx.process_tf_graph(graph, opset=_OPSET, input_names=[first], output_names=others)
     # ``tf2onnx.convert`` catches errors here, and for that copies the graph with its weights before every step.
     model = optimizer.optimize_graph(converted, catch_errors=False).make_model(description.network)
@@ -57,7 +57,7 @@ class _Images:
     """The images to calibrate with, as ONNX Runtime's ``CalibrationDataReader`` gives them."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._batches: Iterator[np.ndarray] = read_batches(calibration_folder(folder))
+        self._batches: Iterator[np.ndarray] = read_batches(folder / CALIBRATION)
         self._name = name
 
     def get_next(self) -> dict[str, np.ndarray] | None:

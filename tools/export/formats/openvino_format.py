@@ -8,7 +8,7 @@ import numpy as np
 import openvino
 
 from tools.export.description import PREPROCESSING, Description
-from tools.export.staging import calibration_folder, graph_file, read_batches
+from tools.export.staging import CALIBRATION, GRAPH, read_batches
 
 __all__ = ["load", "write"]
 
@@ -18,7 +18,7 @@ def write(folder: Path, description: Description, target: Path) -> None:
     sizes = [-1 if size is None else size for size in description.images.shape]
     outputs = [output.tensor for output in description.outputs]
     model = openvino.convert_model(
-        os.fspath(graph_file(folder)), input=[(description.images.tensor, sizes)], output=outputs
+        os.fspath(folder / GRAPH), input=[(description.images.tensor, sizes)], output=outputs
     )
     for info in (description.images, *description.outputs):
         model_port = model.input if info is description.images else model.output
@@ -31,7 +31,7 @@ def write(folder: Path, description: Description, target: Path) -> None:
 def _quantized(model: openvino.Model, folder: Path) -> openvino.Model:
     import nncf
 
-    batches = list(read_batches(calibration_folder(folder)))
+    batches = list(read_batches(folder / CALIBRATION))
     return nncf.quantize(
         model,
         nncf.Dataset(batches),

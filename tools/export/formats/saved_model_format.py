@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tools.export.description import Description
-from tools.export.staging import graph_file
+from tools.export.staging import GRAPH
 
 __all__ = ["load", "write"]
 
@@ -17,7 +17,7 @@ v1 = tf.compat.v1
 def write(folder: Path, description: Description, target: Path) -> None:
     """Writes the folder, with the labels as an asset."""
     with tf.Graph().as_default() as graph, v1.Session() as session:
-        tf.graph_util.import_graph_def(v1.GraphDef.FromString(graph_file(folder).read_bytes()), name="")
+        tf.graph_util.import_graph_def(v1.GraphDef.FromString((folder / GRAPH).read_bytes()), name="")
         assets = None
         if description.labels is not None:
             labels = folder / "labels.txt"

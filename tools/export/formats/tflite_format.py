@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tools.export.description import Description
 from tools.export.formats import saved_model_format
-from tools.export.staging import calibration_folder, read_batches
+from tools.export.staging import CALIBRATION, read_batches
 
 __all__ = ["load", "write"]
 
@@ -25,7 +25,7 @@ def write(folder: Path, description: Description, target: Path) -> None:
     if description.dtype == "int8":
 
         def images() -> Iterator[dict[str, np.ndarray]]:
-            for batch in read_batches(calibration_folder(folder)):
+            for batch in read_batches(folder / CALIBRATION):
                 yield {description.images.name: batch}
 
         converter.representative_dataset = images
