@@ -1,11 +1,13 @@
 """Tells from its content, not from its name, what a file is that is no checkpoint, and what to do about it."""
 
+import io
 import json
 import re
 import shlex
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -64,6 +66,11 @@ _IN_BINARY_FORM = (
 )
 
 _CONVERT = "make a checkpoint of it by `slimnets convert`"
+
+# The names of layers of a Keras model that slimnets exported, which ``slimnets convert`` does not read, and the largest
+# number of bytes of a configuration to look for them.
+_EXPORTED = re.compile(rb'"name": "(block\d+_unit_\d+_|unit_\d+_\d+_sub\d_)')
+_LARGEST_CONFIG = 20_000_000
 
 _GZIP = b"\x1f\x8b"
 
@@ -152,9 +159,14 @@ def _zip(file: Path, head: bytes, size: int) -> FileFormat | None:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+            is_keras = "config.json" in names and any(name.endswith(".weights.h5") for name in names)
+            with archive.open("config.json") if is_keras else io.BytesIO() as config:
+                is_exported = bool(_EXPORTED.search(config.read(_LARGEST_CONFIG)))
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error):
         return FileFormat("a zip archive cut short or damaged", "truncated", _FETCH_AGAIN)
-    if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
+    if is_exported:
+        return _other("a Keras model that slimnets exported", "give the checkpoint that it was made from")
+    if is_keras:
         return _weights("a Keras model (.keras)", "keras")
     if any(name.endswith("/data.pkl") for name in names):
         return _weights("a PyTorch file", "torch")

@@ -170,9 +170,9 @@ def _doubts(
         )
     if sentence := untrained_statistics(values):
         yield sentence
-    if sentence := _other_pooling(plan.reader, graph, plan.places.renamed):
-        yield sentence
-    if sentence := other_settings(plan.reader, graph, plan.places.renamed):
+    # Where the file's graph pads its first pooling in another way too, the first says what to do about it.
+    built = (plan.reader, graph, plan.places.renamed)
+    if sentence := _other_pooling(*built) or other_settings(*built):
         yield sentence
 
 

@@ -266,6 +266,9 @@ def test_the_padding_of_the_first_pooling_is_noted(tmp_path):
     assert diagnose(tmp_path / "model.ckpt").options == {"pool1_padding": "PAD1"}
     assert main(["note", str(path), "--preprocessing", "vgg"]) == 0
     assert diagnose(path).options == {"pool1_padding": "PAD1"}
+    with open_session(network().graph) as session, pytest.warns(InferenceWarning, match="pool1_padding='PAD1'") as said:
+        restore(session, path)
+    assert len(said) == 1
 
 
 def test_a_graph_of_another_stride_is_doubted(tmp_path):

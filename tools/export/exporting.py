@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -34,6 +35,10 @@ _DTYPES = ("float32", "float16", "int8")
 
 # The outputs that are exported unless others are asked for. The first ones that the network has are taken.
 _DEFAULT_OUTPUTS = (("global_pool", "predictions"), ("global_pool",), ("predictions",), ("logits",))
+
+
+# The arguments of ``FeatureExtractor`` that determine only how it computes.
+_UNUSED = {"batch_size", "freeze", "precision"}
 
 
 class Export(NamedTuple):
@@ -116,6 +121,8 @@ def export(
       UnknownEndPointError: for an end point that the network does not have.
       ValueError: for arguments of ``FeatureExtractor`` that cannot be honoured.
     """
+    if unused := sorted(_UNUSED & options.keys()):
+        raise ValueError(f"{unused[0]} does not apply to an export, which holds the network itself: omit it.")
     made = format_of(target, format)
     input = input or made.inputs[0]
     _check(made, input, batch, dtype, calibrate)
@@ -171,8 +178,8 @@ def _check(made: Format, input: str, batch: int | None, dtype: str, calibrate: A
         raise InputError("dtype='int8' requires images to take the ranges of values from: give calibrate=IMAGES.")
     if dtype != "int8" and calibrate is not None:
         raise InputError(f"calibrate applies only to dtype='int8', and dtype is {dtype!r}: omit it.")
-    if batch is not None and batch < 1:
-        raise InputError(f"batch must be at least 1, or None for any, but is {batch}.")
+    if batch is not None and (not isinstance(batch, Integral) or batch < 1):
+        raise InputError(f"batch must be a whole number of at least 1, or None for any, but is {batch!r}.")
     if missing := missing_packages(made, dtype):
         raise ModuleNotFoundError(
             f"The format {made.name} requires {', '.join(missing)}: pip install 'slimnets[export]'.", name=missing[0]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from checkpoints import note
 from tests.helpers.corpus import save_v2
-from tests.helpers.exports import TARGETS, expected, in_one_process, opened, pictures, random_checkpoint
+from tests.helpers.exports import KERAS, TARGETS, expected, in_one_process, opened, pictures, random_checkpoint
 from tests.helpers.float64 import assert_as_exact
 from tests.helpers.numpy_preprocessing import preprocessed
 from tests.tools.export.conftest import POINTS
@@ -62,6 +62,25 @@ def test_a_network_for_grey_images(tmp_path, format):
     (wanted,) = expected(checkpoint, "resnet_keras_18_digits", ["global_pool", "predictions"], [IMAGES], 28)
     for name, one in wanted.items():
         assert_as_exact(values[name], one)
+
+
+@pytest.mark.filterwarnings("ignore::nets.guards.InferenceWarning")  # of the size
+@pytest.mark.full
+@pytest.mark.parametrize("format", TARGETS | KERAS)
+def test_one_class_which_a_sigmoid_predicts(tmp_path, format):
+    checkpoint = random_checkpoint(tmp_path / "one.ckpt", "resnet_basic_18", 64, num_classes=1)
+    with_classes = format in TARGETS
+    fed = IMAGES if with_classes else preprocessed(IMAGES, "vgg", 64).astype(np.float32)
+    points = ["predictions", "classes"] if with_classes else ["predictions"]
+    options = {"net": "resnet_basic_18", "image_size": 64, "preprocessing": "vgg", "end_points": points}
+    _, values = exported_values(checkpoint, tmp_path / (TARGETS | KERAS)[format], fed, **options)
+    (wanted,) = expected(checkpoint, "resnet_basic_18", ["logits", "predictions"], [IMAGES], 64)
+    assert values["predictions"].shape == (2, 1)
+    assert_as_exact(values["predictions"][:, 0], wanted["predictions"], scale=1.0)
+    assert np.allclose(values["predictions"][:, 0], 1 / (1 + np.exp(-wanted["logits"].double)), rtol=1e-5)
+    if with_classes:
+        assert values["classes"].tolist() == [[0], [0]]
+        assert np.allclose(values["probabilities"][:, 0], wanted["predictions"].double, rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::nets.guards.InferenceWarning")

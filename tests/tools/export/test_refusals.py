@@ -182,8 +182,10 @@ def test_a_place_that_cannot_be_written(tiny):
         ("onnx", {"dtype": "float16"}, "dtype='float16': use 'float32' or 'int8'"),
         ("tflite", {"dtype": "int8"}, "requires images to take the ranges of values from: give calibrate=IMAGES"),
         ("tflite", {"calibrate": "a"}, "calibrate applies only to dtype='int8', and dtype is 'float32': omit it"),
-        ("pb", {"batch": 0}, "batch must be at least 1, or None for any, but is 0"),
-        ("pb", {"batch": -1}, "batch must be at least 1, or None for any, but is -1"),
+        ("pb", {"batch": 0}, "batch must be a whole number of at least 1, or None for any, but is 0"),
+        ("pb", {"batch": -1}, "batch must be a whole number of at least 1, or None for any, but is -1"),
+        ("pb", {"batch": 2.5}, "batch must be a whole number of at least 1, or None for any, but is 2.5"),
+        ("pb", {"batch": "4"}, "batch must be a whole number of at least 1, or None for any, but is '4'"),
         ("pb", {"tolerance": 0}, "tolerance must be a positive number, but is 0"),
         ("pb", {"tolerance": float("nan")}, "tolerance must be a positive number, but is nan"),
         ("pb", {"tolerance": float("inf")}, "tolerance must be a positive number, but is inf"),
@@ -196,6 +198,12 @@ def test_a_place_that_cannot_be_written(tiny):
 def test_arguments_that_no_network_can_have(tiny, tmp_path, format, options, match):
     with refused(tmp_path, InputError, match):
         export(tiny, tmp_path / TARGETS[format], **options)
+
+
+@pytest.mark.parametrize("option", [{"freeze": True}, {"precision": "bfloat16"}, {"batch_size": 2}])
+def test_arguments_of_extractors_that_exports_cannot_honour(tiny, tmp_path, option):
+    with refused(tmp_path, ValueError, f"{next(iter(option))} does not apply to an export"):
+        export(tiny, tmp_path / "network.pb", **option)
 
 
 @pytest.mark.parametrize(
