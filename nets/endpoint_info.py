@@ -8,7 +8,7 @@ Convolutional Neural Networks, Distill 2019.
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -16,7 +16,16 @@ import tensorflow as tf
 from nets.arguments import shown
 from nets.known_names import aliases_of
 
-__all__ = ["EndPoint", "ReceptiveField", "UnknownEndPointError", "alias", "describe", "reachable", "resolve"]
+__all__ = [
+    "EndPoint",
+    "ReceptiveField",
+    "UnknownEndPointError",
+    "alias",
+    "describe",
+    "reachable",
+    "resolve",
+    "with_aliases",
+]
 
 # The kind of a unit: the scope that the unit's function opens inside of the unit's own scope.
 _UNIT_SCOPE = re.compile(r"(?<=/unit_)(\d+)/(?:basic|bottleneck|identity)(?:_\w+)?(?=/|$)")
@@ -137,6 +146,43 @@ def resolve(name: str, end_points: Mapping[str, tf.Tensor]) -> tuple[str, tf.Ten
         if full_name is not None:
             return full_name, points[full_name]
     raise UnknownEndPointError(_unknown(name, by_alias, scope))
+
+
+def with_aliases(end_points: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    """Returns end points that answer to aliases, too, and to the layers that the dict leaves out.
+
+    ``with_aliases(end_points)["block3"]`` is the tensor of ``resnet_v2_50/block3``. Iteration yields the dict's own
+    names. An unknown name raises an UnknownEndPointError that is a KeyError, too, as for any mapping.
+
+    Args:
+      end_points: dict that the network's builder returned.
+
+    Raises:
+      ValueError: if ``end_points`` is not a dict of tensors of a graph.
+    """
+    _check_end_points(end_points)
+    return _WithAliases(end_points)
+
+
+class _WithAliases(Mapping[str, tf.Tensor]):
+    def __init__(self, end_points: Mapping[str, tf.Tensor]) -> None:
+        self._end_points = end_points
+
+    def __getitem__(self, name: str) -> tf.Tensor:
+        try:
+            return resolve(name, self._end_points)[1]
+        except UnknownEndPointError as error:
+            raise _UnknownKeyError(str(error)) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._end_points)
+
+    def __len__(self) -> int:
+        return len(self._end_points)
+
+
+class _UnknownKeyError(UnknownEndPointError, KeyError):
+    __str__ = Exception.__str__  # that of KeyError shows the quoted repr
 
 
 def _check_end_points(end_points: Mapping[str, tf.Tensor]) -> None:

@@ -1,5 +1,7 @@
 """Compares end points with the graphs that run, and with published receptive fields."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -377,3 +379,24 @@ def test_what_no_end_point_can_be_called():
     assert [point.alias for point in endpoint_info.describe(images, end_points, "block3")] == ["block3"]
     with pytest.raises(ValueError, match=r"end_points must be the dict .* and is of type tuple"):
         endpoint_info.resolve("block3", (None, end_points))
+
+
+@pytest.mark.parametrize("outer", [None, "outer"])
+def test_end_points_with_aliases(outer):
+    with v1.variable_scope(outer) if outer else contextlib.nullcontext():
+        _, end_points = build()
+    points = endpoint_info.with_aliases(end_points)
+    scope = f"{outer}/resnet_v2_tiny" if outer else "resnet_v2_tiny"
+    assert points["block3"] is points[f"{scope}/block3"] is end_points[f"{scope}/block3"]
+    assert points["block3/unit_1"] is end_points[f"{scope}/block3/unit_1/bottleneck_v2"]
+    assert points["pool1"].op.type == "MaxPool"  # which the dict leaves out
+    assert "block3" in points
+    assert list(points) == list(end_points)
+    assert len(points) == len(end_points)
+    assert "blok3" not in points
+    assert points.get("blok3") is None
+    for error in (KeyError, endpoint_info.UnknownEndPointError):
+        with pytest.raises(error, match=r"^Unknown end point 'blok3': did you mean block3"):
+            points["blok3"]
+    with pytest.raises(ValueError, match="end_points must be the dict"):
+        endpoint_info.with_aliases((None, end_points))

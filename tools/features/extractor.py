@@ -10,8 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +21,7 @@ from nets import endpoint_info, guards
 from nets.building import building
 from nets.preprocessing import check_preprocessing, preprocess
 from tools.errors import ImageError
+from tools.features.access import OpenNetwork
 from tools.features.network_choice import DEFAULTS, ExtractorOptions, NetworkChoice, NetworkFn, choose_network
 from tools.images import Inputs
 from tools.images.given import arrays_or_inputs, as_inputs, check_array
@@ -52,11 +52,12 @@ class FeatureBatch(NamedTuple):
     features: dict[str, np.ndarray]
 
 
-class FeatureExtractor:
+class FeatureExtractor(OpenNetwork):
     """A restored network that turns images into the activations of its end points.
 
     Arguments that are None are read from the checkpoint. Their values are attributes of the same names. ``labels`` are
-    the names of the classes, None if the notes on the weights do not tell them.
+    the names of the classes, None if the notes on the weights do not tell them. ``session``, ``graph``, ``images`` and
+    ``tensor(name)`` are the ways into the network.
 
     Args:
       checkpoint: a path, as for ``checkpoints.open_checkpoint``, or a key of the catalog of published weights.
@@ -142,7 +143,7 @@ class FeatureExtractor:
             if self._freeze_asked:
                 self._freeze()
         except BaseException:
-            self._session.close()
+            self.close()
             raise
 
     def _build(self, choice: NetworkChoice, names: Sequence[str]) -> tf.Graph:
@@ -151,8 +152,8 @@ class FeatureExtractor:
         # ``building`` holds a lock: a function given as net may open arg scopes, which all threads share.
         with graph.as_default(), building():
             self._batch = self._input()
-            _, end_points = choice.build(self._batch)
-            described = endpoint_info.describe(self._batch, end_points, names)
+            _, self._network = choice.build(self._batch)
+            described = endpoint_info.describe(self._batch, self._network, names)
             self.end_points = dict(zip(names, described, strict=True))
             self._features = {name: _reduced(point.tensor, self.pool) for name, point in self.end_points.items()}
         return graph
@@ -169,11 +170,11 @@ class FeatureExtractor:
     def _needed_variables(self) -> list[tf.Variable]:
         """Returns the variables that the end points depend on."""
         needed = {op.name for op in guards.ancestors(self._features.values())}
-        with self._session.graph.as_default():
+        with self.graph.as_default():
             return [variable for variable in v1.global_variables() if variable.op.name in needed]
 
     def _restore(self, reader: CheckpointReader) -> None:
-        self.report = restore(self._session, reader, **self._restored)
+        self.report = restore(self.session, reader, **self._restored)
         self.reader = reader
         self.warnings = self._doubts + self.report.warnings
 
@@ -206,7 +207,7 @@ class FeatureExtractor:
         """
         if self._is_frozen:
             raise ValueError("The extractor has replaced the network by an optimized one: make it with freeze=False.")
-        graph_def = frozen_graph(self._session, list(self._features.values()), [self._batch])
+        graph_def = frozen_graph(self.session, list(self._features.values()), [self._batch])
         return FrozenNetwork(graph_def, self._batch, {name: tensor.name for name, tensor in self._features.items()})
 
     def _freeze(self) -> None:
@@ -219,7 +220,7 @@ class FeatureExtractor:
             outputs = list(frozen.outputs.values())
             split = worth_splitting(self.batch_size, self.threads)
             tensors = import_frozen(frozen.graph_def, {self._batch.name: batch}, outputs, split=split)
-        self._batch = batch
+        self._batch, self._network = batch, None
         self._features = dict(zip(self._features, tensors, strict=True))
         self._session = open_session(graph, session_config(self.precision, frozen=True, threads=self.threads))
         self._is_frozen = True
@@ -250,20 +251,24 @@ class FeatureExtractor:
         """Returns the shapes of one image's features, by the names of the end points."""
         return {name: tuple(tensor.shape.as_list()[1:]) for name, tensor in self._features.items()}
 
-    def __call__(self, images: Any) -> dict[str, np.ndarray]:
+    def __call__(self, images: Any, *, errors: str = "raise") -> dict[str, np.ndarray]:
         """Computes the features of images.
 
         Args:
           images: uint8 [N, height, width, 3] (float with preprocessing 'none'), one image without the first axis, or a
             list of images of any sizes, as arrays, tensors with values, or PIL images; or files as for ``batches``.
+          errors: 'raise' an error for a file that cannot be decoded, or give it a row of 'nan'.
 
         Returns:
           Features float32 [N, ...] by the names of the end points as they were given. N is 1 for one image.
 
         Raises:
-          ImageError: if a file cannot be decoded.
+          ImageError: if a file cannot be decoded and ``errors`` is 'raise'.
+          RuntimeError: if the extractor is closed.
           ValueError: for an array of another shape or dtype, or for anything but images.
         """
+        if errors not in ("raise", "nan"):
+            raise ValueError(f"errors must be 'raise' or 'nan', and is {errors!r}.")
         given = arrays_or_inputs(images)
         if not isinstance(given, Inputs):
             batches = list(self._array_batches(given))
@@ -271,7 +276,7 @@ class FeatureExtractor:
             batches = []
             for batch in self.batches(given):
                 for status in batch.statuses:
-                    if status.error is not None:
+                    if status.error is not None and errors == "raise":
                         raise ImageError(f"{status.path}: {status.error}")
                 batches.append(batch.features)
         return {
@@ -294,6 +299,7 @@ class FeatureExtractor:
             return np.concatenate([self.preprocess(image[np.newaxis]) for image in images])
         if self.preprocessing == "none":
             return images
+        self._check_open()
         session, fed, preprocessed = self._preprocessing
         return session.run(preprocessed, {fed: images})
 
@@ -329,12 +335,12 @@ class FeatureExtractor:
         self._freeze_for(len(inputs))
         size = min(self.batch_size, len(inputs))
         with self._memory_suffices():
-            for statuses, features in self._pipeline.batches(self._session, self._features, inputs, rows, size):
+            for statuses, features in self._pipeline.batches(self.session, self._features, inputs, rows, size):
                 yield FeatureBatch(statuses, features)
 
     def _compute(self, feeds: dict[tf.Tensor, np.ndarray]) -> dict[str, np.ndarray]:
         with self._memory_suffices():
-            return self._session.run(self._features, feeds)
+            return self.session.run(self._features, feeds)
 
     @contextmanager
     def _memory_suffices(self) -> Iterator[None]:
@@ -343,6 +349,9 @@ class FeatureExtractor:
         except tf.errors.ResourceExhaustedError as error:
             reason = f"a batch of {self.batch_size} images at {self.image_size} does not fit"
             raise MemoryError(reason) from error
+        except RuntimeError:
+            self._check_open()  # it may have been closed while its batches were gone through
+            raise
 
     def __repr__(self) -> str:
         points = ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
@@ -351,20 +360,6 @@ class FeatureExtractor:
             f"<FeatureExtractor of {self.reader.path}: {self.net}{classes}, {self.preprocessing} at {self.image_size}, "
             f"{self.precision}: {points}>"
         )
-
-    def close(self) -> None:
-        """Frees the network's memory."""
-        self._session.close()
-        if "_preprocessing" in vars(self):
-            self._preprocessing[0].close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _checked(end_points: str | Sequence[str], batch_size: int, pool: str) -> list[str]:

@@ -1,0 +1,96 @@
+"""The ways into an extractor's network: its session, its graph and its tensors."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import tensorflow as tf
+
+from nets import endpoint_info
+
+__all__ = ["OpenNetwork"]
+
+v1 = tf.compat.v1
+
+
+class OpenNetwork:
+    """A network in a session, from which further tensors can be fetched. ``FeatureExtractor`` is one.
+
+    with FeatureExtractor(checkpoint, "logits", freeze=False) as extractor:
+        feed = {extractor.images: extractor.preprocess(pixels)}
+        maps = extractor.session.run(extractor.tensor("block3/unit_2/conv1"), feed)
+
+    Once the extractor has frozen its network, which a call with 1,000 images or more does unless ``freeze=False``,
+    session and graph are those of the frozen network. It has no variables and no tensors but its input and the end
+    points that the extractor was made for.
+    """
+
+    # Set by the subclass: the session, None once closed; the input; and the end points of the whole network by full
+    # name, None once the network is frozen.
+    _session: v1.Session | None
+    _batch: tf.Tensor
+    _network: Mapping[str, tf.Tensor] | None
+
+    @property
+    def session(self) -> v1.Session:
+        """Returns the session that holds the weights.
+
+        Raises:
+          RuntimeError: if the extractor is closed.
+        """
+        self._check_open()
+        return self._session
+
+    @property
+    def graph(self) -> tf.Graph:
+        """Returns the graph of the network, to which operations may be added. Raises RuntimeError if it is closed."""
+        return self.session.graph
+
+    @property
+    def images(self) -> tf.Tensor:
+        """Returns the network's input, float32 [N, height, width, channels], to feed with what ``preprocess`` returns.
+
+        Raises:
+          RuntimeError: if the extractor is closed.
+        """
+        self._check_open()
+        return self._batch
+
+    def tensor(self, name: str) -> tf.Tensor:
+        """Returns the tensor of any end point, as the network computes it: neither pooled nor without axes of size 1.
+
+        Args:
+          name: full name or alias, also of layers that slim's dict leaves out, as for ``endpoint_info.resolve``.
+
+        Raises:
+          RuntimeError: if the extractor is closed.
+          UnknownEndPointError: for a name that no end point has.
+          ValueError: if the network is frozen.
+        """
+        self._check_open()
+        if self._network is None:
+            raise ValueError(
+                f"The weights were frozen into the graph, which has no tensor {name!r} any more: make the extractor "
+                "with freeze=False."
+            )
+        return endpoint_info.resolve(name, self._network)[1]
+
+    def close(self) -> None:
+        """Frees the network's memory. A closed extractor computes nothing more; closing it again does nothing."""
+        if self._session is not None:
+            self._session.close()
+        self._session = None
+        if "_preprocessing" in vars(self):
+            self._preprocessing[0].close()
+
+    def _check_open(self) -> None:
+        if self._session is None:
+            raise RuntimeError(f"{self!r} is closed: use it inside its `with` block, or make another one.")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
