@@ -31,15 +31,16 @@ CHECKPOINTS = {
 CHECKPOINTS["noting"] = {"diagnosis", "opening", "published", "files", "errors"}
 CHECKPOINTS[""] = {*CHECKPOINTS}  # the face
 
-_ENGINE = {"images", "peers", "runtime", "errors"}
+_ENGINE = {"images", "peers", "engines", "runtime", "errors"}
 TOOLS = {
     "": set(),
     "errors": set(),
     "terminal": set(),
     "runtime": {"errors"},
     "images": {"runtime", "errors"},
-    "peers": {"runtime", "errors"},
-    "features": {"images", "runtime", "errors"},
+    "engines": {"runtime", "errors"},
+    "peers": {"engines", "runtime", "errors"},
+    "features": {"images", "engines", "runtime", "errors"},
     "timing": _ENGINE,
     "digits": {"features", *_ENGINE},
     "conversion": {"features", *_ENGINE},
@@ -54,9 +55,7 @@ TOOLS["cli"] = {"commands", "terminal", "runtime"}
 TOOLS["__main__"] = {"cli"}
 
 # Files that may print: commands, the function that prints by contract, and processes that communicate on stdout.
-PRINTING = re.compile(
-    r"tools/(cli|commands/.*|terminal/.*|benchmarks/.*|digits/train|timing/steps|peers/(worker|onnx_export))\.py"
-)
+PRINTING = re.compile(r"tools/(cli|commands/.*|terminal/.*|benchmarks/.*|digits/train|timing/steps|peers/worker)\.py")
 
 FACES = {
     "checkpoints": "CheckpointError CheckpointMismatch CheckpointReader Diagnosis DownloadError RestoreReport "
@@ -72,11 +71,12 @@ FACES = {
     "preprocessing resnet_basic resnet_cifar resnet_keras resnet_utils resnet_v1 resnet_v2",
     "tools.conversion": "Conversion convert",
     "tools.digits": "CHECKPOINT Digits HELD_OUT digits errors nearest",
+    "tools.engines": "ENGINES Engine check_engine engine_module installed model_file",
     "tools.evaluation": "Evaluation Labelled Metrics Recalibration evaluate number_labels open_labelled recalibrate",
     "tools.export": "Export FORMATS export",
     "tools.features": "Classification FeatureExtractor Features Summary classify extract load merge",
     "tools.images": "EncodedImage Inputs decode open_inputs",
-    "tools.peers": "ENGINES Engine OURS get_engine missing_packages",
+    "tools.peers": "ENGINES Engine OURS get_engine missing_packages precision_of",
     "tools.timing": "Timing TimingInterrupted time_steps time_tensorflow_run",
     "tools.training": "Event Job Settings Training fit prepare run",
     "tools.workers": "DISTRIBUTORS ShardMaker Work",

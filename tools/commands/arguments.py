@@ -64,13 +64,44 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """Adds --precision."""
+def add_precision(parser: argparse.ArgumentParser, *others: str) -> None:
+    """Adds --precision, with further precisions if any are given."""
     parser.add_argument(
         "--precision",
-        choices=("float32", "bfloat16", "float16"),
+        choices=("float32", "bfloat16", "float16", *others),
         default="float32",
-        help="precision of the network: bfloat16 requires AVX-512, float16 a GPU (default float32)",
+        help="precision of the network: bfloat16 requires AVX-512, float16 a GPU"
+        + (", int8 another engine" if others else "")
+        + " (default float32)",
+    )
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the engine that computes a network."""
+    parser.add_argument(
+        "--engine",
+        choices=("tensorflow", "openvino", "onnxruntime", "auto"),
+        default="tensorflow",
+        help="engine that computes the network; auto takes the fastest that is installed (default tensorflow)",
+    )
+    parser.add_argument(
+        "--calibrate",
+        type=positive,
+        default=128,
+        metavar="N",
+        help="for int8, number of images of the job from which the ranges of values are taken (default 128)",
+    )
+    parser.add_argument(
+        "--min-cosine",
+        type=float,
+        default=0.99,
+        metavar="X",
+        help="for bfloat16 and int8 in another engine, least mean cosine to the features in float32 (default 0.99)",
+    )
+    parser.add_argument(
+        "--engine-dir",
+        metavar="DIR",
+        help="folder of the engines' models (default $SLIMNETS_ENGINES, or the user's cache)",
     )
 
 
@@ -94,7 +125,8 @@ def patterns_of(arguments: argparse.Namespace) -> dict[str, list[str]]:
 
 
 _NETWORK = ("net", "image_size", "preprocessing", "scope", "ema", "batch_size", "checkpoint_dir")
-_RESTORATION = (*_NETWORK, "checkpoint", "num_classes", "exclude", "precision")
+_ENGINE = ("engine", "calibrate", "min_cosine", "engine_dir")
+_RESTORATION = (*_NETWORK, *_ENGINE, "checkpoint", "num_classes", "exclude", "precision")
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +177,8 @@ def add_restoration(parser: argparse.ArgumentParser) -> None:
         help="do not restore variables whose name matches; * and ? are wildcards",
     )
     add_network(parser)
-    add_precision(parser)
+    add_precision(parser, "int8")
+    _add_engine(parser)
 
 
 def restoration_of(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tools.commands.arguments import add_labels, add_patterns, add_restoration, patterns_of, positive, restoration_of
+from tools.terminal.engine import prepare_engine
 from tools.terminal.network_input import described_input
 from tools.terminal.progress import progress
 from tools.terminal.skipped import say_skipped
@@ -50,6 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{described_input(extractor)}",
             file=sys.stderr,
         )
+        prepare_engine(extractor, inputs)
         with progress("classify", len(inputs), "images") as advance:
             advance(0)
             labels = class_names(arguments.labels, extractor)

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tools.commands.arguments import add_patterns, add_restoration, patterns_of, restoration_of
+from tools.terminal.engine import prepare_engine
 from tools.terminal.network_input import described_input
 from tools.terminal.option_names import as_options
 from tools.terminal.progress import progress
@@ -99,6 +100,8 @@ def _run(arguments: argparse.Namespace) -> int:
             )
         if arguments.try_inputs:
             return _try_inputs(arguments, extractor, labelled)
+        if not arguments.batch_statistics:
+            prepare_engine(extractor, inputs)
         return _evaluate(arguments, extractor, labelled)
 
 

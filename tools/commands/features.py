@@ -15,6 +15,7 @@ from tools.commands.arguments import (
     positive,
     restoration_of,
 )
+from tools.terminal.engine import prepare_engine
 from tools.terminal.network_input import described_input
 from tools.terminal.progress import progress
 from tools.terminal.skipped import say_failed, say_skipped
@@ -101,12 +102,16 @@ def _run(arguments: argparse.Namespace) -> int:
     # With workers, this extractor only describes the job: it computes nothing.
     own_options = {**options, "freeze": False} if distributed else options
     with FeatureExtractor(**own_options) as extractor, stoppable():
+        prepare_engine(extractor, inputs, before=_engine_before(arguments))
         job = _begin(arguments, inputs, extractor, options["freeze"])
         print(extractor.report, file=sys.stderr)
         print(f"{extractor.net}, {described_input(extractor)}", file=sys.stderr)
         make = functools.partial(make_here, job, extractor)
         if distributed:
             extractor.close()
+            if extractor.engine_model is not None:
+                options["engine_model"] = str(extractor.engine_model.folder)
+            options["engine"] = extractor.engine
             make = _made_by_workers(arguments, job, options)
         images = sum(len(job.rows(shard)) for shard in job.missing(job.chosen(arguments.shard_index)))
         try:
@@ -166,8 +171,17 @@ def _extractor_options(arguments: argparse.Namespace, num_images: int) -> dict[s
         "end_points": names_in(arguments.end_points),
         "pool": arguments.pool,
         "threads": threads,
-        "freeze": freeze_for(num_images),
+        "freeze": freeze_for(num_images, arguments.engine),
     }
+
+
+def _engine_before(arguments: argparse.Namespace) -> tuple[str, str | None] | None:
+    """Returns the engine of a job that is resumed or updated, and the key of its model; None if there is none."""
+    from tools.features.folder import read_record
+    from tools.features.record import engine_of
+
+    there = None if arguments.overwrite else read_record(Path(arguments.output))
+    return None if there is None else engine_of(there)
 
 
 def _begin(
@@ -176,6 +190,9 @@ def _begin(
     from tools.features.extraction import begin
     from tools.features.record import Storage
     from tools.runtime.freezing import arithmetic
+
+    def of_makers() -> tuple[int, int]:
+        return arithmetic(len(inputs), extractor.batch_size, extractor.precision, freeze, extractor.engine)
 
     with progress("compare", len(inputs), "images") as advance:
         return begin(
@@ -186,7 +203,7 @@ def _begin(
             overwrite=arguments.overwrite,
             update=arguments.update,
             at_least=arguments.workers or 1,
-            arithmetic=arithmetic(len(inputs), extractor.batch_size, extractor.precision, freeze),
+            arithmetic=of_makers,
             advance=advance,
         )
 

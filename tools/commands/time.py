@@ -71,7 +71,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--against",
         metavar="ENGINE[,ENGINE...]",
-        help="compare with other engines, step by step in turn: slim, keras, torch, ...",
+        help="compare with other engines, step by step in turn: slim, keras, torch, openvino, openvino:int8, ...",
     )
     parser.set_defaults(run=_run)
 

@@ -98,7 +98,8 @@ def logits_extractor(checkpoint: str | Path, num_images: int, **options: Any) ->
       ValueError: if the network has no logits, those of one class, or logits for each place of the image.
     """
     try:
-        extractor = FeatureExtractor(checkpoint, [_LOGITS], **{"freeze": freeze_for(num_images)} | options)
+        freeze = freeze_for(num_images, options.get("engine", "tensorflow"))
+        extractor = FeatureExtractor(checkpoint, [_LOGITS], **{"freeze": freeze} | options)
     except UnknownEndPointError:
         sentence = f"{checkpoint} has no logits to evaluate: give a checkpoint that has them."
         if options.get("num_classes") == 0:
@@ -292,7 +293,8 @@ def _by_batch_statistics(
         num_classes=extractor.num_classes,
         image_size=extractor.image_size,
         preprocessing=extractor.preprocessing,
-        precision=extractor.precision,
+        # The statistics of batches are TensorFlow's.
+        precision=extractor.precision if extractor.engine == "tensorflow" else "float32",
         batch_size=extractor.batch_size,
         scope=extractor.scope,
         exclude=extractor.exclude,
@@ -328,6 +330,8 @@ def _settings(extractor: FeatureExtractor, labelled: Labelled) -> dict[str, Any]
         "num_classes": len(labelled.names),
         "preprocessing": extractor.preprocessing,
         "image_size": extractor.image_size,
+        "engine": extractor.engine,
+        "precision": extractor.precision,
         "input_known": extractor.input_known,
         "label_offset": labelled.offset,
         "warnings": list(extractor.warnings),

@@ -82,6 +82,8 @@ def try_inputs(
     if extractor.num_classes is None:
         raise ValueError("For a network given as a function nothing tells which inputs could suit: give its name.")
     rows = images_to_try(labelled)
+    # Which input it is does not depend on the engine, whose model for each would have to be made.
+    options |= {"engine": "tensorflow"} | ({"precision": "float32"} if options.get("precision") == "int8" else {})
     advance(0)
     tried = []
     for preprocessing, size in inputs_to_try(extractor):

@@ -7,34 +7,15 @@ that takes the place of a checkpoint has its notes.
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from checkpoints.files.notes import sha256_of
+from tools.engines.tensors import TensorInfo
 
-__all__ = ["PREPROCESSING", "Description", "TensorInfo"]
+__all__ = ["PREPROCESSING", "Description"]
 
 # The scope of the preprocessing in an exported graph.
 PREPROCESSING = "preprocessing/"
-
-
-class TensorInfo(NamedTuple):
-    """An input or an output.
-
-    name: its name for a caller. That of an output is the alias of an end point, or 'classes', 'probabilities' or
-      'labels'.
-    tensor: name of the tensor in a frozen graph.
-    dtype: name of its type.
-    shape: its shape; None for an axis of any size.
-    """
-
-    name: str
-    tensor: str
-    dtype: str
-    shape: tuple[int | None, ...]
-
-    def __str__(self) -> str:
-        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
-        return f"{self.name}: {self.dtype} [{sizes}]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +30,8 @@ class Description:
     assumed: which of these two nobody stated.
     pool1_padding: padding of the network's first pooling; None for a network that is not in the table.
     images: the input.
-    outputs: the outputs, in their order.
+    outputs: the outputs, in their order. The name of one is the alias of an end point, or 'classes', 'probabilities' or
+      'labels'.
     labels: names of the classes, in their order; None if the network has no classes.
     dtype: 'float32', 'float16' or 'int8'.
     versions: versions of what wrote the file.
@@ -89,8 +71,5 @@ class Description:
     def load(cls, path: Path) -> Self:
         """Reads a description that ``save`` wrote."""
         record = json.loads(path.read_text(encoding="utf-8"))
-        images, *outputs = (
-            TensorInfo(**tensor | {"shape": tuple(tensor["shape"])})
-            for tensor in (record["images"], *record["outputs"])
-        )
+        images, *outputs = map(TensorInfo.of, (record["images"], *record["outputs"]))
         return cls(**record | {"images": images, "outputs": tuple(outputs)})

@@ -13,9 +13,10 @@ from checkpoints.diagnosis import default_pool1_padding
 from checkpoints.files import notes_file
 from nets.endpoint_info import UnknownEndPointError
 from nets.nets_factory import NETWORKS
+from tools.engines.tensors import TensorInfo
 from tools.errors import InputError
 from tools.export.calibration import Calibration
-from tools.export.description import Description, TensorInfo
+from tools.export.description import Description
 from tools.export.formats import Format, format_of, missing_packages
 from tools.export.proof import MIN_COSINE, Agreement, Proof, default_tolerance
 from tools.export.serving import CLASSES, PREDICTIONS, serving_graph
@@ -38,7 +39,7 @@ _DEFAULT_OUTPUTS = (("global_pool", "predictions"), ("global_pool",), ("predicti
 
 
 # The arguments of ``FeatureExtractor`` that determine only how it computes.
-_UNUSED = {"batch_size", "freeze", "precision"}
+_UNUSED = {"freeze", "precision"}
 
 
 class Export(NamedTuple):

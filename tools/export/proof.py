@@ -13,7 +13,7 @@ from tools.export.serving import CLASSES, PREDICTIONS
 from tools.export.staging import INPUTS, OUTPUTS, write_batches
 from tools.export.worker import run_worker
 from tools.features import FeatureExtractor
-from tools.runtime.agreement import relative_difference
+from tools.runtime.agreement import mean_cosine, relative_difference
 
 __all__ = ["MIN_COSINE", "Agreement", "Proof", "default_tolerance"]
 
@@ -141,7 +141,7 @@ def _compare(
     top_1 = None
     if name in _CLASS_SCORES and wanted.ndim == 2 and wanted.shape[1] > 1:
         top_1 = float(np.mean(result.argmax(1) == wanted.argmax(1)))
-    return Agreement(name, difference, None if description.dtype == "float32" else _cosine(result, wanted), top_1)
+    return Agreement(name, difference, None if description.dtype == "float32" else mean_cosine(result, wanted), top_1)
 
 
 def _compare_classes(classes: np.ndarray, predictions: np.ndarray) -> Agreement:
@@ -159,13 +159,3 @@ def _difference(name: str, result: np.ndarray, expected: np.ndarray) -> float:
             f"The exported {name} has shape {list(result.shape)} and not {list(expected.shape)}: nothing is written."
         )
     return relative_difference(result.astype(np.float64), expected)
-
-
-def _cosine(result: np.ndarray, expected: np.ndarray) -> float:
-    first, second = (
-        (values - values.mean(axis=0)).reshape(len(values), -1).astype(np.float64) for values in (result, expected)
-    )
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    products = np.sum(first * second, axis=1)
-    # Two constant outputs agree.
-    return float(np.mean(np.where(norms > 0, products / np.where(norms > 0, norms, 1), 1.0)))

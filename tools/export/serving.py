@@ -6,8 +6,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from nets.preprocessing import preprocess
+from tools.engines.tensors import TensorInfo
 from tools.errors import InputError
-from tools.export.description import TensorInfo
 from tools.features import FeatureExtractor
 from tools.runtime.freezing import import_unchanged
 
@@ -70,8 +70,8 @@ def serving_graph(
                 outputs |= _most_probable(computed[PREDICTIONS], labels)
             else:
                 outputs[extractor.end_points[point].alias] = computed[point]
-        named = [_info(name, tf.identity(tensor, name=name)) for name, tensor in outputs.items()]
-    return ServingGraph(graph, _info("images", images), tuple(named))
+        named = [TensorInfo.of_tensor(name, tf.identity(tensor, name=name)) for name, tensor in outputs.items()]
+    return ServingGraph(graph, TensorInfo.of_tensor("images", images), tuple(named))
 
 
 def _input(extractor: FeatureExtractor, input: str, batch: int | None, portable: bool) -> tuple[tf.Tensor, tf.Tensor]:
@@ -104,7 +104,3 @@ def _most_probable(predictions: tf.Tensor, labels: Sequence[str] | None) -> dict
     top = tf.math.top_k(predictions, min(_TOP, predictions.shape[-1]))
     outputs = {CLASSES: top.indices, "probabilities": top.values}
     return outputs | ({} if labels is None else {"labels": tf.gather(tf.constant(list(labels)), top.indices)})
-
-
-def _info(name: str, tensor: tf.Tensor) -> TensorInfo:
-    return TensorInfo(name, tensor.name, tensor.dtype.name, tuple(tensor.shape.as_list()))

@@ -9,8 +9,6 @@ needed.
 """
 
 import importlib
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,15 +20,9 @@ from tools.errors import InputError
 from tools.export.description import Description
 from tools.export.formats import FORMATS
 from tools.export.staging import DESCRIPTION, INPUTS, OUTPUTS, read_batches
-from tools.runtime.processes import module_command, module_environment
+from tools.runtime.processes import run_module
 
 __all__ = ["main", "run_worker"]
-
-# How a traceback ends that one of our own sentences caused.
-_OUR_ERROR = f"{InputError.__module__}.{InputError.__qualname__}: "
-
-# The largest number of characters of a message that are quoted.
-_QUOTED = 2000
 
 
 def run_worker(task: str, folder: Path, target: Path) -> None:
@@ -39,20 +31,11 @@ def run_worker(task: str, folder: Path, target: Path) -> None:
     Raises:
       InputError: if it fails; its last line is quoted.
     """
-    command = module_command("tools.export.worker", task, folder, target)
-    environment = module_environment() | {"TF_CPP_MIN_LOG_LEVEL": "2"}
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        if done.returncode < 0:  # what it said last is not the reason
-            said = f"its process was ended by {signal.Signals(-done.returncode).name}"
-        else:
-            said = lines[-1] if lines else f"exit status {done.returncode}"
-        if said.startswith(_OUR_ERROR):
-            raise InputError(said.removeprefix(_OUR_ERROR))
+    said = run_module("tools.export.worker", task, folder, target)
+    if said is not None:
         what = "written as" if task == "write" else "run as"
         name = Description.load(folder / DESCRIPTION).format
-        raise InputError(f"The network cannot be {what} {name} ({said[-_QUOTED:]}): choose another format.")
+        raise InputError(f"The network cannot be {what} {name} ({said}): choose another format.")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from checkpoints.published import labels_for, read_labels
 from nets.endpoint_info import UnknownEndPointError
+from tools.features.computing import TENSORFLOW
 from tools.features.extractor import FeatureExtractor
 from tools.images import Inputs
 from tools.runtime.freezing import freeze_for
@@ -45,7 +46,8 @@ def classifier(num_images: int, checkpoint: str | Path, **options: Any) -> Featu
       ValueError: if the network has no logits, or only one class, whose softmax is always 1.
     """
     try:
-        extractor = FeatureExtractor(checkpoint, [_END_POINT], **options, freeze=freeze_for(num_images))
+        freeze = freeze_for(num_images, options.get("engine", TENSORFLOW))
+        extractor = FeatureExtractor(checkpoint, [_END_POINT], **options, freeze=freeze)
     except UnknownEndPointError:
         sentence = f"{checkpoint} has no logits to classify with: give a checkpoint that has them."
         if options.get("num_classes") == 0:

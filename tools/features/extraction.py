@@ -10,7 +10,7 @@ from tools.errors import InputError
 from tools.features.extractor import FeatureExtractor
 from tools.features.folder import check_output, put_back_interrupted, read_record, readable, writing
 from tools.features.job import FeatureJob
-from tools.features.record import Storage, check_end_points, check_settings, describe_run, shards_for
+from tools.features.record import Storage, check_end_points, check_settings, describe_run, engine_of, shards_for
 from tools.features.updates import update_job
 from tools.images import Inputs, open_inputs
 
@@ -44,7 +44,7 @@ class Summary(NamedTuple):
 
 
 def extract(
-    inputs: Inputs | Sequence[str | Path],
+    inputs: Inputs | str | Path | Sequence[str | Path],
     output: str | Path,
     extractor: FeatureExtractor,
     *,
@@ -63,7 +63,7 @@ def extract(
     ``run.json`` once all are complete.
 
     Args:
-      inputs: images, as ``open_inputs`` returns or takes them.
+      inputs: images, as ``open_inputs`` returns or takes them, or a single folder or file.
       output: a folder that does not exist, is empty, or holds what an earlier call with the same settings has done.
       extractor: computes the features.
       format: 'npy', 'parquet' or 'tfrecord'.
@@ -78,7 +78,8 @@ def extract(
     Raises:
       InputError: if there are no images, the folder holds something else, or it cannot be written.
     """
-    inputs = inputs if isinstance(inputs, Inputs) else open_inputs(inputs)
+    if not isinstance(inputs, Inputs):
+        inputs = open_inputs([inputs] if isinstance(inputs, str | Path) else inputs)
     storage = Storage(format, dtype, shards)
     job = begin(inputs, output, extractor, storage, overwrite=overwrite, update=update)
     return make_shards(job, shard_index, functools.partial(make_here, job, extractor), advance)
@@ -93,7 +94,7 @@ def begin(
     overwrite: bool = False,
     update: bool = False,
     at_least: int = 1,
-    arithmetic: tuple[int, int] | None = None,
+    arithmetic: Callable[[], tuple[int, int]] | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> FeatureJob:
     """Returns the job of ``extract``, which has made no shards yet except those of earlier calls.
@@ -102,7 +103,7 @@ def begin(
       inputs, output, extractor, overwrite, update: as for ``extract``.
       storage: format, dtype and number of shards.
       at_least: least number of shards, if neither ``storage`` nor the folder has their number.
-      arithmetic: of the extractors that make the shards, if that is not this one.
+      arithmetic: returns that of the extractors that make the shards, if that is not this one.
       advance: called with the number of images whenever an update has compared some.
 
     Raises:
@@ -115,6 +116,7 @@ def begin(
     check_output(output, overwrite=overwrite)
     check_end_points(extractor)
     there = None if overwrite else read_record(output)
+    extractor.prepare(inputs, before=None if there is None else engine_of(there))
     if storage.shards is None:
         shards = shards_for(len(inputs), extractor.batch_size, at_least) if there is None else there["shards"]
         storage = storage._replace(shards=shards)
@@ -124,8 +126,8 @@ def begin(
     check_settings(output, there, record, besides_inputs=True)
     with writing(output), readable(output):
         advance(0)
-        arithmetic = arithmetic or extractor.arithmetic(len(inputs))
-        remake = update_job(output, inputs, there, record, arithmetic, advance)
+        found = arithmetic() if arithmetic else extractor.arithmetic(len(inputs))
+        remake = update_job(output, inputs, there, record, found, advance)
     return FeatureJob(output, inputs, record, remake=remake)
 
 

@@ -4,7 +4,6 @@ with FeatureExtractor("resnet_v2_50.ckpt", end_points=["block3", "global_pool"])
     features = extractor(images)          # uint8 [N, H, W, 3], or a list of paths
 """
 
-import collections
 import functools
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +20,17 @@ from nets import endpoint_info, guards
 from nets.building import building
 from nets.preprocessing import check_preprocessing, preprocess
 from tools.errors import ImageError
-from tools.features.access import OpenNetwork
-from tools.features.network_choice import DEFAULTS, ExtractorOptions, NetworkChoice, NetworkFn, choose_network
+from tools.features.computing import TENSORFLOW, EngineOptions
+from tools.features.computing.end_points import checked, reduced
+from tools.features.computing.engine_user import EngineUser
+from tools.features.network_choice import (
+    DEFAULTS,
+    ENGINE_OPTIONS,
+    ExtractorOptions,
+    NetworkChoice,
+    NetworkFn,
+    choose_network,
+)
 from tools.images import Inputs
 from tools.images.given import arrays_or_inputs, as_inputs, check_array
 from tools.images.pipeline import ImagePipeline, ImageStatus
@@ -35,14 +43,12 @@ from tools.runtime.freezing import (
     worth_splitting,
 )
 from tools.runtime.freezing import freeze as frozen_graph
+from tools.runtime.records import versions_of
 from tools.runtime.sessions import open_session, session_config
 
-__all__ = ["POOLS", "FeatureBatch", "FeatureExtractor"]
+__all__ = ["FeatureBatch", "FeatureExtractor"]
 
 v1 = tf.compat.v1
-
-# How the height and width of an end point are reduced.
-POOLS = {"none": None, "mean": tf.reduce_mean, "max": tf.reduce_max}
 
 
 class FeatureBatch(NamedTuple):
@@ -52,7 +58,7 @@ class FeatureBatch(NamedTuple):
     features: dict[str, np.ndarray]
 
 
-class FeatureExtractor(OpenNetwork):
+class FeatureExtractor(EngineUser):
     """A restored network that turns images into the activations of its end points.
 
     Arguments that are None are read from the checkpoint. Their values are attributes of the same names. ``labels`` are
@@ -69,8 +75,8 @@ class FeatureExtractor(OpenNetwork):
       image_size: height and width of the network's input.
       preprocessing: 'vgg', 'inception', 'torchvision', 'cifar', 'grayscale', or 'none' for float input that is not
         changed.
-      precision: 'float32'; 'bfloat16' for convolutions in bfloat16 on a processor with AVX-512; 'float16' on a GPU.
-        Results are always float32.
+      precision: 'float32'; 'bfloat16' for convolutions in bfloat16 on a processor with AVX-512; 'float16' on a GPU;
+        'int8' for whole numbers of 8 bits in another engine. Results are always float32.
       batch_size: number of images computed at a time.
       pool: 'mean' or 'max' reduces end points [N, height, width, channels] to [N, channels] inside TensorFlow; 'none'
         does not.
@@ -81,6 +87,14 @@ class FeatureExtractor(OpenNetwork):
         at the first call with that many images. False: neither freeze nor optimize, for the fastest start, unless the
         precision requires it.
       threads: number of threads that decode, and that compute; None for one for each core.
+      engine: 'tensorflow'; 'openvino' or 'onnxruntime', whose model of the network is made from TensorFlow's, held
+        against it on images of the first job, and kept; 'auto' for the fastest of those that are installed, which a job
+        of 4,000 images or more finds out.
+      calibrate: number of images of the job from which int8 takes the ranges of values.
+      min_cosine: for bfloat16 and int8 in another engine, the least mean cosine between each end point and
+        TensorFlow's in float32, after the mean of all images was taken from both.
+      engine_dir: folder of the engines' models; None for that of the variable SLIMNETS_ENGINES, or the user's cache.
+      engine_model: folder of a model that an extractor with these arguments has made; None to find or make one.
 
     Raises:
       CheckpointError: if the checkpoint cannot be read, or does not fit the network.
@@ -109,13 +123,17 @@ class FeatureExtractor(OpenNetwork):
             if name not in DEFAULTS:
                 raise TypeError(f"FeatureExtractor() got an unexpected keyword argument {name!r}")
         options = {**DEFAULTS, **options}
-        end_points = _checked(end_points, batch_size, options["pool"])
+        end_points = checked(end_points, batch_size, options["pool"])
         self.reader = open_checkpoint(checkpoint, checkpoint_dir=options["checkpoint_dir"])
         self.batch_size, self.precision = batch_size, precision
         self.pool, self.threads, self.ema = options["pool"], options["threads"], options["ema"]
         self.exclude = [options["exclude"]] if isinstance(options["exclude"], str) else list(options["exclude"])
         self._freeze_asked = options["freeze"]
-        self._is_frozen = False
+        self._ask(EngineOptions(precision=precision, **{name: options[name] for name in ENGINE_OPTIONS}))
+        if self._freeze_asked and self.engine != TENSORFLOW:
+            raise ValueError(
+                f"freeze=True applies only to engine='tensorflow', and engine is {self.engine!r}: omit it."
+            )
         choice = choose_network(self.reader, net, num_classes, image_size, preprocessing, options["scope"])
         check_preprocessing(choice.preprocessing, choice.image_size)
         self.net, self.num_classes, self.scope = choice.name, choice.num_classes, choice.scope
@@ -123,10 +141,11 @@ class FeatureExtractor(OpenNetwork):
         self.labels, self.options = choice.labels, dict(choice.options)
         # Decoded files have three channels. Arrays without preprocessing have those of the network.
         self._channels = choice.channels if self.preprocessing == "none" else 3
-        # Before the graph is built, since it raises if TensorFlow does not compute the precision.
-        config = session_config(
-            precision, optimize_graph=is_optimized(precision, options["freeze"]), threads=self.threads
-        )
+        # Before the graph is built, since it raises if TensorFlow does not compute the precision. As the reference of
+        # another engine it computes in float32.
+        in_session = precision if self.engine == TENSORFLOW else "float32"
+        optimize = self.engine == TENSORFLOW and is_optimized(precision, options["freeze"])
+        config = session_config(in_session, optimize_graph=optimize, threads=self.threads)
         graph = self._build(choice, end_points)
         doubts = [choice.doubt, guards.training_mode(self._batch, list(self._features.values()))]
         self._doubts = tuple(sentence for sentence in doubts if sentence)
@@ -137,6 +156,7 @@ class FeatureExtractor(OpenNetwork):
         self._restored["num_classes"] = choice.convert_to
         if choice.cut_off:
             self._restored["variables"] = self._needed_variables()
+        self._engine_key = None if callable(net) else self._key(choice)
         try:
             self._restore(self.reader)
             self._check_excluded()
@@ -155,8 +175,21 @@ class FeatureExtractor(OpenNetwork):
             _, self._network = choice.build(self._batch)
             described = endpoint_info.describe(self._batch, self._network, names)
             self.end_points = dict(zip(names, described, strict=True))
-            self._features = {name: _reduced(point.tensor, self.pool) for name, point in self.end_points.items()}
+            self._features = {name: reduced(point.tensor, self.pool) for name, point in self.end_points.items()}
+        self._shapes = {name: tuple(tensor.shape.as_list()[1:]) for name, tensor in self._features.items()}
         return graph
+
+    def _key(self, choice: NetworkChoice) -> dict[str, Any]:
+        """Returns all that determines the network and its end points, as values of JSON."""
+        return {
+            "checkpoint": self.reader.sha256(),
+            **{name: getattr(self, name) for name in ("net", "num_classes", "scope", "exclude", "ema", "pool")},
+            "options": repr(sorted(self.options.items())),
+            "converted to": choice.convert_to,
+            "input": list(self.input_shape),
+            "end points": {name: point.name for name, point in self.end_points.items()},
+            "versions": versions_of("slimnets", "tf-slim"),
+        }
 
     def _input(self) -> tf.Tensor:
         """Returns the network's input: the next batch of files, unless it is fed."""
@@ -188,15 +221,13 @@ class FeatureExtractor(OpenNetwork):
           CheckpointError: if the checkpoint cannot be read, or does not fit the network. The weights stay as they were.
           ValueError: if the weights have become constants.
         """
-        if self._is_frozen:
-            raise ValueError(
-                "The weights were frozen into the graph, so that no others can take their place: make the extractor "
-                "with freeze=False."
-            )
+        self._check_open()
+        if self._fixed:
+            raise ValueError(f"{self._fixed[0]}, so that no other weights can take their place: {self._fixed[1]}.")
         self._restore(reader_of(checkpoint))
 
     def _freeze_for(self, num_images: int) -> None:
-        if self._freeze_asked is None and not self._is_frozen and worth_freezing(num_images):
+        if self._freeze_asked is None and not self._fixed and worth_freezing(num_images):
             self._freeze()
 
     def frozen(self) -> FrozenNetwork:
@@ -205,8 +236,9 @@ class FeatureExtractor(OpenNetwork):
         Raises:
           ValueError: if the extractor has frozen it already and split it in two, or the weights take more than 2 GiB.
         """
-        if self._is_frozen:
-            raise ValueError("The extractor has replaced the network by an optimized one: make it with freeze=False.")
+        self._check_open()
+        if self._fixed:
+            raise ValueError(f"{self._fixed[0]}, which replaced TensorFlow's own: {self._fixed[1]}.")
         graph_def = frozen_graph(self.session, list(self._features.values()), [self._batch])
         return FrozenNetwork(graph_def, self._batch, {name: tensor.name for name, tensor in self._features.items()})
 
@@ -223,7 +255,7 @@ class FeatureExtractor(OpenNetwork):
         self._batch, self._network = batch, None
         self._features = dict(zip(self._features, tensors, strict=True))
         self._session = open_session(graph, session_config(self.precision, frozen=True, threads=self.threads))
-        self._is_frozen = True
+        self._fixed = ("The weights were frozen into the graph", "make the extractor with freeze=False")
 
     def _check_excluded(self) -> None:
         """Raises ValueError if an end point depends on an excluded variable, which has no value."""
@@ -249,7 +281,7 @@ class FeatureExtractor(OpenNetwork):
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Returns the shapes of one image's features, by the names of the end points."""
-        return {name: tuple(tensor.shape.as_list()[1:]) for name, tensor in self._features.items()}
+        return self._shapes
 
     def __call__(self, images: Any, *, errors: str = "raise") -> dict[str, np.ndarray]:
         """Computes the features of images.
@@ -283,15 +315,19 @@ class FeatureExtractor(OpenNetwork):
             name: np.concatenate([batch[name] for batch in batches])
             if batches
             else np.empty([0, *(size or 0 for size in self.shapes[name])], np.float32)
-            for name in self._features
+            for name in self.end_points
         }
 
     def _array_batches(self, images: np.ndarray | list[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         for array in [images] if isinstance(images, np.ndarray) else [image[np.newaxis] for image in images]:
             check_array(array, self.preprocessing, self.image_size, self._channels)
+        self.prepare(images)
         self._freeze_for(len(images))
+        fetches, compute = self._computation(min(self.batch_size, len(images)))
         for start in range(0, len(images), self.batch_size):
-            yield self._compute({self._batch: self.preprocess(images[start : start + self.batch_size])})
+            batch = self.preprocess(images[start : start + self.batch_size])
+            with self._memory_suffices():
+                yield compute(self.session.run(fetches, {self._batch: batch}))
 
     def preprocess(self, images: np.ndarray | list[np.ndarray]) -> np.ndarray:
         """Returns the network's input for uint8 images [N, height, width, 3], or for a list of [height, width, 3]."""
@@ -313,7 +349,7 @@ class FeatureExtractor(OpenNetwork):
 
     def arithmetic(self, num_images: int) -> tuple[int, int]:
         """Returns what determines the last bits of this extractor's rows; see ``arithmetic``."""
-        return arithmetic(num_images, self.batch_size, self.precision, self._freeze_asked)
+        return arithmetic(num_images, self.batch_size, self.precision, self._freeze_asked, self.engine)
 
     def batches(
         self, images: Inputs | str | Path | Iterable[str | Path], rows: Sequence[int] | None = None
@@ -332,15 +368,13 @@ class FeatureExtractor(OpenNetwork):
             raise ValueError(f"Files are decoded to 3 channels, and {self.net} takes {self._channels}: give arrays.")
         inputs = as_inputs(images)
         rows = range(len(inputs)) if rows is None else rows
+        self.prepare(inputs)
         self._freeze_for(len(inputs))
         size = min(self.batch_size, len(inputs))
+        fetches, compute = self._computation(size)
         with self._memory_suffices():
-            for statuses, features in self._pipeline.batches(self.session, self._features, inputs, rows, size):
-                yield FeatureBatch(statuses, features)
-
-    def _compute(self, feeds: dict[tf.Tensor, np.ndarray]) -> dict[str, np.ndarray]:
-        with self._memory_suffices():
-            return self.session.run(self._features, feeds)
+            for computed in self._pipeline.batches(self.session, fetches, inputs, rows, size, compute=compute):
+                yield FeatureBatch(*computed)
 
     @contextmanager
     def _memory_suffices(self) -> Iterator[None]:
@@ -360,28 +394,3 @@ class FeatureExtractor(OpenNetwork):
             f"<FeatureExtractor of {self.reader.path}: {self.net}{classes}, {self.preprocessing} at {self.image_size}, "
             f"{self.precision}: {points}>"
         )
-
-
-def _checked(end_points: str | Sequence[str], batch_size: int, pool: str) -> list[str]:
-    """Returns the names of the end points. Raises ValueError for arguments that cannot be honoured."""
-    names = [end_points] if isinstance(end_points, str) else list(end_points)
-    if not names:
-        raise ValueError(f"end_points must be a list of at least one name, and is {names!r}.")
-    if repeated := [name for name, count in collections.Counter(names).items() if count > 1]:
-        raise ValueError(f"end_points names {repeated[0]!r} more than once.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, and is {batch_size}.")
-    if pool not in POOLS:
-        raise ValueError(f"pool must be one of {', '.join(POOLS)}, and is {pool!r}.")
-    return names
-
-
-def _reduced(tensor: tf.Tensor, pool: str) -> tf.Tensor:
-    """Returns an end point as float32, pooled, and without axes of size 1x1."""
-    if tensor.shape.rank == 4:
-        if POOLS[pool] is not None:
-            # Pooled in float32, whatever the precision of the network.
-            tensor = POOLS[pool](tf.cast(tensor, tf.float32), axis=[1, 2])
-        elif tensor.shape.as_list()[1:3] == [1, 1]:
-            tensor = tf.squeeze(tensor, [1, 2])
-    return tf.cast(tensor, tf.float32)

@@ -13,8 +13,9 @@ from checkpoints.background_class import class_conversion
 from checkpoints.diagnosis import expected_input
 from checkpoints.files.notes import INPUT
 from nets import nets_factory
+from tools.features.computing import CALIBRATE, MIN_COSINE, TENSORFLOW
 
-__all__ = ["DEFAULTS", "ExtractorOptions", "NetworkChoice", "NetworkFn", "choose_network"]
+__all__ = ["DEFAULTS", "ENGINE_OPTIONS", "ExtractorOptions", "NetworkChoice", "NetworkFn", "choose_network"]
 
 NetworkFn = Callable[[tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
@@ -29,6 +30,11 @@ class ExtractorOptions(TypedDict, total=False):
     pool: str
     freeze: bool | None
     threads: int | None
+    engine: str
+    calibrate: int
+    min_cosine: float
+    engine_dir: str | Path | None
+    engine_model: str | Path | None
 
 
 DEFAULTS: ExtractorOptions = {
@@ -39,7 +45,15 @@ DEFAULTS: ExtractorOptions = {
     "pool": "none",
     "freeze": None,
     "threads": None,
+    "engine": TENSORFLOW,
+    "calibrate": CALIBRATE,
+    "min_cosine": MIN_COSINE,
+    "engine_dir": None,
+    "engine_model": None,
 }
+
+# Those that choose and make the engine.
+ENGINE_OPTIONS = ("engine", "calibrate", "min_cosine", "engine_dir", "engine_model")
 
 
 class NetworkChoice(NamedTuple):

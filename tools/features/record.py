@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tools.errors import InputError
+from tools.features.computing import TENSORFLOW
 from tools.features.extractor import FeatureExtractor
 from tools.features.formats import Layout
 from tools.images import Inputs
@@ -18,6 +19,7 @@ __all__ = [
     "check_settings",
     "describe_run",
     "differences",
+    "engine_of",
     "layout_of",
     "shard_bounds",
     "shard_generations",
@@ -73,10 +75,27 @@ def describe_run(extractor: FeatureExtractor, inputs: Inputs, storage: Storage) 
         "image_size": extractor.image_size,
         "pool": extractor.pool,
         "precision": extractor.precision,
+        **_engine(extractor),
         "batch_size": extractor.batch_size,
         **storage._asdict(),
         "warnings": list(extractor.warnings),
         "versions": records.versions_of("numpy", "pillow", "slimnets", "tf-slim"),
+    }
+
+
+def engine_of(record: dict[str, Any]) -> tuple[str, str | None]:
+    """Returns the engine of a record and the key of its model; earlier versions had no other than TensorFlow."""
+    return record.get("engine", TENSORFLOW), record.get("engine_model", {}).get("key")
+
+
+def _engine(extractor: FeatureExtractor) -> dict[str, Any]:
+    """Returns the engine that computes the features, and for another than TensorFlow its model."""
+    model = extractor.engine_model
+    if model is None:
+        return {"engine": extractor.engine}
+    return {
+        "engine": extractor.engine,
+        "engine_model": {"version": model.version, "key": model.key, "agreements": model.agreements},
     }
 
 
@@ -156,8 +175,11 @@ def differences(one: dict[str, Any], other: dict[str, Any], *, besides_inputs: b
 
 
 def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in record.items():
-        if name == "checkpoint":
+    for name, value in {"engine": engine_of(record)[0], **record}.items():
+        if name == "engine_model":
+            yield "the engine's version", value["version"]
+            yield "the engine's model", value["key"]
+        elif name == "checkpoint":
             # The path of the file does not matter.
             yield "the checkpoint, by its SHA-256,", " ".join(value["sha256"].values())
             yield from ((key, value[key]) for key in ("scope", "exclude", "ema"))

@@ -173,6 +173,7 @@ class ImagePipeline:
         batch_size: int,
         *,
         whole: Collection[str] = (),
+        compute: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda fetched: fetched,
     ) -> Iterator[tuple[list[ImageStatus], dict[str, np.ndarray]]]:
         """Computes tensors that depend on ``batch`` for one batch of images after the other.
 
@@ -183,6 +184,7 @@ class ImagePipeline:
           rows: numbers of the images to take.
           batch_size: of every batch. The last one is filled with black images.
           whole: names of tensors that describe a batch as a whole, such as statistics.
+          compute: function from what was fetched to the arrays in its place, while the next images are decoded.
 
         Yields:
           The statuses of a batch's images, and an array by name with a row for each. Rows of failed images are NaN.
@@ -206,6 +208,7 @@ class ImagePipeline:
                 fetched = session.run(fetches)
                 if self._trouble is not None:
                     raise self._trouble
+                fetched = compute(fetched)
                 numbers = range(start, min(start + batch_size, len(rows)))
                 statuses = [self._statuses.pop(number) for number in numbers]
                 failed = [row for row, status in enumerate(statuses) if status.error is not None]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tools.errors import PeerError
 
-__all__ = ["ENGINES", "OURS", "Engine", "get_engine", "missing_packages"]
+__all__ = ["ENGINES", "OURS", "Engine", "get_engine", "missing_packages", "precision_of"]
 
 OURS = "slimnets"
 
@@ -21,12 +21,14 @@ class Engine(NamedTuple):
       imports it.
     packages: packages that it requires.
     what: one line that describes it.
+    precisions: precisions that it can be compared in; the name of a lower one follows the engine's, 'openvino:int8'.
     """
 
     name: str
     module: str
     packages: tuple[str, ...]
     what: str
+    precisions: tuple[str, ...] = ("float32",)
 
 
 ENGINES: dict[str, Engine] = {
@@ -39,29 +41,39 @@ ENGINES: dict[str, Engine] = {
         Engine("torch-compile", "torch_engine", ("tensorflow", "torch"), "the same through torch.compile"),
         Engine(
             "onnxruntime",
-            "onnx_engine",
+            "model_engine",
             ("tensorflow", "onnx", "onnxruntime", "tf2onnx"),
             "ONNX Runtime on the processor, graph converted by tf2onnx",
+            ("float32", "int8"),
         ),
         Engine(
             "openvino",
-            "openvino_engine",
-            ("tensorflow", "onnx", "openvino", "tf2onnx"),
-            "OpenVINO on the processor, from the same ONNX file",
+            "model_engine",
+            ("openvino", "nncf"),
+            "OpenVINO on the processor, which reads TensorFlow's graph",
+            ("float32", "bfloat16", "int8"),
         ),
     )
 }
 
 
 def get_engine(name: str) -> Engine:
-    """Returns the engine with this name.
+    """Returns the engine with this name, which may end in a precision, 'openvino:int8'.
 
     Raises:
-      PeerError: for an unknown name.
+      PeerError: for an unknown name, or a precision that the engine does not have.
     """
-    if name not in ENGINES:
+    engine, _, precision = name.partition(":")
+    if engine not in ENGINES:
         raise PeerError(f"Engine unknown: {name!r}; the engines are {', '.join(ENGINES)}.")
-    return ENGINES[name]
+    if precision and precision not in ENGINES[engine].precisions:
+        raise PeerError(f"{engine} is compared in {' and '.join(ENGINES[engine].precisions)}, and not in {precision}.")
+    return ENGINES[engine]
+
+
+def precision_of(name: str) -> str:
+    """Returns the precision in an engine's name: 'int8' of 'openvino:int8'."""
+    return name.partition(":")[2] or "float32"
 
 
 def missing_packages(name: str) -> list[str]:

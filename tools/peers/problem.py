@@ -46,7 +46,7 @@ class Problem(NamedTuple):
     num_classes: number of classes that it was built with.
     images_name, output_name: names of the tensors in the graph, such as 'images:0'.
     threads: threads that an engine may use.
-    precision: precision of our own engine, as for ``sessions.session_config``; the others compute in float32.
+    precision: precision of our own engine, as for ``sessions.session_config``; the names of the others say theirs.
     logit_size: size of the terms of logits, see ``tools.runtime.agreement``; 0 if the output is not logits.
     """
 
@@ -62,11 +62,6 @@ class Problem(NamedTuple):
     @property
     def graph_file(self) -> Path:
         return self.folder / "graph.pb"
-
-    @property
-    def onnx_file(self) -> Path:
-        """Path of the network as ONNX. The first engine that requires it makes the file."""
-        return self.folder / "graph.onnx"
 
     def graph_def(self) -> "GraphDef":
         """Returns the network, with its weights as constants."""
@@ -87,7 +82,7 @@ class Problem(NamedTuple):
 
     def outputs_file(self, engine: str) -> Path:
         """Returns the path of an engine's outputs."""
-        return self.folder / f"outputs-{engine}.npy"
+        return self.folder / f"outputs-{engine.replace(':', '-')}.npy"
 
     def save(self) -> None:
         """Writes `problem.json`."""

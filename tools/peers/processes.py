@@ -34,7 +34,7 @@ class WorkerProcess(contextlib.AbstractContextManager):
           precision: precision in place of the problem's; None for the problem's.
         """
         self.name = name
-        self._errors = folder / f"stderr-{name}.txt"
+        self._errors = folder / f"stderr-{name.replace(':', '-')}.txt"
         self._ready = False
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from tools.errors import PeerError
-from tools.peers import OURS, get_engine, missing_packages
+from tools.peers import OURS, get_engine, missing_packages, precision_of
 from tools.peers.problem import Problem
 from tools.peers.processes import WorkerProcess
 
@@ -100,7 +100,9 @@ def compare(
     """
     if steps < 1 or burn_in < 0:
         raise PeerError(f"steps must be at least 1 and burn_in at least 0, but are {steps} and {burn_in}.")
-    runs = {get_engine(name).name: EngineRun(name) for name in dict.fromkeys([OURS, *engines])}
+    for name in engines:
+        get_engine(name)
+    runs = {name: EngineRun(name) for name in dict.fromkeys([OURS, *engines])}
     _save_reference(problem)
     with ExitStack() as stack:
         workers: dict[str, WorkerProcess] = {}
@@ -181,8 +183,8 @@ def _compared(run: EngineRun, problem: Problem) -> EngineRun:
     difference = float(np.abs(theirs.reshape(ours.shape) - ours).max())
     scale = max(largest, problem.logit_size)
     run = run._replace(largest_difference=difference, relative_difference=difference / scale)
-    # "not" also refuses a difference that is not a number.
-    if run.name != OURS and not difference <= _TOLERANCE * scale:
+    # A lower precision is what it was asked for: its difference is reported. "not" also refuses what is not a number.
+    if run.name != OURS and precision_of(run.name) == "float32" and not difference <= _TOLERANCE * scale:
         reason = (
             f"It computes something else: its outputs differ from ours by up to {difference / scale:.2g} "
             f"of the largest, and {_TOLERANCE:g} is allowed."

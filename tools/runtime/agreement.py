@@ -1,8 +1,8 @@
-"""The measure by which two implementations of a network are compared."""
+"""The measures by which two implementations of a network are compared."""
 
 import numpy as np
 
-__all__ = ["logit_size", "relative_difference"]
+__all__ = ["logit_size", "mean_cosine", "relative_difference"]
 
 
 def logit_size(features: np.ndarray, kernel: np.ndarray) -> float:
@@ -30,3 +30,20 @@ def relative_difference(result: np.ndarray, expected: np.ndarray, least_scale: f
     scale = max(np.max(np.abs(expected)), least_scale, np.finfo(np.float32).tiny)
     with np.errstate(invalid="ignore"):  # the difference of infinities is not a number
         return float(np.max(np.abs(result - expected)) / scale)
+
+
+def mean_cosine(result: np.ndarray, expected: np.ndarray) -> float:
+    """Returns the mean over the images of the cosine between two outputs, after the mean of all images was taken away.
+
+    Otherwise what all images have in common would hide how well their differences agree.
+
+    Args:
+      result, expected: arrays [N, ...] of one shape.
+    """
+    first, second = (
+        (values - values.mean(axis=0)).reshape(len(values), -1).astype(np.float64) for values in (result, expected)
+    )
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    products = np.sum(first * second, axis=1)
+    # Two constant outputs agree.
+    return float(np.mean(np.where(norms > 0, products / np.where(norms > 0, norms, 1), 1.0)))

@@ -190,25 +190,31 @@ def is_optimized(precision: str, freeze: bool | None) -> bool:
     return freeze is not False or precision != "float32"
 
 
-def arithmetic(num_images: int, batch_size: int, precision: str, freeze: bool | None) -> tuple[int, int]:
+def arithmetic(
+    num_images: int, batch_size: int, precision: str, freeze: bool | None, engine: str = "tensorflow"
+) -> tuple[int, int]:
     """Returns what determines the last bits of a row besides the image.
 
     Args:
       num_images: of the job.
-      batch_size, precision, freeze: of the extractor that computes the rows.
+      batch_size, precision, freeze, engine: of the extractor that computes the rows.
 
     Returns:
-      The size of the batches; and 0 for a graph as it was built, 1 for an optimized one, 2 for a frozen one.
+      The size of the batches; and 0 for a graph as it was built, 1 for an optimized one, 2 for a frozen one, 3 for
+      another engine.
     """
+    if engine != "tensorflow":
+        return min(batch_size, num_images), 3
     frozen = freeze or (freeze is None and worth_freezing(num_images))
     return min(batch_size, num_images), 2 if frozen else int(is_optimized(precision, freeze))
 
 
-def freeze_for(num_images: int) -> bool | None:
-    """Returns the best ``freeze`` of an extractor for a number of images."""
-    if num_images < _FEW:
+def freeze_for(num_images: int, engine: str = "tensorflow") -> bool | None:
+    """Returns the best ``freeze`` of an extractor for a number of images and an engine."""
+    if num_images < _FEW or engine not in ("tensorflow", "auto"):
         return False
-    return True if worth_freezing(num_images) else None
+    # 'auto' may leave TensorFlow before anything is frozen.
+    return True if worth_freezing(num_images) and engine == "tensorflow" else None
 
 
 def worth_freezing(num_images: int) -> bool:

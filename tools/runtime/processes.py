@@ -1,10 +1,20 @@
 """Starts modules of this project as programs."""
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["module_command", "module_environment"]
+from tools.errors import InputError
+
+__all__ = ["module_command", "module_environment", "run_module"]
+
+# How a traceback ends that one of our own sentences caused.
+_OUR_ERROR = f"{InputError.__module__}.{InputError.__qualname__}: "
+
+# The largest number of characters of a message that are quoted.
+_QUOTED = 2000
 
 
 def module_command(module: str, *arguments: str | Path) -> list[str]:
@@ -18,3 +28,26 @@ def module_environment() -> dict[str, str]:
     root = os.fspath(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path}
+
+
+def run_module(module: str, *arguments: str | Path) -> str | None:
+    """Runs a module in a process of its own, which says nothing here.
+
+    Returns:
+      None if it succeeds; otherwise the last line that it said, or how it ended.
+
+    Raises:
+      InputError: if an InputError ended it, with the same sentence.
+    """
+    command = module_command(module, *arguments)
+    environment = module_environment() | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
+    if not done.returncode:
+        return None
+    if done.returncode < 0:  # what it said last is not the reason
+        return f"its process was ended by {signal.Signals(-done.returncode).name}"
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    said = lines[-1] if lines else f"exit status {done.returncode}"
+    if said.startswith(_OUR_ERROR):
+        raise InputError(said.removeprefix(_OUR_ERROR))
+    return said[-_QUOTED:]

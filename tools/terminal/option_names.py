@@ -16,13 +16,15 @@ def _dashed(argument: str) -> str:
 
 
 # Arguments in the library's sentences that are strings, and those that are numbers.
-_STRINGS = "format|names|mode|device|precision|dtype|input|scope|preprocessing|net|checkpoint|augmentation|trainable"
+_STRINGS = (
+    "format|names|mode|device|precision|dtype|input|scope|preprocessing|net|checkpoint|augmentation|trainable|engine"
+)
 _NUMBERS = "|".join(
     (
         *("num_classes", "image_size", "images", "batch_size", "threads", "steps", "epochs", "learning_rate"),
         *("warmup_steps", "end_learning_rate", "decay_factor", "decay_steps", "power", "momentum", "adam_beta1"),
         *("adam_beta2", "rmsprop_decay", "opt_epsilon", "weight_decay", "label_smoothing", "batch_norm_decay", "seed"),
-        *("eval_steps", "save_seconds", "checkpoint_seconds", "keep", "tolerance", "min_cosine"),
+        *("eval_steps", "save_seconds", "checkpoint_seconds", "keep", "tolerance", "min_cosine", "calibrate"),
     )
 )
 
@@ -46,7 +48,7 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 )
 # An argument at the beginning of a sentence.
 _FIRST = re.compile(
-    rf"(checkpoint_dir|device|{_NUMBERS}|ema|optimizer|schedule|augmentation|precision|boundaries|labels|calibrate)"
+    rf"(checkpoint_dir|device|{_NUMBERS}|ema|optimizer|schedule|augmentation|precision|boundaries|labels|calibrate|engine)"
     r"(?= (?:must be|must rise|goes with|requires|applies|is a setting|does nothing|has) )"
 )
 # Only whole words, because names of folders may contain such text.

@@ -61,6 +61,7 @@ class ShardMaker:
             raise InputError(f"{platform.node()} does not find the job in {work.output}: share that folder with it.")
         inputs = open_inputs(work.inputs, **work.patterns)
         self._extractor = FeatureExtractor(**work.options)
+        self._extractor.prepare(inputs)
         record = describe_run(self._extractor, inputs, Storage(**work.stored))
         self._job = FeatureJob(Path(work.output), inputs, record)
 

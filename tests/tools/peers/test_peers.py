@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import sys
 from collections import Counter
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 from nets.endpoint_info import UnknownEndPointError
 from tests.helpers.float64 import assert_as_exact, references
 from tools import peers
+from tools.engines import engine_module
 from tools.errors import PeerError
 from tools.peers import OURS, processes, turns
 from tools.peers.layer_list import Layer, layers_of, same_padding
@@ -273,7 +275,7 @@ def prepare(problem, name):
     worker._WARM_UP = told.get("warm_up", 0.0)
     return Prepared(step, np.array(told.get("outputs", [1.0, 2.0]), np.float32), "1.0")
 
-for module in ("slimnets", "slim", "keras", "torch", "onnx", "openvino"):
+for module in ("slimnets", "slim", "keras", "torch", "model"):
     sys.modules[f"tools.peers.engines.{module}_engine"] = types.SimpleNamespace(prepare=prepare)
 sys.exit(worker.main(sys.argv[1:3]))
 """
@@ -514,7 +516,43 @@ def test_torch_compile_agrees(tmp_path):
 @pytest.mark.numerical
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "size"), [("resnet_v2_tiny", 33), ("resnet_cifar_20", 32), ("resnet_basic_18", 64)])
-def test_engines_of_onnx_agree(tmp_path, name, size):
-    for package in ("onnx", "onnxruntime", "openvino", "tf2onnx"):
-        pytest.importorskip(package)
+def test_engines_with_models_agree(tmp_path, name, size):
     agree(network_problem(tmp_path, name, batch_size=2, image_size=size), ["onnxruntime", "openvino"])
+
+
+@pytest.mark.numerical
+@pytest.mark.full
+def test_lower_precisions_are_compared(tmp_path):
+    """Each one differs from float32 more than float32 does, and by little."""
+    names = ["openvino:int8", "onnxruntime:int8", "openvino:bfloat16"]
+    if "bfloat16" not in engine_module("openvino").precisions():
+        names.pop()
+    problem = network_problem(tmp_path, "resnet_v2_tiny", batch_size=8, end_point="global_pool")
+    runs = compare(problem, ["openvino", *names], steps=2, burn_in=0).runs
+    assert list(runs) == [OURS, "openvino", *names]
+    for name in names:
+        assert runs[name].refused is None
+        assert len(runs[name].durations) == 2
+        assert 10 * runs["openvino"].relative_difference < runs[name].relative_difference < 0.3
+
+
+def test_a_lower_precision_may_differ(fakes):
+    problem, told = fakes
+    told["openvino:int8"] = {"outputs": [1.0, 1.5]}
+    told["openvino"] = {"outputs": [1.0, 1.5]}
+    runs = compare(problem, ["openvino:int8", "openvino"], steps=1, burn_in=0).runs
+    assert (runs["openvino:int8"].refused, runs["openvino:int8"].largest_difference) == (None, 0.5)
+    assert runs["openvino"].refused.startswith("It computes something else")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("torch:int8", "torch is compared in float32, and not in int8."),
+        ("onnxruntime:bfloat16", "onnxruntime is compared in float32 and int8, and not in bfloat16."),
+        ("caffe:int8", "Engine unknown: 'caffe:int8'; the engines are slimnets, "),
+    ],
+)
+def test_precisions_that_an_engine_does_not_have(fakes, name, said):
+    with pytest.raises(PeerError, match=re.escape(said)):
+        compare(fakes[0], [name], steps=1, burn_in=0)

@@ -95,7 +95,7 @@ FORMATS: dict[str, Format] = {
         Format(
             name="onnx",
             ending=".onnx",
-            module="onnx_format",
+            module="engine_format",
             packages=("onnx", "onnxruntime", "tf2onnx"),
             inputs=_PIXELS,
             dtypes=("float32", "int8"),
@@ -108,7 +108,7 @@ FORMATS: dict[str, Format] = {
             name="openvino",
             ending=".xml",
             weights_ending=".bin",
-            module="openvino_format",
+            module="engine_format",
             packages=("openvino",),
             int8_packages=("nncf",),
             inputs=_PIXELS,

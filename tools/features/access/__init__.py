@@ -25,11 +25,12 @@ class OpenNetwork:
     points that the extractor was made for.
     """
 
-    # Set by the subclass: the session, None once closed; the input; and the end points of the whole network by full
-    # name, None once the network is frozen.
+    # Set by the subclass: the session, None once closed; the input; the end points of the whole network by full name,
+    # None once it was replaced; and then what has replaced it, and what keeps it.
     _session: v1.Session | None
     _batch: tf.Tensor
     _network: Mapping[str, tf.Tensor] | None
+    _fixed: tuple[str, str] | None = None
 
     @property
     def session(self) -> v1.Session:
@@ -68,11 +69,8 @@ class OpenNetwork:
           ValueError: if the network is frozen.
         """
         self._check_open()
-        if self._network is None:
-            raise ValueError(
-                f"The weights were frozen into the graph, which has no tensor {name!r} any more: make the extractor "
-                "with freeze=False."
-            )
+        if self._fixed:
+            raise ValueError(f"{self._fixed[0]}, and there is no tensor {name!r} any more: {self._fixed[1]}.")
         return endpoint_info.resolve(name, self._network)[1]
 
     def close(self) -> None:

@@ -1,0 +1,52 @@
+"""The engine that computes an extractor's features: which one, its model, and the proof that it is the same network."""
+
+from typing import NamedTuple
+
+from tools.engines import check_engine, installed
+
+__all__ = ["AUTO", "CALIBRATE", "MIN_COSINE", "TENSORFLOW", "EngineOptions", "resolved"]
+
+# The default engine, which is also the reference of all others; and the name that leaves the choice to us.
+TENSORFLOW, AUTO = "tensorflow", "auto"
+
+# Default number of images to calibrate with, and lower bound of the mean cosine of the lower precisions.
+CALIBRATE, MIN_COSINE = 128, 0.99
+
+
+class EngineOptions(NamedTuple):
+    """What an extractor was asked for.
+
+    engine: 'tensorflow', a name in ``tools.engines.ENGINES``, or 'auto'.
+    precision: of the features.
+    calibrate: for int8, number of images to calibrate with.
+    min_cosine: for the lower precisions, lower bound of the mean cosine of each end point.
+    engine_dir: folder of the models.
+    engine_model: folder of the model to load; None to find or make one.
+    """
+
+    engine: str
+    precision: str
+    calibrate: int
+    min_cosine: float
+    engine_dir: str | None
+    engine_model: str | None
+
+
+def resolved(engine: str, precision: str) -> str:
+    """Returns the engine for a precision; 'auto' only if several can be timed, which are those of float32.
+
+    Raises:
+      ModuleNotFoundError: if a package that the engine requires is not installed.
+      ValueError: for an unknown engine, or one that does not compute in the precision here.
+    """
+    if engine == AUTO and precision != "float32":
+        # TensorFlow has no int8. In bfloat16 it is slower than any engine that has it, and float16 is for its GPU.
+        engine = next(iter(installed(precision)), "openvino" if precision == "int8" else TENSORFLOW)
+    if engine == TENSORFLOW and precision == "int8":
+        raise ValueError(
+            "engine='tensorflow' does not compute in precision='int8': use engine='openvino' or 'onnxruntime'."
+        )
+    if engine in (TENSORFLOW, AUTO):
+        return engine
+    check_engine(engine, precision)
+    return engine

@@ -1,0 +1,141 @@
+"""The part of an extractor that lets another engine compute its features."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tools.engines.models import Model
+from tools.features.access import OpenNetwork
+from tools.features.computing import AUTO, TENSORFLOW, EngineOptions, resolved
+from tools.features.computing.preparing import Job, prepare
+from tools.images import Inputs
+from tools.images.given import arrays_or_inputs
+from tools.images.pipeline import ImagePipeline
+from tools.runtime.freezing import FrozenNetwork
+from tools.runtime.sessions import open_session, session_config
+
+__all__ = ["EngineUser"]
+
+
+class EngineUser(OpenNetwork):
+    """A network whose features another engine than TensorFlow may compute. ``FeatureExtractor`` is one.
+
+    Attributes:
+      engine: name of the engine; 'auto' until a job has been prepared.
+      engine_model: the model that the engine computes; None for TensorFlow, and until a job has been prepared.
+      engine_rates: images/s of each engine that was timed; empty if none was.
+    """
+
+    engine: str
+    engine_model: Model | None = None
+    engine_rates: Mapping[str, float] = {}
+
+    # Set by the subclass.
+    batch_size: int
+    threads: int | None
+    _features: dict[str, tf.Tensor]
+    _engine_key: Mapping[str, Any] | None
+    _pipeline: ImagePipeline
+
+    def _ask(self, options: EngineOptions) -> None:
+        """Notes what was asked for. Raises ModuleNotFoundError or ValueError for what this machine cannot do."""
+        self.engine = resolved(options.engine, options.precision)
+        self._asked = options._replace(engine=self.engine)
+        self._loaded: dict[int, Callable[[np.ndarray], dict[str, np.ndarray]]] = {}
+
+    def prepare(self, images: Any, *, before: tuple[str, str | None] | None = None) -> None:
+        """Prepares the engine for a job: chooses it, and makes or finds its model. The first call does so by itself.
+
+        The model is made and proved on images of the job, and kept for other jobs. For TensorFlow nothing is done.
+
+        Args:
+          images: the images of the job, as for a call.
+          before: engine of an earlier part of the job, and the key of its model; None for none.
+
+        Raises:
+          InputError: if the images do not suffice for int8, or the engine computes something else than TensorFlow.
+
+        Warns:
+          UserWarning: if a model in the cache is damaged, or the cache cannot be written.
+        """
+        engine, key = before or (self.engine, None)
+        if self.engine == AUTO:
+            self._ask(self._asked._replace(engine=engine))
+        if self.engine == TENSORFLOW or self.engine_model is not None:
+            return
+        given = arrays_or_inputs(images)
+        if not len(given):
+            return
+        job = Job(
+            num_images=len(given),
+            batch_size=self.batch_size,
+            threads=self.threads,
+            key=self._engine_key,
+            reference=lambda rows: self._reference(given, rows),
+            frozen=self.frozen,
+            optimized=self._optimized,
+            model_before=key if engine == self.engine else None,
+        )
+        self.engine_model, self.engine_rates = prepare(job, self._asked)
+        self.engine = TENSORFLOW if self.engine_model is None else self.engine_model.engine
+        if self.engine_model is not None:
+            self._leave_tensorflow()
+
+    def frozen(self) -> FrozenNetwork:
+        """Returns the network with its weights as constants."""
+        raise NotImplementedError
+
+    def _reference(
+        self, given: Inputs | np.ndarray | list[np.ndarray], rows: Sequence[int]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Computes the network's input and the features of rows in TensorFlow; drops images that cannot be decoded."""
+        found: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
+        fetches = {"": self._batch, **self._features}
+        if isinstance(given, Inputs):
+            size = min(self.batch_size, len(given))
+            for statuses, values in self._pipeline.batches(self.session, fetches, given, list(rows), size):
+                good = [row for row, status in enumerate(statuses) if status.error is None]
+                values = {name: value[good] for name, value in values.items()}
+                found.append((values.pop(""), values))
+        else:
+            for row in rows:
+                images = self.preprocess(given[row][np.newaxis])
+                found.append((images, self.session.run(self._features, {self._batch: images})))
+        return (
+            np.concatenate([images for images, _ in found]),
+            {name: np.concatenate([values[name] for _, values in found]) for name in self._features},
+        )
+
+    def _optimized(self) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        """Freezes the network, and returns a function that computes its features."""
+        self._freeze()
+        return lambda images: self.session.run(self._features, {self._batch: images})
+
+    def _leave_tensorflow(self) -> None:
+        """Keeps of TensorFlow only what makes the network's input."""
+        self._session.close()
+        graph = tf.Graph()
+        with graph.as_default():
+            self._batch = self._input()
+        self._session = open_session(graph, session_config(threads=self.threads, optimize_graph=False))
+        self._features, self._network = {}, None
+        self._fixed = (f"{self.engine} computes the network", "make the extractor with engine='tensorflow'")
+
+    def _computation(self, size: int) -> tuple[dict[str, tf.Tensor], Callable[[dict[str, np.ndarray]], dict]]:
+        """Returns the tensors to fetch for a batch of at most ``size`` images, and what makes the features of them."""
+        if self.engine_model is None:
+            return self._features, lambda fetched: fetched
+        if size not in self._loaded:
+            self._loaded = {size: self.engine_model.load(threads=self.threads, batch=size)}
+        compute = self._loaded[size]
+
+        def filled(fetched: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            images = fetched[""]
+            count = len(images)
+            if count < size:
+                images = np.concatenate([images, np.zeros([size - count, *images.shape[1:]], images.dtype)])
+            return {name: values[:count] for name, values in compute(images).items()}
+
+        return {"": self._batch}, filled

@@ -1,0 +1,269 @@
+"""Prepares the engine of an extractor for a job: chooses it, makes or finds its model, and proves it.
+
+TensorFlow is the reference. A model is proved when it is made, on images of the job: in float32 all values must agree,
+and in the lower precisions the directions of the features.
+"""
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tools.engines import engine_module, installed
+from tools.engines.models import Model, digest_of, find_model, make_model, models_folder, open_model
+from tools.engines.tensors import TensorInfo
+from tools.errors import InputError
+from tools.features.computing import AUTO, TENSORFLOW, EngineOptions
+from tools.runtime.agreement import mean_cosine, relative_difference
+from tools.runtime.freezing import FrozenNetwork, import_unchanged
+
+__all__ = ["Job", "Prepared", "prepare"]
+
+v1 = tf.compat.v1
+
+# Upper bound of the largest difference in an output in float32, relative to its largest value.
+_TOLERANCE = 1e-4
+
+# Images on which int8 is proved, and the smallest number of images to calibrate and to prove with.
+_PROVE, _LEAST = 64, 64
+
+# Images on which the other precisions are proved.
+_BATCH = 32
+
+# The smallest number of images for which engines are timed: making their models takes half a minute.
+_WORTH_TIMING = 4000
+
+# Seconds for which each engine is timed.
+_SECONDS = 1.5
+
+# Computes some rows of the job in TensorFlow: the network's input, and the features by name. Images that cannot be
+# decoded are left out.
+Reference = Callable[[Sequence[int]], tuple[np.ndarray, dict[str, np.ndarray]]]
+
+
+class Job(NamedTuple):
+    """What an extractor is about to compute.
+
+    num_images: number of images.
+    batch_size: number of images in every batch.
+    threads: number of threads; None for one for each core.
+    key: all that determines the network and its end points, as values of JSON; None if a function builds it.
+    reference: computes rows of the job in TensorFlow.
+    frozen: returns the network with its weights as constants.
+    optimized: returns a function that computes features in TensorFlow as fast as it can.
+    model_before: key of the model of an earlier part of the job; None for none.
+    """
+
+    num_images: int
+    batch_size: int
+    threads: int | None
+    key: Mapping[str, Any] | None
+    reference: Reference
+    frozen: Callable[[], FrozenNetwork]
+    optimized: Callable[[], Callable[[np.ndarray], dict[str, np.ndarray]]]
+    model_before: str | None = None
+
+
+class Prepared(NamedTuple):
+    """An engine that is ready for a job.
+
+    model: its model; None for TensorFlow.
+    rates: images/s of each engine that was timed; empty if none was.
+    """
+
+    model: Model | None
+    rates: dict[str, float]
+
+
+def prepare(job: Job, options: EngineOptions) -> Prepared:
+    """Prepares the engine.
+
+    Raises:
+      InputError: if the images do not suffice for int8, or the model does not compute the network's features.
+    """
+    if options.engine_model is not None:
+        return Prepared(_given(job, options), {})
+    if options.engine != AUTO:
+        return Prepared(_model(job, options), {})
+    others = installed(options.precision)
+    if job.num_images < _WORTH_TIMING or not others:
+        return Prepared(None, {})
+    models = {name: _model(job, options._replace(engine=name)) for name in others}
+    size = min(job.batch_size, job.num_images)
+    images, _ = job.reference(range(size))
+    images = np.resize(images, [size, *images.shape[1:]])
+    computing = {name: model.load(threads=job.threads, batch=size) for name, model in models.items()}
+    seconds = _timed({TENSORFLOW: job.optimized(), **computing}, images)
+    chosen = min(seconds, key=seconds.get)
+    return Prepared(models.get(chosen), {name: size / each for name, each in seconds.items()})
+
+
+def _timed(engines: Mapping[str, Callable[[np.ndarray], object]], images: np.ndarray) -> dict[str, float]:
+    """Returns the median of the seconds that each engine takes for a batch; they take turns."""
+    durations: dict[str, list[float]] = {name: [] for name in engines}
+    for compute in engines.values():
+        compute(images)
+    while min(map(sum, durations.values())) < _SECONDS:
+        for name, compute in engines.items():
+            start = time.perf_counter()
+            compute(images)
+            durations[name].append(time.perf_counter() - start)
+    return {name: statistics.median(each) for name, each in durations.items()}
+
+
+def _key(job: Job, options: EngineOptions) -> dict[str, Any]:
+    """Returns all that determines a model, but for the images of int8 and a network that a function builds."""
+    return dict(job.key or {}) | {
+        "engine": options.engine,
+        "version": engine_module(options.engine).version(),
+        "precision": options.precision,
+    }
+
+
+def _given(job: Job, options: EngineOptions) -> Model:
+    """Returns the model that was given. Raises InputError if it is damaged, or not the one of these arguments."""
+    model = open_model(options.engine_model)
+    wanted = json.loads(json.dumps(_key(job, options)))
+    differing = [name for name, value in wanted.items() if model.settings.get(name) != value]
+    if differing:
+        raise InputError(
+            f"engine_model={str(options.engine_model)!r} was made for another {differing[0]}: omit it, or give the "
+            "same arguments as then."
+        )
+    return model
+
+
+def _model(job: Job, options: EngineOptions) -> Model:
+    """Finds or makes the model of an engine."""
+    folder = models_folder(options.engine_dir)
+    key = _key(job, options)
+    calibration = None
+    prove_on = _spread(job.num_images, _BATCH)
+    if options.precision == "int8":
+        # The rest of a job must not be calibrated on other images than its first part.
+        if job.model_before is not None and (found := find_model(job.model_before, folder)) is not None:
+            return found
+        calibrate_on, prove_on = _parts(job.num_images, options.calibrate)
+        calibration, _ = job.reference(calibrate_on)
+        _check_images(calibration)
+        key["calibration"] = hashlib.sha256(calibration).hexdigest()
+    frozen = None
+    if job.key is None:
+        frozen = job.frozen()
+        key["graph"] = hashlib.sha256(frozen.graph_def.SerializeToString(deterministic=True)).hexdigest()
+    if (found := find_model(digest_of(key), folder)) is not None:
+        _check_bound(found.engine, found.agreements, options)
+        return found
+    frozen = frozen or job.frozen()
+
+    def prove(model: Model) -> dict[str, dict[str, float | None]]:
+        images, expected = job.reference(prove_on)
+        if options.precision == "int8" and len(images) + len(calibration) < _LEAST:
+            raise _too_few(len(images) + len(calibration))
+        agreements = _agreements(model.load(threads=job.threads), images, expected, job.batch_size)
+        _check_bound(model.engine, agreements, options)
+        return agreements
+
+    return make_model(
+        key,
+        folder,
+        engine=options.engine,
+        precision=options.precision,
+        **_graph(frozen),
+        calibration=calibration,
+        prove=prove,
+    )
+
+
+def _graph(frozen: FrozenNetwork) -> dict[str, Any]:
+    """Returns the arguments of ``make_model`` for a network: an engine may drop a tensor that no operation ends in."""
+    with tf.Graph().as_default() as graph:
+        images = v1.placeholder(tf.float32, [None, *frozen.images.shape[1:]], name="images")
+        tensors = import_unchanged(frozen.graph_def, {frozen.images.name: images}, list(frozen.outputs.values()))
+        named = [tf.identity(tensor, name=f"output_{number}") for number, tensor in enumerate(tensors)]
+    return {
+        "graph": graph.as_graph_def().SerializeToString(),
+        "images": TensorInfo.of_tensor("images", images),
+        "outputs": [TensorInfo.of_tensor(name, tensor) for name, tensor in zip(frozen.outputs, named, strict=True)],
+    }
+
+
+def _spread(num_images: int, count: int) -> list[int]:
+    """Returns rows that are spread over a job."""
+    count = min(num_images, count)
+    return [place * num_images // count for place in range(count)]
+
+
+def _parts(num_images: int, calibrate: int) -> tuple[list[int], list[int]]:
+    """Returns the rows to calibrate with, and others to prove with; both are spread over the job."""
+    if num_images < _LEAST:
+        raise _too_few(num_images)
+    rows = _spread(num_images, calibrate + _PROVE)
+    step = max(2, -(-len(rows) // min(_PROVE, len(rows) // 3)))
+    prove = rows[::step]
+    return [row for row in rows if row not in set(prove)], prove
+
+
+def _too_few(count: int) -> InputError:
+    return InputError(
+        f"precision='int8' requires at least {_LEAST} images of the job to calibrate with and to check on, but there "
+        f"are {count}: use float32 or bfloat16."
+    )
+
+
+def _check_images(images: np.ndarray) -> None:
+    """Raises InputError for images from which no ranges can be taken."""
+    if not len(images):
+        raise _too_few(0)
+    if (images == images[0]).all():
+        raise InputError(
+            "precision='int8' takes the ranges of values from images of the job, and these are all the same: use "
+            "float32 or bfloat16."
+        )
+
+
+def _agreements(
+    compute: Callable[[np.ndarray], dict[str, np.ndarray]],
+    images: np.ndarray,
+    expected: Mapping[str, np.ndarray],
+    batch_size: int,
+) -> dict[str, dict[str, float | None]]:
+    """Returns how well each output agrees with TensorFlow's."""
+    batches: Iterable[dict[str, np.ndarray]] = [
+        compute(images[start : start + batch_size]) for start in range(0, len(images), batch_size)
+    ]
+    found = {}
+    for name, wanted in expected.items():
+        result = np.concatenate([batch[name] for batch in batches])
+        if result.shape != wanted.shape:
+            raise InputError(f"The engine's {name} has shape {list(result.shape)} and not {list(wanted.shape)}.")
+        top_1 = None
+        if name.endswith(("logits", "predictions")) and wanted.ndim == 2 and wanted.shape[1] > 1:
+            top_1 = float(np.mean(result.argmax(1) == wanted.argmax(1)))
+        found[name] = {
+            "difference": relative_difference(result.astype(np.float64), wanted),
+            "cosine": mean_cosine(result, wanted) if len(result) > 1 else None,
+            "top_1": top_1,
+        }
+    return found
+
+
+def _check_bound(engine: str, agreements: Mapping[str, Mapping[str, float | None]], options: EngineOptions) -> None:
+    """Raises InputError if an output agrees less than it must. Written so that what is not a number does not pass."""
+    for name, one in agreements.items():
+        if options.precision == "float32":
+            if not one["difference"] <= _TOLERANCE:
+                raise InputError(
+                    f"{engine} computes {name} with a difference of {one['difference']:.2g} of its largest value from "
+                    f"TensorFlow's, more than {_TOLERANCE:g}: use engine='tensorflow'."
+                )
+        elif one["cosine"] is not None and not one["cosine"] >= options.min_cosine:
+            raise InputError(
+                f"{engine} computes {name} in {options.precision} with a mean cosine of {one['cosine']:.4f} to "
+                f"float32, less than min_cosine={options.min_cosine:g}: use another precision, or allow less."
+            )
