@@ -26,6 +26,7 @@ from nets import (
     resnet_utils,
     resnet_v1,
     resnet_v2,
+    tf_slim_nets,
 )
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "resnet_utils",
     "resnet_v1",
     "resnet_v2",
+    "tf_slim_nets",
 ]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import layers, resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2
+from nets import layers, resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2, tf_slim_nets
 from nets.arguments import check_num_classes, check_weight_decay
 from nets.builders import Builder, EndPoints, Variant
 from nets.building import building, one_at_a_time
@@ -23,11 +23,11 @@ __all__ = ["NETWORKS", "Network", "arg_scopes_map", "get_network", "get_network_
 class Network(NamedTuple):
     """One network.
 
-    name: name of the network, and its default variable scope; ``resnet_cifar_*`` have no default scope.
+    name: name of the network.
     builder: ``builder(images, num_classes, is_training=...)`` returns (net, end_points).
     arg_scope: function that returns the arg scope of the network.
-    variant: units in each block, widths and image size.
-    unit_scope: variable scope inside a unit's scope, which shows the family of a checkpoint.
+    variant: units in each block, widths and image size; None for a network without residual units.
+    unit_scope: variable scope inside a unit's scope, which shows the family of a checkpoint; None without units.
     preprocessing: preprocessing in slim's factory, for weights that need no other; for networks that slim does not
       have, the preprocessing that suits its images.
     num_classes: classes of the data that the network was made for.
@@ -38,8 +38,8 @@ class Network(NamedTuple):
     name: str
     builder: Builder
     arg_scope: Callable[..., dict[str, Any]]
-    variant: Variant
-    unit_scope: str
+    variant: Variant | None
+    unit_scope: str | None
     preprocessing: str
     num_classes: int
     channels: int
@@ -49,7 +49,12 @@ class Network(NamedTuple):
     @property
     def image_size(self) -> int:
         """The height and width of the images that the network was made for."""
-        return self.variant.image_size
+        return self.builder.default_image_size
+
+    @property
+    def scope(self) -> str:
+        """The default variable scope of the network; '' for ``resnet_cifar_*``, which have none."""
+        return inspect.signature(self.builder).parameters["scope"].default or ""
 
     @property
     def family(self) -> str:
@@ -81,6 +86,14 @@ _PARAMETERS = {
     "resnet_cifar_56": (853_018, 857_082),
     "resnet_cifar_110": (1_727_962, 1_736_058),
     "resnet_cifar_164": (1_703_258, 1_727_482),
+    "alexnet_v2": (50_303_912, 50_303_912),
+    "overfeat": (145_704_424, 145_704_424),
+    "vgg_a": (132_863_336, 132_863_336),
+    "vgg_16": (138_357_544, 138_357_544),
+    "vgg_19": (143_667_240, 143_667_240),
+    "inception_v1": (6_618_649, 6_633_209),
+    "inception_v2": (11_179_361, 11_199_137),
+    "inception_v3": (27_145_970, 27_182_194),
 }
 
 
@@ -108,6 +121,29 @@ def _family(
             parameters=_PARAMETERS[name][1],
         )
         yield network._replace(**_EXCEPTIONS.get(name, {}))
+
+
+def _of_tf_slim(
+    name: str, arg_scope: Callable[..., dict[str, Any]], preprocessing: str = "vgg", num_classes: int = 1000
+) -> Network:
+    """Returns a network that tf_slim itself builds."""
+    return Network(
+        name=name,
+        builder=getattr(tf_slim_nets, name),
+        arg_scope=arg_scope,
+        variant=None,
+        unit_scope=None,
+        preprocessing=preprocessing,
+        num_classes=num_classes,
+        channels=3,
+        trainable_parameters=_PARAMETERS[name][0],
+        parameters=_PARAMETERS[name][1],
+    )
+
+
+def _inception(name: str) -> Network:
+    # 1000 classes and the background.
+    return _of_tf_slim(name, tf_slim_nets.inception_arg_scope, preprocessing="inception", num_classes=1001)
 
 
 _EXCEPTIONS = {
@@ -141,6 +177,14 @@ NETWORKS: dict[str, Network] = {
             preprocessing="cifar",
             num_classes=10,
         ),
+        _of_tf_slim("alexnet_v2", tf_slim_nets.alexnet_v2_arg_scope),
+        _of_tf_slim("overfeat", tf_slim_nets.overfeat_arg_scope),
+        _of_tf_slim("vgg_a", tf_slim_nets.vgg_arg_scope),
+        _of_tf_slim("vgg_16", tf_slim_nets.vgg_arg_scope),
+        _of_tf_slim("vgg_19", tf_slim_nets.vgg_arg_scope),
+        _inception("inception_v1"),
+        _inception("inception_v2"),
+        _inception("inception_v3"),
     )
 }
 

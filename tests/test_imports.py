@@ -68,7 +68,8 @@ FACES = {
     "read_labels resolve store_folder",
     "checkpoints.restoring": "RestoreReport init_fn restore",
     "nets": "augmentation batch_statistics building endpoint_info guards layer_info layers nets_factory node_names "
-    "preprocessing resnet_basic resnet_cifar resnet_keras resnet_utils resnet_v1 resnet_v2",
+    "preprocessing resnet_basic resnet_cifar resnet_keras resnet_utils resnet_v1 resnet_v2 "
+    "tf_slim_nets",
     "tools.conversion": "Conversion convert",
     "tools.digits": "CHECKPOINT Digits HELD_OUT digits errors nearest",
     "tools.engines": "ENGINES Engine check_engine engine_module installed model_file",

@@ -15,6 +15,7 @@ from checkpoints.diagnosis import expected_input, structures_in
 from nets import nets_factory, resnet_v2
 from tests.golden.make import golden_file
 from tests.helpers import numpy_cifar
+from tests.helpers.networks import OF_UNITS
 from tests.helpers.reference import assign, random_values
 
 v1 = tf.compat.v1
@@ -442,7 +443,7 @@ def test_activation_before_residual_is_told_by_the_variables(shared, bottleneck)
     assert not found.faults
 
 
-@pytest.mark.parametrize("name", nets_factory.NETWORKS)
+@pytest.mark.parametrize("name", OF_UNITS)
 def test_every_network_is_told_by_its_variables(name):
     """Uses another implementation's names and shapes, alone and beside an optimizer's variables."""
     golden = json.loads(golden_file(name).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """The sources of the golden files: an independent implementation of each network.
 
-The slim families use tf_slim's own networks. The others use the tests' PyTorch, Keras and NumPy networks, whose
-end points are written down here under the names of their families.
+The networks of tf_slim and of its parts use tf_slim's own. The others use the tests' PyTorch, Keras and NumPy
+networks, whose end points are written down here under the names of their families.
 """
 
 import math
@@ -22,7 +22,7 @@ BASIC_UNITS = {"18": (2, 2, 2, 2), "34": (3, 4, 6, 3)}
 
 def describe(name: str) -> dict[str, Any]:
     """Returns the content of a network's golden file."""
-    if name.startswith("resnet_v"):
+    if is_of_tf_slim(name):
         return _tf_slim(name)
     family, depth, *_ = name.removeprefix("resnet_").split("_")
     variables, end_points = {"basic": _basic, "keras": _keras, "cifar": _cifar}[family](name, depth)
@@ -33,6 +33,11 @@ def describe(name: str) -> dict[str, Any]:
         "variables": {variable: list(shape) for variable, shape in variables.items()},
         "end_points": {end_point: list(shape) for end_point, shape in end_points.items()},
     }
+
+
+def is_of_tf_slim(name: str) -> bool:
+    """Returns whether tf_slim itself has the network, or the parts that it consists of."""
+    return not name.startswith(("resnet_basic", "resnet_keras", "resnet_cifar"))
 
 
 def built(variables: Sequence[tf.Variable], end_points: dict[str, tf.Tensor], tensor_names: bool) -> dict[str, Any]:
@@ -57,7 +62,7 @@ def _tf_slim(name: str) -> dict[str, Any]:
     network = nets_factory.get_network(name)
     with tf.Graph().as_default():
         images = v1.placeholder(tf.float32, [None, network.image_size, network.image_size, 3])
-        with tf_slim_scope():
+        with tf_slim_scope(net=name):
             _, end_points = tf_slim_builder(name)(images, num_classes=network.num_classes, is_training=False)
         return built(v1.global_variables(), end_points, tensor_names=True)
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from nets import nets_factory
 from tests.golden.make import golden_file
-from tests.golden.originals import built
+from tests.golden.originals import built, is_of_tf_slim
 
 v1 = tf.compat.v1
 
@@ -21,13 +21,15 @@ REGENERATE = "if this is meant to change: python -m tests.golden.make --write"
 def test_network_is_as_its_golden_file_says(name):
     golden = json.loads(golden_file(name).read_text(encoding="utf-8"))
     network = nets_factory.get_network(name)
-    slim = name.startswith("resnet_v")
+    slim, resnet = is_of_tf_slim(name), name.startswith("resnet_v")
     with tf.Graph().as_default():
         images = v1.placeholder(tf.float32, [None, network.image_size, network.image_size, network.channels])
         build = nets_factory.get_network_fn(name, network.num_classes)
-        _, end_points = build(images, **({"spatial_squeeze": False} if slim else {}))
-        if slim:
+        _, end_points = build(images, **({"spatial_squeeze": False} if resnet else {}))
+        if resnet:
             assert end_points.pop("global_pool").name == f"{name}/pool5:0"  # which tf_slim's own dict does not have
+        if "alexnet" in name or "overfeat" in name or "vgg" in name:
+            assert end_points.pop("predictions").name == f"{name}/predictions:0"  # nor this
         result = json.loads(json.dumps(built(v1.global_variables(), end_points, tensor_names=slim)))
     assert result == golden, REGENERATE
     # JSON objects have no order of their own; Python's have the file's.

@@ -11,10 +11,11 @@ import tf_slim as slim
 import checkpoints
 import nets
 import tools
-from nets import layers, nets_factory, resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2
+from nets import layers, nets_factory, resnet_basic, resnet_cifar, resnet_keras, resnet_v1, resnet_v2, tf_slim_nets
 from nets.resnet_utils import Block
 from tests.golden.make import golden_file
-from tests.nets import test_resnet_basic, test_resnet_cifar, test_resnet_keras, test_slim_parity
+from tests.helpers.networks import OF_TF_SLIM, small_size
+from tests.nets import test_resnet_basic, test_resnet_cifar, test_resnet_keras, test_slim_parity, test_tf_slim_nets
 
 v1 = tf.compat.v1
 
@@ -33,6 +34,7 @@ PROMISED = [
     *(f"resnet_basic_{depth}" for depth in (18, 34)),
     *(f"resnet_keras_{depth}" for depth in (18, 34, 50, 101, 152, "18_digits")),
     *(f"resnet_cifar_{depth}" for depth in (20, 32, 44, 56, 110, 164)),
+    *("alexnet_v2", "overfeat", "vgg_a", "vgg_16", "vgg_19", "inception_v1", "inception_v2", "inception_v3"),
 ]
 
 
@@ -43,11 +45,15 @@ def test_the_table_is_complete():
             assert nets_factory.networks_map[name] is getattr(module, name)
             assert getattr(module, name).__name__ == name
             assert name in module.__all__
+    for name in OF_TF_SLIM:
+        assert nets_factory.networks_map[name] is getattr(tf_slim_nets, name)
+        assert getattr(tf_slim_nets, name).__name__ == name
+        assert name in tf_slim_nets.__all__
 
 
 def held_against_another_implementation():
     """Returns the networks for the tests with the mark ``parity``."""
-    for module in (test_slim_parity, test_resnet_basic, test_resnet_keras, test_resnet_cifar):
+    for module in (test_slim_parity, test_resnet_basic, test_resnet_keras, test_resnet_cifar, test_tf_slim_nets):
         for function in vars(module).values():
             marks = getattr(function, "pytestmark", [])
             if "parity" in {mark.name for mark in marks}:
@@ -61,7 +67,10 @@ def held_against_another_implementation():
 @pytest.mark.parametrize("name", nets_factory.NETWORKS)
 def test_no_network_goes_unproved(name):
     network = nets_factory.get_network(name)
-    assert 0 < network.trainable_parameters < network.parameters
+    has_statistics = not name.startswith(("alexnet", "overfeat", "vgg"))
+    assert network.trainable_parameters > 0
+    assert (network.trainable_parameters < network.parameters) == has_statistics
+    assert network.trainable_parameters <= network.parameters
     assert golden_file(name).is_file()
     assert name in set(held_against_another_implementation())
 
@@ -69,6 +78,7 @@ def test_no_network_goes_unproved(name):
 @pytest.mark.parametrize("name", nets_factory.NETWORKS)
 def test_default_image_size(name):
     size = 28 if "digits" in name else 32 if name.startswith(("resnet_cifar", "resnet_v2_tiny")) else 224
+    size = {"inception_v3": 299, "overfeat": 231}.get(name, size)
     assert nets_factory.get_network_fn(name, 10).default_image_size == size
     assert nets_factory.networks_map[name].default_image_size == size
 
@@ -185,7 +195,10 @@ def test_options_reach_the_arg_scope(decay):
             )
 
 
-@pytest.mark.parametrize("name", nets_factory.NETWORKS)
+WITH_BATCH_NORM = [name for name in nets_factory.NETWORKS if not name.startswith(("alexnet", "overfeat", "vgg"))]
+
+
+@pytest.mark.parametrize("name", WITH_BATCH_NORM)
 def test_every_arg_scope_takes_a_decay(name):
     scope = nets_factory.get_network(name).arg_scope(batch_norm_decay=0.75)
     with slim.arg_scope(scope):
@@ -205,12 +218,13 @@ def decays():
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in nets_factory.NETWORKS]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in WITH_BATCH_NORM]
 )
 def test_the_decay_arrives_in_every_layer(name):
     network = nets_factory.get_network(name)
     with tf.Graph().as_default():
-        images = v1.placeholder(tf.float32, [2, 32, 32, network.channels])
+        size = small_size(name, 32)
+        images = v1.placeholder(tf.float32, [2, size, size, network.channels])
         nets_factory.get_network_fn(name, 10, is_training=True, batch_norm_decay=0.75)(images)
         statistics = sum("/moving_" in variable.op.name for variable in v1.global_variables())
         assert list(decays()) == [0.75] * statistics
@@ -249,6 +263,7 @@ def test_the_decay_of_a_family_without_one(build, scope, decay):
             TypeError,
             "the arg scope of resnet_cifar_20 has batch_norm_decay, batch_norm_updates_collections",
         ),
+        ("vgg_16", {"batch_norm_decay": 0.9}, TypeError, "'batch_norm_decay': the arg scope of vgg_16 has none."),
         ("resnet_v2_tiny", {"batch_norm_decay": "fast"}, ValueError, "batch_norm_decay must be a number"),
     ],
 )
@@ -265,7 +280,7 @@ def test_an_unknown_network_suggests_the_nearest():
     with pytest.raises(ValueError, match="Name of network must be a string, and is None"):
         nets_factory.get_network_fn(None, 10)
     with pytest.raises(ValueError, match="there is resnet_v1_50, "):
-        nets_factory.get_network("vgg_16")
+        nets_factory.get_network("xyz")
 
 
 def modules():

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_slim as slim
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_ops
-from tf_slim.nets import resnet_utils, resnet_v1, resnet_v2
+from tf_slim.nets import alexnet, inception, overfeat, resnet_utils, resnet_v1, resnet_v2, vgg
 
 from nets import nets_factory
 
@@ -27,17 +27,28 @@ v1 = tf.compat.v1
 _UPDATE_OPS = v1.GraphKeys.UPDATE_OPS
 
 
+_MODULES = (resnet_v1, resnet_v2, alexnet, overfeat, vgg, inception)
+_RESNET_NORM = {"decay": 0.997, "epsilon": 1e-5, "scale": True}
+
+
 @contextlib.contextmanager
-def tf_slim_scope(updates_collections: Any = _UPDATE_OPS, **arg_scope: Any) -> Iterator[None]:
-    """Enters the scope in which tf_slim's own ResNets can be built."""
+def tf_slim_scope(
+    updates_collections: Any = _UPDATE_OPS, net: str = "resnet_v2_50", **arg_scope: Any
+) -> Iterator[None]:
+    """Enters the scope in which tf_slim's own network of the name ``net`` can be built, or any of its ResNets."""
     if updates_collections == _UPDATE_OPS:
         updates_collections = [_UPDATE_OPS]
-    parameters = {"decay": 0.997, "epsilon": 1e-5, "scale": True, "updates_collections": updates_collections}
+    scope = _tf_slim_arg_scope(net)(**arg_scope)
+    parameters = _RESNET_NORM
+    if not net.startswith("resnet"):
+        parameters = scope[slim.arg_scope_func_key(slim.conv2d)].get("normalizer_params")
+    if parameters is not None:
+        parameters = {**parameters, "updates_collections": updates_collections}
     with (
         warnings.catch_warnings(),
         mock.patch.object(ops, "Tensor", tf.Tensor, create=True),
         mock.patch.object(control_flow_ops, "cond", v1.cond, create=True),
-        slim.arg_scope(resnet_utils.resnet_arg_scope(**arg_scope)),
+        slim.arg_scope(scope),
         slim.arg_scope([slim.conv2d], normalizer_params=parameters),
         slim.arg_scope([slim.batch_norm], updates_collections=updates_collections),
     ):
@@ -45,9 +56,17 @@ def tf_slim_scope(updates_collections: Any = _UPDATE_OPS, **arg_scope: Any) -> I
         yield
 
 
+def _tf_slim_arg_scope(net: str) -> Callable[..., dict[str, Any]]:
+    """Returns tf_slim's own function that makes the arg scope of a network."""
+    if net.startswith("resnet"):
+        return resnet_utils.resnet_arg_scope
+    name = "vgg_arg_scope" if net.startswith("vgg") else f"{net}_arg_scope"
+    return next(getattr(module, name) for module in _MODULES if hasattr(module, name))
+
+
 def tf_slim_builder(name: str) -> Callable[..., tuple[tf.Tensor, Mapping[str, tf.Tensor]]]:
     """Returns tf_slim's own builder, or its generator with the blocks of a network that tf_slim does not name."""
-    for module in (resnet_v1, resnet_v2):
+    for module in _MODULES:
         if hasattr(module, name):
             return getattr(module, name)
     blocks = [resnet_v2.resnet_v2_block(*block) for block in nets_factory.get_network(name).variant.blocks()]

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import endpoint_info, nets_factory, resnet_basic, resnet_cifar, resnet_keras, resnet_utils, resnet_v1
-from nets.nets_factory import NETWORKS, get_network_fn
+from nets.nets_factory import get_network_fn
 from nets.resnet_utils import Block
 from tests.helpers.float64 import Reference, assert_as_exact, references
 from tests.helpers.processes import environment
@@ -229,7 +229,7 @@ def test_a_layer_of_keras_is_used_wherever_there_is_one(small):
 
 @pytest.mark.full
 @pytest.mark.numerical
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", OF_UNITS)
 def test_every_network_of_the_table(tmp_path, name):
     network = nets_factory.get_network(name)
     size = 64 if network.image_size == 224 else network.image_size
