@@ -27,6 +27,16 @@ __all__ = [
     "with_aliases",
 ]
 
+# Names of ops in tf_slim's Inceptions: all but the logits are under a second scope of the same kind of name.
+_INCEPTION = re.compile(r"(?:^|/)(?:Mixed_\d[a-z]|Logits|AuxLogits|(?:Conv2d|MaxPool)_\d[a-z]_\dx\d)/")
+
+# The names of the places that most networks have, and what the other networks of tf_slim call them.
+_ROLES = {
+    "global_pool": re.compile(r"PreLogits|Logits/(?:Avg|Max)Pool_\w+"),
+    "logits": re.compile(r"Logits|fc8"),
+    "predictions": re.compile(r"Predictions"),
+}
+
 # The kind of a unit: the scope that the unit's function opens inside of the unit's own scope.
 _UNIT_SCOPE = re.compile(r"(?<=/unit_)(\d+)/(?:basic|bottleneck|identity)(?:_\w+)?(?=/|$)")
 
@@ -122,8 +132,9 @@ def resolve(name: str, end_points: Mapping[str, tf.Tensor]) -> tuple[str, tf.Ten
     """Finds an end point by its full name or its alias.
 
     Args:
-      name: ``resnet_v2_50/block3``, ``block3``, ``block3/unit_2/conv1``, ``global_pool``, ``logits``, ...; also layers
-        that the dict leaves out: ``pool1``, ``block3/unit_2/preact``, ``postnorm``.
+      name: ``resnet_v2_50/block3``, ``block3``, ``block3/unit_2/conv1``, ``conv5/conv5_3``, ``Mixed_7c``, ...; also
+        layers that the dict leaves out: ``pool1``, ``block3/unit_2/preact``, ``Mixed_7c/Branch_1/Conv2d_0a_1x1``.
+        ``global_pool``, ``logits`` and ``predictions`` work for every network that has such a place.
       end_points: dict that the network's builder returned.
 
     Returns:
@@ -142,7 +153,7 @@ def resolve(name: str, end_points: Mapping[str, tf.Tensor]) -> tuple[str, tf.Ten
     for find in (dict, reachable):
         points = find(end_points)
         by_alias = {alias(full_name, scope): full_name for full_name in points}
-        full_name = name if name in points else by_alias.get(name)
+        full_name = name if name in points else by_alias.get(name) or _in_role(name, by_alias)
         if full_name is not None:
             return full_name, points[full_name]
     raise UnknownEndPointError(_unknown(name, by_alias, scope))
@@ -183,6 +194,12 @@ class _WithAliases(Mapping[str, tf.Tensor]):
 
 class _UnknownKeyError(UnknownEndPointError, KeyError):
     __str__ = Exception.__str__  # that of KeyError shows the quoted repr
+
+
+def _in_role(name: str, by_alias: Mapping[str, str]) -> str | None:
+    """Returns the full name of the end point that has the role of this name, such as 'logits'; None if none has."""
+    role = _ROLES.get(name)
+    return next((full_name for short, full_name in by_alias.items() if role and role.fullmatch(short)), None)
 
 
 def _check_end_points(end_points: Mapping[str, tf.Tensor]) -> None:
@@ -226,10 +243,12 @@ def reachable(end_points: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Returns the end points of the dict and the layers that it leaves out, by full name, in graph order."""
     everything = dict(end_points)
     scope = _network_scope(end_points)
-    op_scope = _op_scope(scope, end_points)
-    if op_scope is not None:
+    known: set[str] = set()
+    for op_scope in _op_scopes(scope, end_points):
         for layer, tensor in _layers_under(op_scope, next(iter(end_points.values())).graph).items():
-            everything.setdefault(f"{scope}/{layer}", tensor)
+            if tensor.name not in known:
+                known.add(tensor.name)
+                everything.setdefault(f"{scope}/{layer}" if scope else layer, tensor)
     if not everything:
         return everything
     graph = next(iter(everything.values())).graph
@@ -237,13 +256,22 @@ def reachable(end_points: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return dict(sorted(everything.items(), key=lambda item: position[item[1].op.name]))
 
 
-def _op_scope(scope: str, end_points: Mapping[str, tf.Tensor]) -> str | None:
-    """Returns the name scope of the network's ops, which has a number at its end if the network was built again."""
+def _op_scopes(scope: str, end_points: Mapping[str, tf.Tensor]) -> list[str]:
+    """Returns the name scopes of the network's ops, which have a number at their end if the network was built again.
+
+    There is one for all end points with a scope. tf_slim's Inceptions, whose end points have none, have an inner one
+    for the layers before the logits, which comes first, and an outer one.
+    """
+    found = []
     for name, tensor in end_points.items():
         inner = f"/{name.removeprefix(scope + '/')}/"
-        if scope and name.startswith(scope + "/") and inner in tensor.op.name:
-            return tensor.op.name[: tensor.op.name.rindex(inner)]
-    return None
+        if inner in tensor.op.name and (name.startswith(scope + "/") if scope else _INCEPTION.search(tensor.op.name)):
+            outer = tensor.op.name[: tensor.op.name.rindex(inner)]
+            if outer not in found:
+                found.append(outer)
+            if scope:
+                break
+    return found
 
 
 def _layers_under(op_scope: str, graph: tf.Graph) -> dict[str, tf.Tensor]:
@@ -334,6 +362,8 @@ def _trace(inputs: tf.Tensor, targets: set[str]) -> dict[str, _Field]:
     for op in inputs.graph.get_operations():
         if not waiting:
             break
+        if op.type == "Shape":  # its output depends on no pixel
+            continue
         sources = [tensor for tensor in op.inputs if tensor.name in fields or tensor.name in unknown]
         if not sources or inputs.name in (tensor.name for tensor in op.outputs):
             continue
@@ -363,7 +393,7 @@ def _after(op: tf.Operation, fields: list[_Field]) -> _Field | None:
 def _axis_after(op: tf.Operation, sources: list[_Axis], axis: int) -> _Axis | None:
     if _EVERYTHING in sources:
         return _EVERYTHING
-    if op.type in _POINTWISE_OPS:
+    if op.type in _POINTWISE_OPS or (op.type == "ConcatV2" and _joins_channels(op)):
         return _union(sources)
     source = sources[0]
     if op.type == "Reshape":
@@ -384,6 +414,12 @@ def _axis_after(op: tf.Operation, sources: list[_Axis], axis: int) -> _Axis | No
     if op.type in ("BatchToSpaceND", "SpaceToBatchND"):
         return _interleave(op, source, axis)
     return None
+
+
+def _joins_channels(concat: tf.Operation) -> bool:
+    """Returns whether a concatenation is one of channels, so that its inputs share their positions."""
+    axis, rank = tf.get_static_value(concat.inputs[-1]), concat.outputs[0].shape.rank
+    return axis is not None and rank is not None and int(axis) % rank == rank - 1
 
 
 def _keeps_positions(reshape: tf.Operation) -> bool:

@@ -50,6 +50,99 @@ def test_receptive_fields_are_the_published_ones(name, size):
     assert block4.receptive_field == tuple((number, number) for number in field)
 
 
+# Size and stride, and padding on images of 224 and of 321: the table of google-research/receptive_field
+# (receptive_field/RECEPTIVE_FIELD_TABLE.md).
+TABLE = {
+    "alexnet_v2": """
+        alexnet_v2/conv1 11 4 0 0, alexnet_v2/pool1 19 8 0 0, alexnet_v2/conv2 51 8 16 16, alexnet_v2/conv3 99 16 32 32,
+        alexnet_v2/conv4 131 16 48 48, alexnet_v2/conv5 163 16 64 64, alexnet_v2/pool5 195 32 64 64""",
+    "vgg_a": """
+        vgg_a/conv1/conv1_1 3 1 1 1, vgg_a/pool1 4 2 1 1, vgg_a/conv2/conv2_1 8 2 3 3, vgg_a/pool2 10 4 3 3,
+        vgg_a/conv3/conv3_1 18 4 7 7, vgg_a/conv3/conv3_2 26 4 11 11, vgg_a/pool3 30 8 11 11,
+        vgg_a/conv4/conv4_1 46 8 19 19, vgg_a/conv4/conv4_2 62 8 27 27, vgg_a/pool4 70 16 27 27,
+        vgg_a/conv5/conv5_1 102 16 43 43, vgg_a/conv5/conv5_2 134 16 59 59, vgg_a/pool5 150 32 59 59""",
+    "vgg_16": """
+        vgg_16/conv1/conv1_1 3 1 1 1, vgg_16/pool1 6 2 2 2, vgg_16/conv2/conv2_1 10 2 4 4, vgg_16/pool2 16 4 6 6,
+        vgg_16/conv3/conv3_1 24 4 10 10, vgg_16/conv3/conv3_2 32 4 14 14, vgg_16/pool3 44 8 18 18,
+        vgg_16/conv4/conv4_1 60 8 26 26, vgg_16/conv4/conv4_2 76 8 34 34, vgg_16/pool4 100 16 42 42,
+        vgg_16/conv5/conv5_1 132 16 58 58, vgg_16/conv5/conv5_2 164 16 74 74, vgg_16/pool5 212 32 90 90""",
+    "inception_v2": """
+        Conv2d_1a_7x7 7 2 2 3, MaxPool_2a_3x3 11 4 2 5, Conv2d_2b_1x1 11 4 2 5, Conv2d_2c_3x3 19 4 6 9,
+        MaxPool_3a_3x3 27 8 6 13, Mixed_3b 59 8 22 29, Mixed_3c 91 8 38 45, Mixed_4a 123 16 46 61,
+        Mixed_4b 187 16 78 93, Mixed_4c 251 16 110 125, Mixed_4d 315 16 142 157, Mixed_4e 379 16 174 189,
+        Mixed_5a 443 32 190 221, Mixed_5b 571 32 254 285, Mixed_5c 699 32 318 349""",
+    "inception_v3": """
+        Conv2d_1a_3x3 3 2 0 0, Conv2d_2a_3x3 7 2 0 0, Conv2d_2b_3x3 11 2 2 2, MaxPool_3a_3x3 15 4 2 2,
+        Conv2d_3b_1x1 15 4 2 2, Conv2d_4a_3x3 23 4 2 2, MaxPool_5a_3x3 31 8 2 2, Mixed_5b 63 8 18 18,
+        Mixed_5c 95 8 34 34, Mixed_5d 127 8 50 50, Mixed_6a 159 16 58 58, Mixed_6b 351 16 154 154,
+        Mixed_6c 543 16 250 250, Mixed_6d 735 16 346 346, Mixed_6e 927 16 442 442, Mixed_7a 1055 32 490 490,
+        Mixed_7b 1183 32 554 554, Mixed_7c 1311 32 618 618""",
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("size", [224, pytest.param(321, marks=pytest.mark.full)])
+def test_receptive_fields_of_tf_slims_networks_are_the_published_ones(name, size):
+    images, end_points = build(name, [None, size, size, 3], spatial_squeeze=False)
+    rows = [row.split() for row in TABLE[name].split(",")]
+    expected = {row[0]: tuple(map(int, [*row[1:3], row[3 if size == 224 else 4]])) for row in rows}
+    described = endpoint_info.describe(images, end_points, expected)
+    found = {point.name: point.receptive_field for point in described}
+    assert found == {key: tuple((number, number) for number in field) for key, field in expected.items()}
+
+
+# Aliases of end points, and the names of their tensors, with stride and channels at the network's own size.
+# tf_slim's pools before the logits of v2 and v3 have its default stride of 2, which their single position hides.
+PLACES = [
+    ("vgg_16", "conv5/conv5_3", "vgg_16/conv5/conv5_3/Relu:0", (16, 16), 512),
+    ("vgg_16", "pool5", "vgg_16/pool5/MaxPool:0", (32, 32), 512),
+    ("vgg_16", "fc7", "vgg_16/fc7/Relu:0", (32, 32), 4096),
+    ("vgg_16", "logits", "vgg_16/fc8/squeezed:0", (32, 32), 10),
+    ("vgg_16", "predictions", "vgg_16/predictions:0", (32, 32), 10),
+    ("inception_v3", "Mixed_7c", "InceptionV3/InceptionV3/Mixed_7c/concat:0", (32, 32), 2048),
+    (
+        "inception_v3",
+        "Mixed_6b/Branch_2/Conv2d_0e_1x7",
+        "InceptionV3/InceptionV3/Mixed_6b/Branch_2/Conv2d_0e_1x7/Relu:0",
+        (16, 16),
+        192,
+    ),
+    ("inception_v3", "AuxLogits/Conv2d_1b_1x1", "InceptionV3/AuxLogits/Conv2d_1b_1x1/Relu:0", (48, 48), 128),
+    ("inception_v3", "global_pool", "InceptionV3/Logits/Dropout_1b/Identity:0", (64, 64), 2048),
+    ("inception_v3", "logits", "InceptionV3/Logits/SpatialSqueeze:0", (64, 64), 10),
+    ("inception_v3", "predictions", "InceptionV3/Predictions/Reshape_1:0", (64, 64), 10),
+    ("inception_v1", "global_pool", "InceptionV1/Logits/MaxPool_0a_7x7/AvgPool:0", (32, 32), 1024),
+]
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(row[0] for row in PLACES))
+def test_places_in_tf_slims_networks(name):
+    size = nets_factory.get_network(name).image_size
+    images, end_points = build(name, [None, size, size, 3])
+    places = [row[1:] for row in PLACES if row[0] == name]
+    described = endpoint_info.describe(images, end_points, [place[0] for place in places])
+    found = [
+        (place[0], point.tensor.name, point.stride, point.channels)
+        for place, point in zip(places, described, strict=True)
+    ]
+    assert found == places
+    everything = endpoint_info.describe(images, end_points)
+    assert {*end_points} <= {point.name for point in everything}
+    tensors = [point.tensor.name for point in everything]
+    assert len({*tensors}) >= len(tensors) - 1  # fc8, without and with the axes of its position
+    for point in everything:
+        assert endpoint_info.resolve(point.alias, end_points) == (point.name, point.tensor)
+
+
+@pytest.mark.parametrize(
+    ("name", "alias"), [("alexnet_v2", "global_pool"), ("vgg_a", "block4"), ("inception_v1", "fc7")]
+)
+def test_places_that_tf_slims_networks_do_not_have(name, alias):
+    _, end_points = build(name, [None, 224, 224, 3])
+    with pytest.raises(endpoint_info.UnknownEndPointError, match=f"Unknown end point '{alias}'"):
+        endpoint_info.resolve(alias, end_points)
+
+
 # By hand, from kernels and strides: size, stride and padding, where convolutions pad alike on all sides.
 COUNTED = {
     ("resnet_basic_18", "pool1"): (11, 4, 5),

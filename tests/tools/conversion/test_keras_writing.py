@@ -15,6 +15,7 @@ from nets import endpoint_info, nets_factory, resnet_basic, resnet_cifar, resnet
 from nets.nets_factory import get_network_fn
 from nets.resnet_utils import Block
 from tests.helpers.float64 import Reference, assert_as_exact, references
+from tests.helpers.networks import OF_UNITS
 from tests.helpers.processes import environment
 from tests.helpers.reference import assign, random_values
 from tools.cli import main
