@@ -51,6 +51,11 @@ SHORTCUT_OF_PROJECTIONS = {
 # the logits are a 1x1 convolution instead of a matrix product.
 SLIM_FAMILIES = ("resnet_v1", "resnet_v2", "resnet_basic")
 LOGITS = ("logits/weights", "logit/DW")
+# tf_slim's networks whose logits are the layer fc8, and all names of logits.
+_FC8 = ("alexnet", "overfeat", "vgg")
+_LOGITS = re.compile(
+    r"(^|/)((logits|fc8|Logits/Conv2d_[01]c_1x1|AuxLogits/Conv2d_2b_1x1)/(weights|biases)|logit/(DW|biases))$"
+)
 STATISTICS = ("moving_mean", "moving_variance")
 NORM = ("beta", "gamma", *STATISTICS)
 # Names that layers give their variables; no optimizer uses them for its slots.
@@ -64,12 +69,19 @@ def root_of(unit_scope: str) -> str:
 
 def is_logits(name: str) -> bool:
     """Returns whether a variable of this name belongs to a network's logits."""
-    return re.search(r"(^|/)(logits/(weights|biases)|logit/(DW|biases))$", name) is not None
+    return _LOGITS.search(name) is not None
 
 
-def logits_pattern(unit_scope: str, scope: str) -> str:
-    """Returns a pattern for the names of a network's logits, for the argument ``exclude``."""
-    return joined(scope, "logit/*" if unit_scope == "sub1" else "logits/*")
+def logits_pattern(kind: str, scope: str) -> str:
+    """Returns a pattern for the names of a network's logits, for the argument ``exclude``.
+
+    Args:
+      kind: variable scope inside a unit's, or the name of a network without units.
+      scope: scope of the network.
+    """
+    if kind.startswith("inception"):
+        return joined(scope, "*Logits/*")  # and the auxiliary ones
+    return joined(scope, "logit/*" if kind == "sub1" else "fc8/*" if kind.startswith(_FC8) else "logits/*")
 
 
 def joined(scope: str, name: str) -> str:

@@ -33,7 +33,7 @@ def find_end_points(
         images = v1.placeholder(tf.float32, [None, size, size, channels or network.channels], name="images")
         _, end_points = get_network_fn(network.name, network.num_classes)(images, **arguments)
         names = {point.alias: point.tensor.op.name for point in endpoint_info.describe(images, end_points)}
-    scope = arguments.get("scope", network.name)
+    scope = arguments.get("scope", network.scope)
     relative = {alias: name.removeprefix(f"{scope}/") for alias, name in names.items()}
     nodes = {*nodes}
     best = max(_prefixes(scope, relative, nodes), key=lambda prefix: _count(prefix, relative, nodes))

@@ -39,7 +39,7 @@ class Diagnosis:
       unknown.
     shapes, dtypes: shapes and dtypes of the stored names; empty if the file cannot be read.
     contents: the names, sorted by what they are.
-    structures: the residual networks in the file.
+    structures: the networks in the file.
     structure: the network that the diagnosis is about; None if there is none, or there are several to choose from.
     problems: reasons why the file cannot be used as it is, each with what to do.
     notes: the notes beside the structure's weights.
@@ -92,6 +92,8 @@ class Diagnosis:
         """Padding of the network's first pooling by the notes or the graph, or else its default."""
         if self.network is None:
             return None
+        if self.network.variant is None:
+            return default_pool1_padding(self.network)
         if self.notes:
             return self.notes.pool1_padding
         return pool1_padding_of(self.graph, self.scope) or default_pool1_padding(self.network)
@@ -271,7 +273,7 @@ def _no_single_structure(
     if scope is not None:
         return Problem("unknown scope", f"{path} has no network under scope={scope!r}: it holds {found}.")
     blocks = [block for structure in structures for block in structure.blocks]
-    if len({structure.family for structure in structures}) == 1 and len(blocks) == len(set(blocks)):
+    if blocks and len({structure.family for structure in structures}) == 1 and len(blocks) == len(set(blocks)):
         sentence = (
             f"{path} holds one network in parts, {found}: restore each part into its own network, or all into one with "
             "a dict from the graph's scopes to the file's; the error of restoring without it gives that dict."
@@ -330,7 +332,7 @@ def _classes(structure: Structure, num_classes: int) -> str:
         return f"has no logits, and not {num_classes} classes: build the network with num_classes=None"
     if found := class_conversion(here, num_classes):
         return f"has {here} classes and not {num_classes}: restoring it with num_classes={num_classes} {found.effect}"
-    logits = logits_pattern(structure.unit_scope, structure.scope)
+    logits = logits_pattern(structure.kind, structure.scope)
     return (
         f"has {here} classes and not {num_classes}: build with num_classes={here}, or give exclude='{logits}' and "
         "train logits of your own"
@@ -340,6 +342,8 @@ def _classes(structure: Structure, num_classes: int) -> str:
 def _name(structure: Structure) -> str:
     if structure.network:
         return structure.network.name
+    if structure.unit_scope is None:
+        return f"a network of the family {structure.family}"
     units = ", ".join(map(str, structure.units))
     if structure.blocks != tuple(range(1, len(structure.blocks) + 1)):
         return f"block {', '.join(map(str, structure.blocks))} of a {structure.family} ({units} units)"
@@ -348,6 +352,8 @@ def _name(structure: Structure) -> str:
 
 def _unlisted(structure: Structure) -> str:
     """Describes a network that is not in the table, and how to build it, as a clause."""
+    if structure.unlisted:
+        return structure.unlisted
     known = {network.name: network.variant for network in NETWORKS.values() if network.family == structure.family}
     count = len(structure.units)
     if structure.blocks != tuple(range(1, count + 1)):

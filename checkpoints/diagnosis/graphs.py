@@ -56,13 +56,18 @@ def beginnings(structure: Structure, contents: Contents, nodes: Collection[str])
       contents: the names of the graph's weights.
       nodes: names of the graph's nodes.
     """
-    if structure.num_classes or structure.blocks != tuple(range(1, len(structure.blocks) + 1)):
+    if (
+        structure.unit_scope is None
+        or structure.num_classes
+        or structure.blocks != tuple(range(1, len(structure.blocks) + 1))
+    ):
         return []
     last, prefix = len(structure.blocks) - 1, joined(structure.scope, "")
     names = {name.removeprefix(prefix) for name in contents.variables if name.startswith(prefix)}
     if root_of(structure.unit_scope) not in names:
         return []
-    found = [network for network in NETWORKS.values() if _begins_with(network, structure)]
+    networks = [network for network in NETWORKS.values() if network.variant]
+    found = [network for network in networks if _begins_with(network, structure)]
     ending = [network for network in found if network.variant.units[last] == structure.units[last]]
     others = [network for network in found if network not in ending]
     if ending and others:

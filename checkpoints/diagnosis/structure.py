@@ -4,6 +4,7 @@ from collections import defaultdict
 from typing import Any, NamedTuple
 
 from checkpoints.diagnosis.contents import sort_names
+from checkpoints.diagnosis.layered import layered_in
 from checkpoints.diagnosis.structure_faults import Shapes, Units, faults_of, unit_counts
 from checkpoints.names import FIRST_KERNEL, LOGITS, OUTPUT, SHORTCUT_OF_PROJECTIONS, UNITS, joined, root_of
 from nets.nets_factory import NETWORKS, Network
@@ -12,12 +13,12 @@ __all__ = ["Shapes", "Structure", "model_shapes", "structures_in"]
 
 
 class Structure(NamedTuple):
-    """A residual network, as far as its variables tell.
+    """A network, as far as its variables tell.
 
     scope: variable scope of the network.
-    unit_scope: variable scope inside a unit's, such as 'bottleneck_v2'.
+    unit_scope: variable scope inside a unit's, such as 'bottleneck_v2'; None for a network without residual units.
     network: network of the table; None if the family is known but the dimensions are not.
-    family: module of ``nets`` that builds such units.
+    family: module of ``nets`` that builds such units, or 'alexnet', 'overfeat', 'vgg' or 'inception'.
     blocks: numbers of the blocks; 1, 2, 3 and so on if the file is complete.
     units: number of units of each block.
     base_depths: channels inside the units of each block.
@@ -25,10 +26,11 @@ class Structure(NamedTuple):
     channels: channels of the images; None if the first kernel is missing.
     options: further arguments of the network's builder.
     faults: clauses on why the network's builder makes other variables, each with what to do.
+    unlisted: clause on a network without residual units that is not in the table; else ''.
     """
 
     scope: str
-    unit_scope: str
+    unit_scope: str | None
     network: Network | None
     family: str
     blocks: tuple[int, ...]
@@ -38,6 +40,12 @@ class Structure(NamedTuple):
     channels: int | None
     options: dict[str, Any]
     faults: tuple[str, ...]
+    unlisted: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What the names of its variables depend on: the scope inside its units, or without units its name."""
+        return self.unit_scope or (self.network.name if self.network else self.family)
 
 
 def model_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
@@ -49,20 +57,28 @@ def model_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
 
 
 def structures_in(shapes: Shapes) -> list[Structure]:
-    """Returns the residual networks that variables of these names and shapes make up, sorted by scope."""
+    """Returns the networks that variables of these names and shapes make up, sorted by scope."""
     stored = model_shapes(shapes)
-    families = {network.unit_scope: network.family for network in NETWORKS.values()}
+    families = {network.unit_scope: network.family for network in NETWORKS.values() if network.unit_scope}
     found: dict[tuple[str, str], dict[tuple[int, int], set[str]]] = defaultdict(lambda: defaultdict(set))
     for name in stored:
         for pattern, first in UNITS:
             if match := pattern.match(name):
                 unit = int(match["block"]), int(match["unit"]) - first
                 found[match["scope"] or "", match["unit_scope"]][unit].add(match["rest"])
-    return [
+    residual = [
         _structure(scope, unit_scope, families[unit_scope], units, stored)
         for (scope, unit_scope), units in sorted(found.items())
         if unit_scope in families
     ]
+    others = [
+        Structure(
+            *(each.scope, None, each.network, each.family, (), (), ()),
+            *(each.num_classes, each.channels, each.options, each.faults, each.unlisted),
+        )
+        for each in layered_in(stored)
+    ]
+    return sorted([*residual, *others], key=lambda each: each.scope)
 
 
 def _structure(scope: str, unit_scope: str, family: str, units: Units, shapes: Shapes) -> Structure:
@@ -133,6 +149,8 @@ def _network(dimensions: _Dimensions) -> tuple[Network | None, dict[str, Any]]:
         return None, {}  # a wide network, whose bottlenecks have another ratio
     for network in NETWORKS.values():
         variant = network.variant
+        if variant is None:
+            continue
         size = 1 if variant.bottleneck else 3
         if (network.unit_scope, variant.units) != (unit_scope, units) or kernel[:2] not in ((size, size), ()):
             continue

@@ -59,6 +59,7 @@ def _cause(mismatch: Mismatch) -> str:
         _other_channels,
         _other_classes,
         _other_arg_scope,
+        _no_aux_logits,
         _moved,
         _no_logits,
     ):
@@ -204,14 +205,34 @@ def _other_arg_scope(mismatch: Mismatch) -> str | None:
     stored = [mismatch.places.renamed[name] for name in mismatch.missing]
     biases = [name for name in stored if name.endswith("/biases")]
     if any(name.removesuffix("biases") + "BatchNorm/beta" in in_file for name in biases):
-        return "the graph was built without its arg scope; build it under slim.arg_scope(resnet_arg_scope())."
+        scope = _arg_scope_of(biases)
+        return f"the graph was built without its arg scope; build it under slim.arg_scope({scope}())."
     norms = [name for name in stored if name.endswith("/BatchNorm/beta")]
     if any(name.removesuffix("BatchNorm/beta") + "biases" in in_file for name in norms):
         return (
             "the file's network has no batch norm; build it under "
-            "slim.arg_scope(resnet_arg_scope(use_batch_norm=False))."
+            f"slim.arg_scope({_arg_scope_of(norms)}(use_batch_norm=False))."
         )
     return None
+
+
+def _arg_scope_of(names: Sequence[str]) -> str:
+    """Returns the name of the function that makes the arg scope of a network with such variables."""
+    return "inception_arg_scope" if any(re.search(r"(^|/)Mixed_\d", name) for name in names) else "resnet_arg_scope"
+
+
+def _no_aux_logits(mismatch: Mismatch) -> str | None:
+    """Explains that the file has no auxiliary logits, or those of images of another size."""
+    missing = mismatch.missing
+    if not missing or mismatch.mismatched or not all("AuxLogits/" in name for name in missing):
+        return None
+    stored = [name for name in mismatch.reader.shapes if "AuxLogits/" in name]
+    exclude = mismatch.excluding({name for name in mismatch.shapes if "AuxLogits/" in name})
+    train = f", or give {exclude} and train them" if exclude else ""
+    lack = "the file has no auxiliary logits"
+    if stored:
+        lack = "the file's auxiliary logits have kernels for images of another size"
+    return f"{lack}; build with create_aux_logits=False{train}."
 
 
 def _another_network(mismatch: Mismatch) -> str:
@@ -273,4 +294,6 @@ def _fault(mismatch: Mismatch, ours: Structure, theirs: Structure) -> str:
 def _described(structure: Structure) -> str:
     if structure.network is not None:
         return structure.network.name
+    if structure.unit_scope is None:
+        return f"network of the family {structure.family}"
     return f"{structure.family} of {' '.join(map(str, structure.units))} units"

@@ -10,14 +10,14 @@ from checkpoints.names import block_of
 
 __all__ = ["FIRST_KERNELS", "first_kernel_conversions", "is_first_kernel"]
 
-_FIRST = re.compile(r"(?:^|/)(conv1/weights|init_conv/DW)$")
+_FIRST = re.compile(r"(?:^|/)(conv1(/conv1_1)?/weights|init_conv/DW|Conv2d_1a_\dx\d/weights)$")
 
 Conversion = Callable[[np.ndarray], np.ndarray]
 
 
 def is_first_kernel(name: str) -> bool:
     """Returns whether a variable of this name is a network's first kernel."""
-    return _FIRST.search(name) is not None and block_of(name) is None
+    return _FIRST.search(name) is not None and block_of(name) is None and "/Branch_" not in name
 
 
 def first_kernel_conversions(

@@ -110,7 +110,7 @@ def _several(reader: CheckpointReader, in_graph: Shapes, here: list[Structure], 
 
 def kind_of(structure: Structure) -> tuple[str, tuple[int, ...]]:
     """Returns what two networks have in common if their variables have the same names."""
-    return structure.unit_scope, structure.units
+    return structure.kind, structure.units
 
 
 def offered_scopes(
@@ -151,6 +151,8 @@ def offered_scopes(
 
 def _pieces(whole: Structure, theirs: Sequence[Structure]) -> list[Structure]:
     """Returns the file's structures that are the parts of one network, the largest first; none if they are not."""
+    if not whole.blocks:
+        return []  # a network without residual units is not divided
     units = dict(zip(whole.blocks, whole.units, strict=True))
     pieces = [
         there
@@ -184,6 +186,11 @@ def _is_sought(scope: str, there: str, renamed: Mapping[str, str]) -> bool:
 
 def _sought(structure: Structure, renamed: Mapping[str, str]) -> str | None:
     """Returns the scope under which a network of the graph was looked up."""
+    if structure.unit_scope is None:
+        prefix = joined(structure.scope, "")
+        name = next(name for name in renamed if name.startswith(prefix))
+        relative = name.removeprefix(prefix)
+        return renamed[name].removesuffix(relative).rstrip("/") if renamed[name].endswith(relative) else None
     for name, stored in renamed.items():
         if (block := block_of(name)) and block[0] == structure.scope and f"/{structure.unit_scope}/" in name:
             return (block_of(stored) or (None,))[0]

@@ -6,6 +6,7 @@ message in the sources that offers an argument, so none can be added without a r
 """
 
 import ast
+import fnmatch
 import functools
 import re
 import warnings
@@ -24,7 +25,7 @@ from checkpoints.files import Notes, write_checkpoint, write_notes
 from checkpoints.files.targets import check_target
 from checkpoints.frameworks import read_weights
 from checkpoints.frameworks.tensor_files import write_npz
-from nets import layers, nets_factory, resnet_basic, resnet_v2
+from nets import layers, nets_factory, resnet_basic, resnet_v2, tf_slim_nets
 from nets.guards import InferenceWarning
 from tests.checkpoints.test_restore import (
     CIFAR,
@@ -711,6 +712,83 @@ def test_what_a_writer_offers_succeeds(tmp_path):
     write_checkpoint(tmp_path / "model", {"net/u": values["net/u"]}, "V2")
 
 
+# tf_slim's other networks, in their narrowest form.
+NARROW = {"depth_multiplier": 0.0625, "min_depth": 8}
+
+
+def inception(arg_scope=None, **options):
+    """Builds an inception_v3 of 10 classes."""
+    images = v1.placeholder(tf.float32, [1, 107, 107, 3])
+    with slim.arg_scope(tf_slim_nets.inception_arg_scope(**(arg_scope or {}))):
+        tf_slim_nets.inception_v3(images, 10, is_training=False, **NARROW, **options)
+
+
+@functools.cache
+def inception_weights(**arg_scope):
+    built = variables_of(functools.partial(inception, arg_scope))
+    return random_values_of_shapes({each.op.name: each.shape.as_list() for each in built})
+
+
+def assert_restored(path, values, build, exclude=()):
+    """Restores a file into a graph that ``build`` makes, and looks at every value."""
+    with open_session(graph_of(build)) as session:
+        restore(session, path, exclude=exclude)
+        for name, value in held(session).items():
+            if not exclude or not fnmatch.fnmatch(name, exclude):
+                assert np.array_equal(value, values[name]), name
+
+
+@pytest.mark.full
+def test_auxiliary_logits_that_the_file_lacks(tmp_path):
+    """The classes' logits are restored; the auxiliary ones are left out of the graph, or to be trained."""
+    values = without(inception_weights(), "AuxLogits")
+    path = write(tmp_path / "model.ckpt", values)
+    with open_session(graph_of(inception)) as session, pytest.raises(checkpoints.CheckpointMismatch) as caught:
+        restore(session, path)
+    sentence = (
+        "the file has no auxiliary logits; build with create_aux_logits=False, or give "
+        "exclude='InceptionV3/AuxLogits/*' and train them."
+    )
+    assert sentence in str(caught.value)
+    build, give = offers(sentence)
+    assert_restored(path, values, functools.partial(inception, **{build.name: build.value}))
+    assert_restored(path, values, inception, give.value)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("option", ["use_batch_norm=False", "batch_norm_scale=True"])
+def test_the_arg_scope_that_a_diagnosis_offers(tmp_path, option):
+    name, value = option.split("=")
+    arg_scope = {name: ast.literal_eval(value)}
+    values = inception_weights(**arg_scope)
+    path = write(tmp_path / "model.ckpt", values)
+    [problem] = diagnose(path).problems
+    assert f"write a function that builds it under inception_arg_scope({option})" in problem.sentence
+    assert_restored(path, values, functools.partial(inception, arg_scope))
+
+
+LOGITS = "InceptionV3/Logits/Conv2d_1c_1x1"
+EXCLUDED = {
+    "auxiliary classes": lambda values: changed(
+        changed(values, "Conv2d_2b_1x1/weights", lambda value: value[..., :5]), "2b_1x1/biases", lambda value: value[:5]
+    ),
+    "other auxiliary biases": lambda values: changed(values, "Conv2d_2b_1x1/biases", lambda value: value[:5]),
+    "no biases": lambda values: without(values, f"{LOGITS}/biases"),
+    "other biases": lambda values: changed(values, f"{LOGITS}/biases", lambda value: value[:5]),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", EXCLUDED)
+def test_logits_that_a_diagnosis_excludes(tmp_path, case):
+    values = EXCLUDED[case](inception_weights())
+    path = write(tmp_path / "model.ckpt", values)
+    found = [offer for problem in diagnose(path).problems for offer in offers(problem.sentence)]
+    assert found
+    for offer in found:
+        assert_restored(path, values, inception, offer.value)
+
+
 # Messages that repeat a given argument and offer none.
 ECHOES = {
     ("read", "scope={scope}"),
@@ -739,6 +817,12 @@ FOLLOWED = {
     ("structure_faults", "use_batch_norm=False"): "no batch norm",
     ("structure_faults", "batch_norm_scale=False"): "no gamma",
     ("structure_faults", "center=False"): "no beta",
+    ("layered", "use_batch_norm=False"): "test_the_arg_scope_that_a_diagnosis_offers",
+    ("layered", "batch_norm_scale=True"): "test_the_arg_scope_that_a_diagnosis_offers",
+    ("layered", "exclude={logits}"): "test_logits_that_a_diagnosis_excludes",
+    ("layered", "exclude={group}"): "test_logits_that_a_diagnosis_excludes",
+    ("layered", "exclude={joined(scope, 'AuxLogits/*')}"): "test_logits_that_a_diagnosis_excludes",
+    ("explanation", "create_aux_logits=False"): "test_auxiliary_logits_that_the_file_lacks",
     ("logits", "num_classes={num_classes}"): "a conversion to another number than the graph's",
     ("logits", "num_classes={next(iter(there), None)}"): "a conversion that is none",
     ("logits", "num_classes={next(iter(here))}"): "a conversion to the wrong one of two numbers",

@@ -1,7 +1,7 @@
 """Tests the catalog of published weights.
 
 Classes, accuracies and addresses were typed from slim's README, and the sha256 from guildai/packages
-(slim/resnet/guild.yml).
+(slim/resnet/guild.yml, slim/vgg/guild.yml, slim/inception/guild.yml).
 """
 
 import pytest
@@ -25,6 +25,16 @@ PUBLISHED = [
      "b324d02f28839d11f382785bdf4444ec3bdccb28e1b691a4f45b8f04370e4191"),
     ("resnet_v2_152", "resnet_v2_152_2017_04_14.tar.gz", 1001, "inception", 299, 77.8, 94.1,
      "c3ec824f19b4919fc7d069dc3a2a9d0f045f35e843c563c4eeeefbedf4852867"),
+    ("vgg_16", "vgg_16_2016_08_28.tar.gz", 1000, "vgg", 224, 71.5, 89.8,
+     "d03868e16d063422f4486f442171c895c123fe51d018610a73f5d94abae63582"),
+    ("vgg_19", "vgg_19_2016_08_28.tar.gz", 1000, "vgg", 224, 71.1, 89.8,
+     "9071fd96f91e261c62378cd073897cf038a278a1fbd6c763a8f9eecf311a3cf8"),
+    ("inception_v1", "inception_v1_2016_08_28.tar.gz", 1001, "inception", 224, 69.8, 89.6,
+     "7a620c430fcaba8f8f716241f5148c4c47c035cce4e49ef02cfbe6cd1adf96a6"),
+    ("inception_v2", "inception_v2_2016_08_28.tar.gz", 1001, "inception", 224, 73.9, 91.8,
+     "3b9d269984402003d8330affc4e1463c0b4cfd536339ad12446a48d72477480a"),
+    ("inception_v3", "inception_v3_2016_08_28.tar.gz", 1001, "inception", 299, 78.0, 93.9,
+     "9430692d3002277fa1e1a94fb82331fe5da68b9afd725c2679c21a0319933228"),
 ]  # fmt: skip
 
 SHIPPED = "resnet_v2_tiny_digits"
@@ -86,7 +96,7 @@ def test_agrees_with_what_is_told_from_a_file(key):
 def test_unknown_key():
     with pytest.raises(ValueError, match=r"^Key of weights unknown: 'resnet_v2_51'; did you mean resnet_v2_50 or "):
         get_entry("resnet_v2_51")
-    with pytest.raises(ValueError, match=r"'vgg'; there is resnet_v1_50, resnet_v1_101, .*resnet_v2_tiny_digits\.$"):
-        get_entry("vgg")
+    with pytest.raises(ValueError, match=r"'xyz'; there is resnet_v1_50, resnet_v1_101, .*resnet_v2_tiny_digits\.$"):
+        get_entry("xyz")
     with pytest.raises(ValueError, match=r"must be a string, and is 50\.$"):
         get_entry(50)

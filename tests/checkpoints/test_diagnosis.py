@@ -8,6 +8,7 @@ import pytest
 
 from checkpoints import diagnose
 from checkpoints.published import CATALOG
+from tests.helpers import slim_corpus
 from tests.helpers.corpus import make, published, save_v2, weights
 from tools.cli import main
 from tools.commands.inspect import record
@@ -39,6 +40,13 @@ def test_every_file_of_the_corpus_is_told(tmp_path):
     assert wrong == {}
 
 
+def test_every_file_of_tf_slims_other_networks_is_told(tmp_path):
+    cases = slim_corpus.make(tmp_path)
+    assert len(cases) >= 30
+    wrong = {case.path: found for case in cases if (found := differences(case, tmp_path))}
+    assert wrong == {}
+
+
 PUBLISHED = [key for key, entry in CATALOG.items() if entry.url]
 
 
@@ -54,7 +62,8 @@ def test_replicas_of_the_published_files(tmp_path, key):
     finally:
         path.unlink()
     assert said["problems"] == []
-    assert (said["format"], said["net"], said["scope"]) == ("V1", entry.network, entry.network)
+    scope = slim_corpus.SCOPES.get(entry.network, entry.network)
+    assert (said["format"], said["net"], said["scope"]) == ("V1", entry.network, scope)
     assert (said["num_classes"], said["background_class"]) == (entry.num_classes, entry.num_classes == 1001)
     assert (said["preprocessing"], said["image_size"]) == (entry.preprocessing, entry.image_size)
     v1 = {"mean_rgb": 1} if entry.network.startswith("resnet_v1") else {}

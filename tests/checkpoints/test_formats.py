@@ -15,8 +15,8 @@ from checkpoints.diagnosis import expected_input, structures_in
 from nets import nets_factory, resnet_v2
 from tests.golden.make import golden_file
 from tests.helpers import numpy_cifar
-from tests.helpers.networks import OF_UNITS
 from tests.helpers.reference import assign, random_values
+from tests.helpers.slim_corpus import SCOPES
 
 v1 = tf.compat.v1
 
@@ -443,12 +443,12 @@ def test_activation_before_residual_is_told_by_the_variables(shared, bottleneck)
     assert not found.faults
 
 
-@pytest.mark.parametrize("name", OF_UNITS)
+@pytest.mark.parametrize("name", nets_factory.NETWORKS)
 def test_every_network_is_told_by_its_variables(name):
     """Uses another implementation's names and shapes, alone and beside an optimizer's variables."""
     golden = json.loads(golden_file(name).read_text(encoding="utf-8"))
     shapes = {variable: tuple(shape) for variable, shape in golden["variables"].items()}
-    scope = "" if name.startswith("resnet_cifar") else name
+    scope = "" if name.startswith("resnet_cifar") else SCOPES.get(name, name)
     network = nets_factory.get_network(name)
     [found] = structures_in(shapes)
     assert (found.scope, found.network, found.channels, found.faults) == (scope, network, network.channels, ())

@@ -740,7 +740,7 @@ def test_weights(tmp_path, capsys):
     header, _, *lines = (re.split(r"  +", line.strip()) for line in stdout.splitlines())
     assert header == ["key", "network", "classes", "preprocessing", "image size", "top-1", "top-5", "installed"]
     rows = {line[0]: line for line in lines}
-    assert len(rows) == 7
+    assert len(rows) == 12
     assert rows[KEY] == [KEY, KEY, "1,001", "inception", "299", "75.6", "92.8", "yes"]
     assert rows["resnet_v1_101"] == ["resnet_v1_101"] * 2 + ["1,000", "vgg", "224", "76.4", "92.9", "no"]
     shipped = rows["resnet_v2_tiny_digits"]

@@ -37,6 +37,7 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"to_scope='([^']*)'", r"--to-scope \1"),
     (r"end_point='([^']*)'", r"--end-point \1"),
     (r"num_classes=None", "--num-classes 0"),
+    (r"net=function", "--net module:function"),
     (r"(exclude|only)=('[^']*')", r"--\1 \2"),
     (r"(exclude|only)=\[('[^']*'(?:, '[^']*')*)\]", _repeated),
     (r"exclude=\[\.\.\.\]", "--exclude"),

@@ -242,7 +242,7 @@ def _fill(session: v1.Session, graph: TrainingGraph, start: Start, values: Mappi
         return
     session.run(v1.global_variables_initializer())
     if start.reader is not None:
-        scope = "" if start.network.family == "resnet_cifar" else start.network.name
-        exclude = [logits_pattern(start.network.unit_scope, scope)] if start.new_head else []
+        network = start.network
+        exclude = [logits_pattern(network.unit_scope or network.name, network.scope)] if start.new_head else []
         restore(session, start.reader, scope=start.found.scope, exclude=exclude)
     session.run(graph.begin_averages)
