@@ -131,7 +131,9 @@ _RESTORATION = (*_NETWORK, *_ENGINE, "checkpoint", "num_classes", "exclude", "pr
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a command that runs a checkpoint's network on images, without the checkpoint."""
-    parser.add_argument("--net", metavar="NAME", help="network (default: detected from the checkpoint)")
+    parser.add_argument(
+        "--net", metavar="NAME", help="network, or module:function that builds one (default: from the checkpoint)"
+    )
     parser.add_argument(
         "--image-size",
         type=positive,

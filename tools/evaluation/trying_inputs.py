@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nets.guards import InferenceWarning
-from nets.nets_factory import get_network
+from nets.nets_factory import NETWORKS
 from nets.preprocessing import PREPROCESSINGS
 from tools.evaluation.batch_statistics import mixed_rows
 from tools.evaluation.evaluating import logits_extractor, measure
@@ -39,13 +39,16 @@ def inputs_to_try(extractor: FeatureExtractor) -> list[tuple[str, int]]:
     also 'inception' at 299.
     """
     own = (extractor.preprocessing, extractor.image_size)
-    size = get_network(extractor.net).image_size
+    network = NETWORKS.get(extractor.net)  # a function may have built it
+    size = network.image_size if network else extractor.image_size
     large = size >= _LARGE
+    # tf_slim's other networks take images of few sizes.
+    takes_others = large and network is not None and network.variant is not None
     is_grey = extractor.preprocessing == "grayscale"
     unlikely = {"none", "cifar" if large else None}
     names = ["grayscale"] if is_grey else sorted(PREPROCESSINGS.keys() - unlikely - {"grayscale"})
     found = [(name, size) for name in names]
-    if large and not is_grey:
+    if takes_others and not is_grey:
         found.append(("inception", _INCEPTION_SIZE))
     return list(dict.fromkeys([own, *found]))
 

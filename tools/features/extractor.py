@@ -69,8 +69,8 @@ class FeatureExtractor(EngineUser):
       checkpoint: a path, as for ``checkpoints.open_checkpoint``, or a key of the catalog of published weights.
       end_points: one or more names or aliases, which are also the keys of the results.
       net: name of a network, which also selects one of several in the file; or a function
-        ``images -> (net, end_points)`` that builds one for inference, and requires ``image_size`` and
-        ``preprocessing``.
+        ``images -> (net, end_points)`` that builds one for inference, or its name 'module:function', which require
+        ``image_size`` and ``preprocessing``.
       num_classes: of the network's logits. 1000 drops the background class of 1001, and 1001 adds one to 1000.
       image_size: height and width of the network's input.
       preprocessing: 'vgg', 'inception', 'torchvision', 'cifar', 'grayscale', or 'none' for float input that is not

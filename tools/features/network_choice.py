@@ -1,6 +1,9 @@
 """Chooses the network that a checkpoint is restored into, and its input: as requested, or else by the checkpoint."""
 
+import functools
+import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +18,15 @@ from checkpoints.files.notes import INPUT
 from nets import nets_factory
 from tools.features.computing import CALIBRATE, MIN_COSINE, TENSORFLOW
 
-__all__ = ["DEFAULTS", "ENGINE_OPTIONS", "ExtractorOptions", "NetworkChoice", "NetworkFn", "choose_network"]
+__all__ = [
+    "DEFAULTS",
+    "ENGINE_OPTIONS",
+    "ExtractorOptions",
+    "NetworkChoice",
+    "NetworkFn",
+    "choose_network",
+    "imported_network",
+]
 
 NetworkFn = Callable[[tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
@@ -122,12 +133,16 @@ def choose_network(
       CheckpointError: if the network in the checkpoint is unknown or ambiguous.
       ValueError: for arguments that exclude each other, or an unknown network.
     """
-    if callable(net):
+    is_named = isinstance(net, str) and ":" in net
+    if callable(net) or is_named:
         if is_training:
             raise ValueError("A function as net builds for inference: give the name of a network, or none.")
-        if image_size is None or preprocessing is None or num_classes is not None:
-            raise ValueError("With a function as net, give image_size and preprocessing, and not num_classes.")
-        return NetworkChoice(getattr(net, "__name__", "function"), None, image_size, preprocessing, net, scope)
+        if image_size is None or preprocessing is None or (num_classes is not None and not is_named):
+            also = "" if is_named else ", and not num_classes"
+            raise ValueError(f"With a function as net, give image_size and preprocessing{also}.")
+        name = net if is_named else getattr(net, "__name__", "function")
+        build = imported_network(net, num_classes) if is_named else net
+        return NetworkChoice(name, num_classes, image_size, preprocessing, build, scope)
     found = diagnose(reader, scope=scope, net=net)
     network = found.identified() if net is None else nets_factory.get_network(net)
     known = found.network is network
@@ -138,12 +153,12 @@ def choose_network(
     arguments = found.builder_arguments if known else {}
     given = {"preprocessing": preprocessing, "image_size": image_size}
     assumed = found.assumed if known else INPUT
-    if is_training and "dropout_rate" in inspect.signature(network.builder).parameters:
-        arguments = {**arguments, "dropout_rate": 0.0}
+    size = expected[1] if image_size is None else image_size
+    arguments |= _settings(network, size, is_training)
     return NetworkChoice(
         name=network.name,
         num_classes=classes,
-        image_size=expected[1] if image_size is None else image_size,
+        image_size=size,
         preprocessing=expected[0] if preprocessing is None else preprocessing,
         build=lambda images: build(images, **arguments),
         scope=found.scope if known else scope,
@@ -156,6 +171,69 @@ def choose_network(
         expects_assumed=bool(assumed),
         cut_off=known and found.cut_off,
     )
+
+
+def _settings(network: nets_factory.Network, image_size: int, is_training: bool) -> dict[str, Any]:
+    """Returns arguments of a builder: no dropout, and no auxiliary logits at a size that they were not trained at."""
+    parameters = inspect.signature(network.builder).parameters
+    settings = {"dropout_rate": 0.0, "dropout_keep_prob": 1.0} if is_training else {}
+    if image_size != network.image_size:
+        # The kernels of auxiliary logits, and so their names, depend on the size of the images.
+        settings["create_aux_logits"] = False
+    return {name: value for name, value in settings.items() if name in parameters}
+
+
+def imported_network(name: str, num_classes: int | None = None) -> NetworkFn:
+    """Returns the function ``images -> (net, end_points)`` that a name tells.
+
+    Args:
+      name: 'module:function', of a module in this folder or on Python's path. If the function has the arguments
+        ``is_training`` and ``num_classes``, as slim's do, it gets False and the number of classes.
+      num_classes: number of classes; None to keep the function's own.
+
+    Raises:
+      ValueError: if there is no such function, or it cannot build a network from images alone.
+    """
+    module_name, _, function_name = name.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
+        raise ValueError(f"net={name!r} must be the name of a network, or module:function.")
+    module = _imported(module_name, name)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        known = f"it has {', '.join(sorted(there)[:8])}" if there else "it has no functions"
+        raise ValueError(f"net={name!r} names no function of {module_name}: {known}.")
+    try:
+        parameters = inspect.signature(function).parameters
+        given = {"is_training": False} if "is_training" in parameters else {}
+        if num_classes is not None:
+            given["num_classes"] = num_classes
+        inspect.signature(function).bind(None, **given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"net={name!r} must be a function of images that returns (net, end_points), and cannot be called so "
+            f"({error}): give defaults to its other arguments."
+        ) from error
+    return functools.partial(function, **given)
+
+
+def _imported(module_name: str, name: str) -> Any:
+    """Imports a module, also from the current folder, where Python's own path begins only in `python -m`."""
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ValueError(f"net={name!r} cannot be imported: {error}.") from error
+        raise ValueError(
+            f"net={name!r} names the module {module_name}, and there is none in {here} or on Python's path: run "
+            "from the folder that it is in, or install it."
+        ) from error
+    except Exception as error:
+        raise ValueError(f"net={name!r} cannot be imported ({type(error).__name__}: {error}): mend it.") from error
+    finally:
+        sys.path.remove(here)
 
 
 def _labels(found: Diagnosis, num_classes: int) -> tuple[str, ...] | None:

@@ -90,6 +90,8 @@ def _apply(layer: Layer, inputs: list[KerasTensor], name: str) -> KerasTensor:
             return keras.Input(batch_shape=attributes["shape"], name=name)
         case "add":
             return layers.Add(name=name)(inputs)
+        case "concat":
+            return layers.Concatenate(name=name)(inputs)
         case "conv" | "max_pool":
             return _windowed(layer, *inputs, name)
         case "pad":
@@ -102,7 +104,7 @@ def _apply(layer: Layer, inputs: list[KerasTensor], name: str) -> KerasTensor:
             made = layers.Dense(weights["kernel"].shape[-1], use_bias="bias" in weights, name=name)
             return _with_weights(made, layer, *inputs)
     made = {
-        "average_pool": lambda: layers.AveragePooling2D(attributes["size"], attributes["strides"], name=name),
+        "average_pool": lambda: _average_pool(layer, name),
         "flatten": lambda: layers.Flatten(name=name),
         "global_mean": lambda: layers.GlobalAveragePooling2D(keepdims=attributes["keep_dims"], name=name),
         "leaky_relu": lambda: layers.LeakyReLU(negative_slope=attributes["slope"], name=name),
@@ -113,6 +115,16 @@ def _apply(layer: Layer, inputs: list[KerasTensor], name: str) -> KerasTensor:
     if layer.kind not in made:
         raise PeerError(f"{layer.name} is a layer {layer.kind!r}, which is not translated to Keras.")
     return made[layer.kind]()(*inputs)
+
+
+def _average_pool(layer: Layer, name: str) -> keras.Layer:
+    """Returns an average pooling; Keras too leaves its padding out of the mean."""
+    size, strides, padding = (layer.attributes[key] for key in ("size", "strides", "padding"))
+    if not any(map(any, padding)):
+        return layers.AveragePooling2D(size, strides, name=name)
+    if strides != (1, 1) or padding != tuple(((side - 1) // 2, (side - 1) // 2) for side in size):
+        raise PeerError(f"{layer.name} is an average pooling with padding {padding}, which is not translated to Keras.")
+    return layers.AveragePooling2D(size, strides, padding="same", name=name)
 
 
 def _windowed(layer: Layer, inputs: KerasTensor, name: str) -> KerasTensor:

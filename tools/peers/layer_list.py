@@ -7,11 +7,11 @@
 | `dense` | | `kernel` [inputs, outputs], optional `bias` |
 | `batch_norm` | `epsilon` | optional `gamma`, optional `beta`, `mean`, `variance` |
 | `max_pool` | `size`, `strides`, `padding` (with -inf; zeros do as well unless it is SAME's) | |
-| `average_pool` | `size`, `strides` | |
+| `average_pool` (of the input without its padding) | `size`, `strides`, `padding` | |
 | `pad`, with zeros | `padding`, `channels` (before, after) | |
 | `leaky_relu` | `slope` | |
 | `global_mean`, over height and width | `keep_dims` | |
-| `relu`, `add`, `flatten`, `sigmoid`, and `softmax` over the channels | | |
+| `relu`, `add`, `concat` of the channels, `flatten`, `sigmoid`, and `softmax` over the channels | | |
 
 A batch norm without `gamma` multiplies by 1, and one without `beta` adds 0. `padding` is ((top, bottom), (left,
 right)): TensorFlow's SAME means other numbers for every size. Everything else is refused.
@@ -261,10 +261,18 @@ def _read_pool(op: tf.Operation) -> _Read:
     window = _window(op, size)
     if op.type == "MaxPool":
         return _Read("max_pool", op.inputs, window)
-    # TensorFlow leaves the padding out of the mean, which not every library can do.
-    if window.pop("padding") != _NO_PADDING:
-        raise _refusal(op, "padding")
+    # TensorFlow leaves the padding out of the mean, which other libraries can do if it is the same on both sides.
+    if any(before != after for before, after in window["padding"]):
+        raise _refusal(op, "uneven padding")
     return _Read("average_pool", op.inputs, window)
+
+
+def _read_concat(op: tf.Operation) -> _Read:
+    *parts, _ = op.inputs
+    axis, rank = int(_constant(op, len(parts))), op.outputs[0].shape.rank
+    if rank is None or axis % rank != rank - 1:
+        raise _refusal(op, f"axis {axis}")
+    return _Read("concat", parts)
 
 
 def _read_pad(op: tf.Operation) -> _Read:
@@ -335,6 +343,7 @@ _READERS: dict[str, Callable[[tf.Operation], _Read]] = {
     "AvgPool": _read_pool,
     "BatchToSpaceND": _read_batch_to_space,
     "BiasAdd": _read_bias,
+    "ConcatV2": _read_concat,
     "Conv2D": _read_conv,
     "FusedBatchNormV3": _read_batch_norm,
     "LeakyRelu": lambda op: _Read("leaky_relu", op.inputs, {"slope": op.get_attr("alpha")}),

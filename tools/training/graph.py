@@ -19,6 +19,9 @@ __all__ = ["TrainingGraph", "build_graph"]
 
 v1 = tf.compat.v1
 
+# The weight of the loss of auxiliary logits in research/slim, train_image_classifier.py.
+_AUXILIARY = 0.4
+
 
 class TrainingGraph(NamedTuple):
     """The graph of a training.
@@ -63,9 +66,12 @@ def build_graph(start: Start, plan: Plan) -> TrainingGraph:
         )
         global_step = v1.train.get_or_create_global_step()
         learning_rate = v1.placeholder(tf.float32, [], name="learning_rate")
-        logits = _build_network(start, plan, batches.images, global_step)
+        logits, end_points = _build_network(start, plan, batches.images, global_step)
         targets = tf.one_hot(batches.classes, logits.shape[-1])
-        cross_entropy = v1.losses.softmax_cross_entropy(targets, logits, label_smoothing=settings.label_smoothing)
+        smoothing = settings.label_smoothing
+        cross_entropy = v1.losses.softmax_cross_entropy(targets, logits, label_smoothing=smoothing)
+        if (auxiliary := end_points.get("AuxLogits")) is not None:
+            v1.losses.softmax_cross_entropy(targets, auxiliary, weights=_AUXILIARY, label_smoothing=smoothing)
         penalties = v1.losses.get_regularization_losses()
         trained = _trained(settings.trainable)
         optimizer = make_optimizer(settings.optimizer, learning_rate, vars(settings))
@@ -87,8 +93,10 @@ def build_graph(start: Start, plan: Plan) -> TrainingGraph:
         return TrainingGraph(graph, batches, learning_rate, step, figures, v1.global_variables(), begin_averages)
 
 
-def _build_network(start: Start, plan: Plan, images: tf.Tensor, global_step: tf.Variable) -> tf.Tensor:
-    """Returns the logits, [batch, classes]."""
+def _build_network(
+    start: Start, plan: Plan, images: tf.Tensor, global_step: tf.Variable
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Returns the logits, [batch, classes], and the end points."""
     arg_scope: dict[str, Any] = {} if plan.batch_norm_decay is None else {"batch_norm_decay": plan.batch_norm_decay}
     build = nets_factory.get_network_fn(
         start.network.name,
@@ -101,8 +109,7 @@ def _build_network(start: Start, plan: Plan, images: tf.Tensor, global_step: tf.
     if "dropout_seed" in inspect.signature(start.network.builder).parameters:
         # So that a training that was stopped drops the same logits.
         options["dropout_seed"] = tf.stack([tf.constant(plan.settings.seed, tf.int64), global_step])
-    logits, _ = build(images, **options)
-    return logits
+    return build(images, **options)
 
 
 def _trained(trainable: str | Sequence[str]) -> list[tf.Variable]:

@@ -1,6 +1,7 @@
 """Turns settings into a plan for a network and its images: the values that were left open, and the learning rates."""
 
 import dataclasses
+import inspect
 import math
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ class Plan(NamedTuple):
     decay_steps: of the exponential schedule.
     weight_decay: factor of the L2 loss.
     freeze_batch_norm: whether batch norms use the stored statistics.
-    batch_norm_decay: decay of the moving statistics; None if they are frozen.
+    batch_norm_decay: decay of the moving statistics; None if they are frozen, or there are none.
     augmentation: name of the augmentation.
     """
 
@@ -77,6 +78,8 @@ class Plan(NamedTuple):
         """Returns sentences on what was chosen."""
         if self.freeze_batch_norm:
             return ["The batch norms use the stored statistics, and leave them as they are."]
+        if self.batch_norm_decay is None:
+            return []
         decay = f"batch_norm_decay={self.batch_norm_decay:.4g}"
         if self.settings.batch_norm_decay is None:
             chosen = f"{decay} is chosen by the {self.steps:,} steps"
@@ -124,6 +127,12 @@ def make_plan(settings: Settings, start: Start) -> Plan:
     if freeze and start.reader is None:
         raise InputError("freeze_batch_norm=True needs a checkpoint's statistics: omit it, or give checkpoint='PATH'.")
     decay = batch_norm_decay_for(steps) if settings.batch_norm_decay is None else settings.batch_norm_decay
+    has_norms = "batch_norm_decay" in inspect.signature(start.network.arg_scope).parameters
+    for name in ("batch_norm_decay", "freeze_batch_norm"):
+        if not has_norms and (value := getattr(settings, name)) is not None:
+            raise InputError(
+                f"{name}={value!r} does nothing for {start.network.name}, which has no batch norms: omit it."
+            )
     augmentation = settings.augmentation or default_augmentation(start.preprocessing, start.image_size)
     check_augmentation(start.preprocessing, augmentation, start.image_size)
     return Plan(
@@ -135,6 +144,6 @@ def make_plan(settings: Settings, start: Start) -> Plan:
         decay_steps=settings.decay_steps or math.ceil(_DECAY_EPOCHS * steps_an_epoch),
         weight_decay=weight_decay_of(start.network) if settings.weight_decay is None else settings.weight_decay,
         freeze_batch_norm=freeze,
-        batch_norm_decay=None if freeze else decay,
+        batch_norm_decay=decay if has_norms and not freeze else None,
         augmentation=augmentation,
     )

@@ -82,9 +82,18 @@ def choose_start(
     if preprocessing == "none":
         raise InputError("Training reads images, which preprocessing='none' does not take: choose another one.")
     options = {} if found is None else dict(found.options)
+    if found is not None and size != network.image_size and _has_aux_logits(network, options):
+        options["create_aux_logits"] = False
+        said = [*said, f"The auxiliary logits are left out: theirs are kernels for images of {network.image_size}."]
     # What a network from scratch begins with is a choice, and no assumption.
     assumed = () if found is None else tuple(name for name in found.assumed if getattr(settings, name) is None)
     return Start(network, reader, found, labelled, new_head, preprocessing, size, assumed, options, tuple(said))
+
+
+def _has_aux_logits(network: Network, options: dict[str, Any]) -> bool:
+    """Returns whether a builder makes auxiliary logits, whose kernels depend on the size of the images."""
+    name = "create_aux_logits"
+    return name in inspect.signature(network.builder).parameters and options.get(name, True)
 
 
 def _labelled(

@@ -21,6 +21,8 @@ __all__ = ["prepare"]
 
 v1 = tf.compat.v1
 
+_NETWORKS = ("resnet_v1_", "resnet_v2_", "alexnet_v2", "overfeat", "vgg_", "inception_")
+
 
 def prepare(problem: Problem, name: str) -> Prepared:
     """Opens a session of tf_slim's own network.
@@ -28,14 +30,17 @@ def prepare(problem: Problem, name: str) -> Prepared:
     Raises:
       PeerError: if tf_slim does not have the network, or has a different one with its name.
     """
-    if not problem.net.startswith(("resnet_v1_", "resnet_v2_")):
-        raise PeerError(f"tf_slim has no {problem.net}: it has only resnet_v1_* and resnet_v2_*.")
+    if not problem.net.startswith(_NETWORKS):
+        raise PeerError(
+            f"tf_slim has no {problem.net}: it has only resnet_v1_*, resnet_v2_*, alexnet_v2, overfeat, vgg_a, vgg_16, "
+            "vgg_19 and inception_v1 to v3."
+        )
     images = problem.images()
     with tf.Graph().as_default() as graph:
         resident = resident_images(images.shape)
-        with tf_slim_scope():
-            tf_slim_builder(problem.net)(resident.read_value(), problem.num_classes, is_training=False)
-        output = _output(graph, problem)
+        with tf_slim_scope(net=problem.net):
+            logits, _ = tf_slim_builder(problem.net)(resident.read_value(), problem.num_classes, is_training=False)
+        output = _output(graph, problem, logits)
         variables = slim.get_model_variables()
     config = v1.ConfigProto(intra_op_parallelism_threads=problem.threads, inter_op_parallelism_threads=problem.threads)
     session = v1.Session(graph=graph, config=config)
@@ -50,9 +55,16 @@ def prepare(problem: Problem, name: str) -> Prepared:
     return Prepared(step, step(), f"{importlib.metadata.version('tf-slim')}, TensorFlow {tf.__version__}")
 
 
-def _output(graph: tf.Graph, problem: Problem) -> tf.Tensor:
-    """Returns tf_slim's tensor of the same name. Its logits are not squeezed, but have the same values."""
-    name = problem.output_name.replace("/SpatialSqueeze:", "/logits/BiasAdd:")
+def _output(graph: tf.Graph, problem: Problem, logits: tf.Tensor) -> tf.Tensor:
+    """Returns tf_slim's tensor of the same name. Its logits are not squeezed, but have the same values.
+
+    Where its dict has no predictions, they are the softmax of its logits.
+    """
+    name = problem.output_name
+    if problem.net.startswith("resnet"):
+        name = name.replace("/SpatialSqueeze:", "/logits/BiasAdd:")
+    if name.endswith("/predictions:0"):
+        return tf.nn.softmax(logits)
     try:
         return graph.get_tensor_by_name(name)
     except KeyError as error:

@@ -82,6 +82,8 @@ def build_module(listed: list[Layer]) -> nn.Module:
             nodes[layer.name] = graph.placeholder("images")
         elif layer.kind == "add":
             nodes[layer.name] = graph.call_function(operator.add, tuple(inputs))
+        elif layer.kind == "concat":
+            nodes[layer.name] = graph.call_function(torch.cat, (inputs, 1))
         elif layer.kind == "pad":
             nodes[layer.name] = graph.call_function(functional.pad, (*inputs, _pads(**layer.attributes)))
         else:
@@ -113,7 +115,9 @@ def _module(layer: Layer, in_place: bool) -> tuple[nn.Module, tuple[tuple[int, .
             made = nn.Linear(*layer.weights["kernel"].shape, bias="bias" in layer.weights)
             return _with_values(made, weight=layer.weights["kernel"].T, bias=layer.weights.get("bias")), nothing
         case "average_pool":
-            return nn.AvgPool2d(attributes["size"], attributes["strides"]), nothing
+            padding = tuple(before for before, _ in attributes["padding"])
+            made = nn.AvgPool2d(attributes["size"], attributes["strides"], padding, count_include_pad=False)
+            return made, nothing
         case "global_mean":
             pool = nn.AdaptiveAvgPool2d(1)
             return pool if attributes["keep_dims"] else nn.Sequential(pool, nn.Flatten()), nothing
