@@ -62,7 +62,8 @@ class EndPoint(NamedTuple):
     """One end point of a network.
 
     name: full name, the key in the network's dict.
-    alias: short name, without the network's scope and the unit's kind (``bottleneck_v2``, ``basic``, …).
+    alias: short name, without the network's scope and the unit's kind (``bottleneck_v2``, ``basic``, …); the name of
+      its place, such as ``logits``, if it was asked for by that.
     tensor: the tensor.
     shape: [batch, height, width, channels], or [batch, channels]; None for an unknown size.
     stride: size of the image divided by size of the end point, (vertical, horizontal); None if unknown or not spatial.
@@ -99,11 +100,15 @@ def describe(
     _check_end_points(end_points)
     if not tf.is_symbolic_tensor(inputs):
         raise ValueError(f"inputs must be the tensor that the network was built on, and is {shown(inputs)}.")
-    names = [names] if isinstance(names, str) else names
+    names = [names] if isinstance(names, str) else None if names is None else list(names)
     scope = _network_scope(end_points)
     points = list(reachable(end_points).items()) if names is None else [resolve(name, end_points) for name in names]
+    asked = [name for name, _ in points] if names is None else names
     fields = _trace(inputs, {tensor.name for _, tensor in points})
-    return [_end_point(name, alias(name, scope), tensor, inputs, fields) for name, tensor in points]
+    return [
+        _end_point(name, wanted if wanted in _ROLES else alias(name, scope), tensor, inputs, fields)
+        for wanted, (name, tensor) in zip(asked, points, strict=True)
+    ]
 
 
 def _end_point(

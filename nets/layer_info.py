@@ -21,6 +21,7 @@ _KINDS = {
     "Add": "Add",
     "AddV2": "Add",
     "AvgPool": "AveragePooling2D",
+    "ConcatV2": "Concatenate",
     "Elu": "Activation",
     "LeakyRelu": "Activation",
     "MaxPool": "MaxPooling2D",

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from checkpoints.names import is_logits
 from nets import endpoint_info, nets_factory
+from nets.nets_factory import Network
 from tests.helpers.corpus import save_v2
 from tests.helpers.float64 import Reference, references
 from tests.helpers.numpy_preprocessing import preprocessed
@@ -58,13 +60,15 @@ def random_checkpoint(
         variables = v1.global_variables()
         names = [each.op.name for each in variables]
         inputs = random_images([8, size, size, channels], network.preprocessing)
-        assign_random_weights(session, images, last, inputs, scales=_scales(names, network.variant.bottleneck))
+        assign_random_weights(session, images, last, inputs, scales=_scales(names, network))
         return save_v2(path, dict(zip(names, session.run(variables), strict=True)))
 
 
-def _scales(names: Sequence[str], bottleneck: bool) -> dict[str, float]:
+def _scales(names: Sequence[str], network: Network) -> dict[str, float]:
     """Returns a factor for the last layer of each residual branch, by the name of its variable."""
-    last = "conv3" if bottleneck else "conv2"
+    if network.variant is None:
+        return {}  # there are none
+    last = "conv3" if network.variant.bottleneck else "conv2"
     # Of a convolution before a batch norm no scale is left.
     found = [name for name in names if name.endswith(f"/{last}/BatchNorm/gamma")]
     found = found or [name for name in names if name.endswith((f"/{last}/weights", f"/{last}/DW"))]
@@ -102,13 +106,13 @@ def expected(
     network = nets_factory.get_network(name)
     stored = tf.train.load_checkpoint(str(checkpoint))
     shapes = stored.get_variable_to_shape_map()
-    classes = next((shape[-1] for key, shape in shapes.items() if "logit" in key and "bias" in key), 0)
+    classes = next((shape[-1] for key, shape in shapes.items() if is_logits(key) and "bias" in key), 0)
     channels = 1 if preprocessing == "grayscale" else network.channels
     with tf.Graph().as_default(), v1.Session() as session:
         fed, outputs = _built(name, size, classes, channels)
         assign(session, {key: stored.get_tensor(key) for key in shapes})
         described = endpoint_info.describe(fed, outputs, points)
-        tensors = {point.alias: point.tensor for point in described}
+        tensors = {name: point.tensor for name, point in zip(points, described, strict=True)}
         inputs = [preprocessed(batch, preprocessing or network.preprocessing, size) for batch in images]
         computed = [references(session, tensors, {fed: batch}) for batch in inputs]
     # Exported files drop the axes of size 1 after the batch.

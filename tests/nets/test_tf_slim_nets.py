@@ -295,7 +295,8 @@ def test_the_mode_is_taken_from_the_arg_scope():
             )
 
 
-@pytest.mark.parametrize("batch_norm", [pytest.param(True, marks=pytest.mark.full), False])
+@pytest.mark.full
+@pytest.mark.parametrize("batch_norm", [True, False])
 def test_inception_arg_scope_answers_to_its_options(batch_norm):
     scope = tf_slim_nets.inception_arg_scope(
         use_batch_norm=batch_norm, batch_norm_scale=True, batch_norm_epsilon=0.5, activation_fn=tf.nn.elu

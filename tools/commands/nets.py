@@ -71,12 +71,12 @@ def layer_rows(name: str) -> list[dict[str, Any]]:
     """Returns the rows of ``slimnets nets NAME --layers``, in the order of Keras' summary."""
     import tensorflow as tf
 
-    from nets import layer_info, nets_factory
+    from nets import endpoint_info, layer_info, nets_factory
 
     network = nets_factory.get_network(name)
     with tf.Graph().as_default():
         images, end_points = _build(network)
-        layers = layer_info.describe_layers(images, end_points["predictions"])
+        layers = layer_info.describe_layers(images, endpoint_info.resolve("predictions", end_points)[1])
     return [layer._asdict() for layer in layers]
 
 

@@ -178,7 +178,7 @@ UNKNOWN = {
         "is a BatchToSpaceND, which",
     ),
     "groups": (lambda x: tf.nn.conv2d(x, np.ones([3, 3, 1, 2], np.float32), 1, "SAME"), "is a Conv2D with groups"),
-    "mean of padding": (lambda x: tf.nn.avg_pool2d(x, 3, 2, "SAME"), "is a AvgPool with padding"),
+    "mean of padding": (lambda x: tf.nn.avg_pool2d(x, 3, 2, "SAME"), "is a AvgPool with uneven padding"),
     "axes": (lambda x: tf.reduce_mean(x, [3]), r"is a Mean with axes \[3\]"),
     "bias alone": (lambda x: tf.nn.bias_add(x, [1.0, 2.0]), "is a BiasAdd after a input"),
     "order": (lambda x: tf.reshape(x, [2, 72]), r"shapes \[2, 6, 6, 2\] to \[2, 72\]"),
