@@ -156,7 +156,8 @@ class FeatureExtractor(EngineUser):
         self._restored["num_classes"] = choice.convert_to
         if choice.cut_off:
             self._restored["variables"] = self._needed_variables()
-        self._engine_key = None if callable(net) else self._key(choice)
+        # The name of a function does not tell what it builds.
+        self._engine_key = self._key(choice) if choice.expected_input else None
         try:
             self._restore(self.reader)
             self._check_excluded()
