@@ -120,6 +120,20 @@ def test_padding_of_even_and_odd_sizes(tmp_path, kind, padded, padding, size):
 
 
 @pytest.mark.numerical
+@pytest.mark.parametrize("size", [3, 5])
+def test_branches_with_average_pooling(tmp_path, size):
+    """Zeros in the padding would count in the means at the edges, and another order of the branches would show."""
+
+    def branches(images):
+        return tf.concat([tf.nn.avg_pool2d(images, size, 1, "SAME"), tf.nn.relu(images)], axis=-1)
+
+    problem = problem_of(tmp_path, branches, [2, 8, 9, 2])
+    expected = by_the_graph(problem)
+    assert_as_exact(by_keras(problem), expected)
+    assert_as_exact(by_torch(problem), expected)
+
+
+@pytest.mark.numerical
 @pytest.mark.parametrize("size", [8, 9])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("convolve", [tf.nn.convolution, tf.nn.conv2d])
@@ -179,6 +193,7 @@ UNKNOWN = {
     ),
     "groups": (lambda x: tf.nn.conv2d(x, np.ones([3, 3, 1, 2], np.float32), 1, "SAME"), "is a Conv2D with groups"),
     "mean of padding": (lambda x: tf.nn.avg_pool2d(x, 3, 2, "SAME"), "is a AvgPool with uneven padding"),
+    "another axis": (lambda x: tf.concat([x, tf.nn.relu(x)], 1), "is a ConcatV2 with axis 1"),
     "axes": (lambda x: tf.reduce_mean(x, [3]), r"is a Mean with axes \[3\]"),
     "bias alone": (lambda x: tf.nn.bias_add(x, [1.0, 2.0]), "is a BiasAdd after a input"),
     "order": (lambda x: tf.reshape(x, [2, 72]), r"shapes \[2, 6, 6, 2\] to \[2, 72\]"),
