@@ -48,6 +48,7 @@ TOOLS = {
     "evaluation": {"features", *_ENGINE},
     "export": {"conversion", "features", *_ENGINE},
     "training": {"evaluation", *_ENGINE},
+    "visualization": {"features", *_ENGINE},
     "benchmarks": {"evaluation", "features", "timing", "training", "terminal", *_ENGINE},
 }
 TOOLS["commands"] = {*TOOLS} - {"", "benchmarks"}
@@ -80,6 +81,7 @@ FACES = {
     "tools.peers": "ENGINES Engine OURS get_engine missing_packages precision_of",
     "tools.timing": "Timing TimingInterrupted time_steps time_tensorflow_run",
     "tools.training": "Event Job Settings Training fit prepare run",
+    "tools.visualization": "ClassActivation cam grad_cam",
     "tools.workers": "DISTRIBUTORS ShardMaker Work",
 }
 

@@ -76,6 +76,8 @@ def test_a_frozen_extractor_says_so(tiny_checkpoint):
             ValueError, match=r"frozen into the graph, and there is no tensor 'block3' any more: .*freeze"
         ):
             extractor.tensor("block3")
+        with pytest.raises(ValueError, match="has no other tensors any more"):
+            extractor.tensors()
 
 
 def closed_uses(extractor, path):
@@ -89,6 +91,7 @@ def closed_uses(extractor, path):
         "graph": lambda: extractor.graph,
         "images": lambda: extractor.images,
         "tensor": lambda: extractor.tensor("block3"),
+        "tensors": lambda: extractor.tensors(),
         "reload": lambda: extractor.reload(extractor.reader),
         "frozen": lambda: extractor.frozen(),
     }
@@ -136,4 +139,5 @@ def test_the_network_of_the_table_is_the_graphs(tiny_checkpoint):
         _, end_points = resnet_v2.resnet_v2_tiny(v1.placeholder(tf.float32, [None, 32, 32, 3]), 10, is_training=False)
     with FeatureExtractor(tiny_checkpoint, "logits") as extractor:
         for name, tensor in end_points.items():
-            assert extractor.tensor(name).name == tensor.name
+            assert extractor.tensor(name).name == extractor.tensors()[name].name == tensor.name
+        assert {*extractor.tensors()} > {*end_points}  # also layers that the dict leaves out

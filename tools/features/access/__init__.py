@@ -68,10 +68,17 @@ class OpenNetwork:
           UnknownEndPointError: for a name that no end point has.
           ValueError: if the network is frozen.
         """
+        return endpoint_info.resolve(name, self._open_network(f"tensor {name!r}"))[1]
+
+    def tensors(self) -> dict[str, tf.Tensor]:
+        """Returns the tensors of all end points and layers by full name, in graph order. Raises as ``tensor`` does."""
+        return endpoint_info.reachable(self._open_network("other tensors"))
+
+    def _open_network(self, wanted: str) -> Mapping[str, tf.Tensor]:
         self._check_open()
         if self._fixed:
-            raise ValueError(f"{self._fixed[0]}, and there is no tensor {name!r} any more: {self._fixed[1]}.")
-        return endpoint_info.resolve(name, self._network)[1]
+            raise ValueError(f"{self._fixed[0]}, which has no {wanted} any more: {self._fixed[1]}.")
+        return self._network
 
     def close(self) -> None:
         """Frees the network's memory. A closed extractor computes nothing more; closing it again does nothing."""

@@ -121,7 +121,7 @@ class EngineUser(OpenNetwork):
             self._batch = self._input()
         self._session = open_session(graph, session_config(threads=self.threads, optimize_graph=False))
         self._features, self._network = {}, None
-        self._fixed = (f"{self.engine} computes the network", "make the extractor with engine='tensorflow'")
+        self._fixed = (f"The network is in the engine {self.engine}", "make the extractor with engine='tensorflow'")
 
     def _computation(self, size: int) -> tuple[dict[str, tf.Tensor], Callable[[dict[str, np.ndarray]], dict]]:
         """Returns the tensors to fetch for a batch of at most ``size`` images, and what makes the features of them."""
