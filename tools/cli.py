@@ -17,6 +17,7 @@ from tools.commands import (
     features,
     inspect,
     merge,
+    neighbours,
     nets,
     note,
     recalibrate,
@@ -32,7 +33,7 @@ __all__ = ["main"]
 # Each adds its own arguments and imports its library only when it runs, so that --help answers at once.
 _COMMANDS = (
     *(nets, weights, download, inspect, note, convert, export),
-    *(features, merge, classify, evaluate, recalibrate, train, time, demo),
+    *(features, merge, neighbours, classify, evaluate, recalibrate, train, time, demo),
 )
 
 

@@ -56,7 +56,7 @@ _NEEDED = {"inputs", "checkpoint", "end_points", "batch_size", "format", "dtype"
 
 _OURS = re.compile(
     r"run\.json|manifest\.json|index\.csv|images\.npz|.*\.npy|features\.(parquet|tfrecord)"
-    r"|shard-\d{5}-(of-\d{5}|added)"
+    r"|shard-\d{5}-(of-\d{5}|added)|search-.*\.faiss(\.json)?"
 )
 
 

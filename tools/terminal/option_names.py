@@ -17,7 +17,8 @@ def _dashed(argument: str) -> str:
 
 # Arguments in the library's sentences that are strings, and those that are numbers.
 _STRINGS = (
-    "format|names|mode|device|precision|dtype|input|scope|preprocessing|net|checkpoint|augmentation|trainable|engine"
+    "format|names|mode|device|precision|dtype|input|scope|preprocessing|net|checkpoint|augmentation|trainable|pool|"
+    "engine"
 )
 _NUMBERS = "|".join(
     (
