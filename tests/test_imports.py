@@ -81,7 +81,7 @@ FACES = {
     "tools.peers": "ENGINES Engine OURS get_engine missing_packages precision_of",
     "tools.timing": "Timing TimingInterrupted time_steps time_tensorflow_run",
     "tools.training": "Event Job Settings Training fit prepare run",
-    "tools.visualization": "ClassActivation Neighbour Neighbours cam grad_cam neighbours",
+    "tools.visualization": "ClassActivation FeatureMap Neighbour Neighbours cam feature_map grad_cam neighbours",
     "tools.workers": "DISTRIBUTORS ShardMaker Work",
 }
 

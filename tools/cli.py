@@ -16,6 +16,7 @@ from tools.commands import (
     export,
     features,
     inspect,
+    map,
     merge,
     neighbours,
     nets,
@@ -33,7 +34,7 @@ __all__ = ["main"]
 # Each adds its own arguments and imports its library only when it runs, so that --help answers at once.
 _COMMANDS = (
     *(nets, weights, download, inspect, note, convert, export),
-    *(features, merge, neighbours, classify, evaluate, recalibrate, train, time, demo),
+    *(features, merge, neighbours, map, classify, evaluate, recalibrate, train, time, demo),
 )
 
 

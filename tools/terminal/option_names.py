@@ -17,8 +17,8 @@ def _dashed(argument: str) -> str:
 
 # Arguments in the library's sentences that are strings, and those that are numbers.
 _STRINGS = (
-    "format|names|mode|device|precision|dtype|input|scope|preprocessing|net|checkpoint|augmentation|trainable|pool|"
-    "engine"
+    "format|names|mode|device|precision|dtype|input|scope|preprocessing|net|checkpoint|augmentation|trainable|"
+    "pool|method|engine"
 )
 _NUMBERS = "|".join(
     (
@@ -26,6 +26,7 @@ _NUMBERS = "|".join(
         *("warmup_steps", "end_learning_rate", "decay_factor", "decay_steps", "power", "momentum", "adam_beta1"),
         *("adam_beta2", "rmsprop_decay", "opt_epsilon", "weight_decay", "label_smoothing", "batch_norm_decay", "seed"),
         *("eval_steps", "save_seconds", "checkpoint_seconds", "keep", "tolerance", "min_cosine", "calibrate"),
+        "sample",
     )
 )
 

@@ -23,7 +23,7 @@ COLOURS = np.array(
     np.float64,
 )
 
-# Sides of a thumbnail, up to which images are enlarged in whole steps so that their pixels stay sharp.
+# Images up to this side are enlarged in whole steps, and kept without loss.
 _SMALL = 48
 
 _PAPER, _INK, _GREY, _MARK = (255, 255, 255), (24, 24, 24), (110, 110, 110), (0, 114, 178)
@@ -71,8 +71,8 @@ def png(pixels: np.ndarray | Image.Image) -> bytes:
 
 
 def data_uri(pixels: np.ndarray, *, photograph: bool = False) -> str:
-    """Returns an address that holds the picture itself: PNG, or JPEG for a photograph, which takes less room."""
-    if not photograph:
+    """Returns an address that holds the picture itself: PNG, or JPEG for a large photograph, which takes less room."""
+    if not photograph or max(pixels.shape[:2]) <= _SMALL:
         return f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=80)
@@ -85,10 +85,11 @@ class Thumbnails:
     Args:
       size: length of the longer side.
       inputs: the images that the names are of; None if the names are paths of files.
+      enlarge: whether images of at most 48 pixels are enlarged, in whole steps so that their pixels stay sharp.
     """
 
-    def __init__(self, size: int, inputs: Inputs | None = None) -> None:
-        self.size = size
+    def __init__(self, size: int, inputs: Inputs | None = None, *, enlarge: bool = True) -> None:
+        self.size, self._enlarge = size, enlarge
         self._inputs = inputs
         self._numbers: Mapping[str, int] = (
             {} if inputs is None else {inputs.name(number): number for number in range(len(inputs))}
@@ -104,7 +105,7 @@ class Thumbnails:
         except (ImageError, OSError, ValueError):
             return None
         if max(pixels.shape[:2]) <= _SMALL:
-            whole = max(1, self.size // max(pixels.shape[:2]))
+            whole = max(1, self.size // max(pixels.shape[:2])) if self._enlarge else 1
             return pixels.repeat(whole, axis=0).repeat(whole, axis=1)
         return enlarged(pixels, self.size) if max(pixels.shape[:2]) > self.size else pixels
 

@@ -181,7 +181,7 @@ def _faiss() -> Any:
 def _new_index(faiss: Any, matrix: FeatureMatrix, metric: str) -> Any:
     """Returns an index without rows, whose clusters are computed from rows that are spread evenly."""
     count, channels = matrix.rows.shape
-    clusters = max(1, min(round(4 * count**0.5), count // _TRAINING))
+    clusters = max(1, min(round(2 * count**0.5), count // _TRAINING))
     sample = matrix.take(np.unique(np.linspace(0, count - 1, min(count, _TRAINING * clusters)).astype(np.int64)))
     sample = _prepared(sample[finite(sample)], metric).astype(np.float32)
     index = faiss.index_factory(channels, f"IVF{min(clusters, max(1, len(sample)))},SQ8")

@@ -1,0 +1,238 @@
+"""Maps of many images by their features: a picture, a page, and files for TensorBoard's projector."""
+
+import csv
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from tools.errors import InputError
+from tools.features.formats import utf8
+from tools.images import Inputs
+from tools.visualization.matrix import FeatureMatrix, open_matrix
+from tools.visualization.output import check_output, new_output
+from tools.visualization.pages.map_page import MapPoint, colour_of, map_page
+from tools.visualization.pictures import Thumbnails, data_uri, enlarged
+from tools.visualization.projection import Probe, Projection, cluster_centres, nearest_centres, probe, project
+
+__all__ = ["FeatureMap", "feature_map"]
+
+_OURS = r"map\.png|index\.html|points\.csv|projector"
+
+# Images on the page and in the projector, and the sides of their thumbnails: smaller ones for many images.
+_SHOWN, _FEW, _SIDES = 2000, 300, (96, 40)
+
+# Side of an image on TensorBoard's sprite.
+_SPRITE = 48
+
+# Labels with a name of their own in the legend. The others are one group.
+_GROUPS = 40
+
+# Images that the centres of clusters are computed from.
+_CLUSTERED = 20_000
+
+
+class FeatureMap(NamedTuple):
+    """A map of images.
+
+    end_point: alias of the end point.
+    projection: the rows and their points.
+    names: name of the image of each point.
+    groups: label or cluster of each point; '' for none.
+    probe: how well the features tell the labels apart; None if it was not asked for.
+    """
+
+    end_point: str
+    projection: Projection
+    names: list[str]
+    groups: list[str]
+    probe: Probe | None
+
+
+def feature_map(
+    features: str | Path,
+    output: str | Path | None = None,
+    *,
+    method: str = "pca",
+    color: str | None = None,
+    num_clusters: int = 10,
+    end_point: str | None = None,
+    sample: int | None = None,
+    probe_labels: bool = False,
+    seed: int = 0,
+    images: Inputs | None = None,
+    overwrite: bool = False,
+) -> FeatureMap:
+    """Draws a map on which images with similar features are close.
+
+    Args:
+      features: complete folder of features, in any format.
+      output: folder for ``map.png`` (if matplotlib is installed), the page ``index.html``, ``points.csv`` and
+        ``projector``, a folder for TensorBoard; None for none.
+      method: 'pca', 'tsne' or 'umap', as for ``project``.
+      color: 'label', 'cluster' (k-means of the features) or 'none'; None for labels, if the images have some.
+      num_clusters: number of clusters.
+      end_point: name or alias; None for the only one with a vector an image, or 'global_pool'.
+      sample: number of images to choose at random; None for all. The page shows at most 2,000 of them, spread evenly.
+      probe_labels: whether to measure how well the features tell the labels apart.
+      seed: of all that is random.
+      images: the images of the features, for the thumbnails; None if their names are paths of files.
+      overwrite: whether an earlier map in the folder may be replaced.
+
+    Raises:
+      InputError: if the features are not complete or not vectors, there are no labels where they are required, the
+        method is unknown, not installed or lacks memory, or the output cannot be written.
+    """
+    if output is not None:
+        check_output(output, _OURS, overwrite=overwrite)
+    if color not in (None, "label", "cluster", "none"):
+        raise InputError(f"color must be label, cluster or none, and is {color!r}.")
+    if num_clusters < 1:
+        raise InputError(f"num_clusters must be at least 1, and is {num_clusters}.")
+    matrix = open_matrix(features, end_point)
+    projection = project(matrix, method, sample=sample, seed=seed)
+    chosen = {*projection.rows.tolist()}
+    entries = [entry for entry in matrix.index if entry.row in chosen]
+    labels = [entry.label for entry in entries]
+    if not any(labels) and (color == "label" or probe_labels):
+        raise InputError(
+            f"The images of {matrix.folder} have no labels: make features of a folder with a folder for each class, or "
+            "colour by cluster."
+        )
+    measured = probe(matrix, labels, projection) if probe_labels else None
+    if color == "cluster":
+        groups = _clustered(matrix, projection, num_clusters, seed)
+    else:
+        groups = [""] * len(entries) if color == "none" else labels
+    result = FeatureMap(matrix.end_point, projection, [entry.path for entry in entries], groups, measured)
+    if output is not None:
+        with new_output(output, _OURS, overwrite=overwrite) as folder:
+            _write(folder, matrix, result, method, images)
+    return result
+
+
+def _clustered(matrix: FeatureMatrix, projection: Projection, count: int, seed: int) -> list[str]:
+    """Returns the name of each row's cluster, "cluster 1" for the largest. Many rows share the centres of some."""
+    rows = projection.rows
+    some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _CLUSTERED)).astype(int))]
+    centres = cluster_centres(matrix.take(some), count, seed=seed)
+    found = np.concatenate(
+        [nearest_centres(matrix.take(rows[i : i + _CLUSTERED]), centres) for i in range(0, len(rows), _CLUSTERED)]
+    )
+    names = {number: f"cluster {rank}" for rank, (number, _) in enumerate(Counter(found.tolist()).most_common(), 1)}
+    return [names[number] for number in found.tolist()]
+
+
+def _write(folder: Path, matrix: FeatureMatrix, result: FeatureMap, method: str, images: Inputs | None) -> None:
+    rows, points, explained = result.projection
+    named = sorted({*result.groups} - {""}, key=_natural)
+    most = [name for name, _ in Counter(name for name in result.groups if name).most_common(_GROUPS)]
+    kept = [name for name in named if name in most]
+    others = "others" if len(named) > len(kept) else None
+    legend = [*kept, others] if others else kept
+    numbers = {name: kept.index(name) if name in most else len(kept) for name in named}
+    with (folder / "points.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["row", "path", "group", "x", "y"])
+        for row, name, group, (x, y) in zip(rows, result.names, result.groups, points, strict=True):
+            writer.writerow([row, utf8(name), utf8(group), f"{x:.6g}", f"{y:.6g}"])
+    title = f"{len(rows):,} images by {result.end_point}"
+    notes = [_described(method, explained, result)]
+    shown = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SHOWN)).astype(int))
+    if len(shown) < len(rows):
+        notes.append(f"The page shows {len(shown):,} of the {len(rows):,} images; map.png and points.csv have all.")
+    thumbnails = Thumbnails(_SIDES[len(shown) > _FEW], images, enlarge=False)
+    pictures = [thumbnails[result.names[number]] for number in shown]
+    drawn = [
+        MapPoint(
+            result.names[number],
+            int(rows[number]),
+            numbers.get(result.groups[number]),
+            None if picture is None else data_uri(picture, photograph=True),
+        )
+        for number, picture in zip(shown, pictures, strict=True)
+    ]
+    (folder / "index.html").write_text(map_page(title, notes, drawn, points[shown], legend), encoding="utf-8")
+    _write_projector(folder / "projector", matrix, result, shown, pictures)
+    _draw(folder / "map.png", title, notes[0], points, [numbers.get(group) for group in result.groups], legend)
+
+
+def _natural(name: str) -> tuple[int, str]:
+    """Sorts numbers at the end of names by value: cluster 2 before cluster 10."""
+    digits = name[len(name.rstrip("0123456789")) :]
+    return int(digits or 0), name
+
+
+def _described(method: str, explained: tuple[float, float] | None, result: FeatureMap) -> str:
+    names = {"pca": "Principal components", "tsne": "t-SNE", "umap": "UMAP"}
+    sentence = f"{names[method]} of the features."
+    if explained is not None:
+        sentence = f"The first two principal components, {100 * sum(explained):.0f} % of the features' variance."
+    if result.probe is not None:
+        found = result.probe
+        sentence += (
+            f" On {found.images:,} images, the nearest 5 others have the right label for {100 * found.k_nearest:.1f} "
+            f"%, and a linear classifier is right for {100 * found.linear:.1f} %. The map's silhouette is "
+            f"{found.silhouette:.3f}."
+        )
+    return sentence
+
+
+def _write_projector(
+    folder: Path,
+    matrix: FeatureMatrix,
+    result: FeatureMap,
+    shown: np.ndarray,
+    pictures: list[np.ndarray | None],
+) -> None:
+    """Writes the features themselves with names and thumbnails, for ``tensorboard --logdir``."""
+    folder.mkdir()
+    np.savetxt(folder / "vectors.tsv", matrix.take(result.projection.rows[shown]), fmt="%.6g", delimiter="\t")
+    lines = ["image\tgroup"]
+    lines += ["\t".join(_one_line(text[number]) for text in (result.names, result.groups)) for number in shown]
+    (folder / "metadata.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    columns = int(np.ceil(np.sqrt(len(shown))))
+    sprite = Image.new("RGB", (columns * _SPRITE, columns * _SPRITE), (128, 128, 128))
+    for number, picture in enumerate(pictures):
+        if picture is not None:
+            place = number % columns * _SPRITE, number // columns * _SPRITE
+            sprite.paste(Image.fromarray(enlarged(picture, _SPRITE)), place)
+    sprite.save(folder / "sprite.png")
+    (folder / "projector_config.pbtxt").write_text(
+        'embeddings {\n  tensor_name: "features"\n  tensor_path: "vectors.tsv"\n  metadata_path: "metadata.tsv"\n'
+        f'  sprite {{\n    image_path: "sprite.png"\n    single_image_dim: {_SPRITE}\n    single_image_dim: {_SPRITE}\n'
+        "  }\n}\n",
+        encoding="utf-8",
+    )
+
+
+def _one_line(name: str) -> str:
+    return " ".join(str(utf8(name)).split()) or "-"
+
+
+def _draw(path: Path, title: str, note: str, points: np.ndarray, groups: list[int | None], names: list[str]) -> None:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        warnings.warn(f"{path.name} requires matplotlib: pip install 'slimnets[plot]'.", stacklevel=2)
+        return
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    size = 30 if len(points) <= 500 else 8 if len(points) <= 5000 else 2
+    of = np.array([-1 if group is None else group for group in groups])
+    for group in sorted({*of.tolist()}):
+        label = None if group < 0 else str(utf8(names[group])).replace("$", r"\$")
+        colour = colour_of(None if group < 0 else group)
+        axes.scatter(*points[of == group].T, s=size, color=colour, label=label, linewidths=0, alpha=0.8)
+    axes.set_aspect("equal", "datalim")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_xlabel(note, loc="left", fontsize=9, wrap=True)
+    if names:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, ncols=1 + len(names) // 25)
+    figure.savefig(path, dpi=120)
