@@ -81,7 +81,8 @@ FACES = {
     "tools.peers": "ENGINES Engine OURS get_engine missing_packages precision_of",
     "tools.timing": "Timing TimingInterrupted time_steps time_tensorflow_run",
     "tools.training": "Event Job Settings Training fit prepare run",
-    "tools.visualization": "ClassActivation FeatureMap Neighbour Neighbours cam feature_map grad_cam neighbours",
+    "tools.visualization": "ClassActivation FeatureMap Neighbour Neighbours Shown cam feature_map grad_cam "
+    "neighbours show",
     "tools.workers": "DISTRIBUTORS ShardMaker Work",
 }
 

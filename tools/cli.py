@@ -22,6 +22,7 @@ from tools.commands import (
     nets,
     note,
     recalibrate,
+    show,
     time,
     train,
     weights,
@@ -34,7 +35,7 @@ __all__ = ["main"]
 # Each adds its own arguments and imports its library only when it runs, so that --help answers at once.
 _COMMANDS = (
     *(nets, weights, download, inspect, note, convert, export),
-    *(features, merge, neighbours, map, classify, evaluate, recalibrate, train, time, demo),
+    *(features, merge, neighbours, map, classify, show, evaluate, recalibrate, train, time, demo),
 )
 
 

@@ -240,6 +240,11 @@ def _cam(extractor: FeatureExtractor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.
             f"CAM requires logits that are a linear layer on the mean of a map, and those of {extractor.net} are not: "
             "use Grad-CAM."
         )
+    if not is_map(maps):
+        raise InputError(
+            f"The map that {extractor.net} pools has a single place at {extractor.image_size}: use Grad-CAM, or larger "
+            "images."
+        )
     flat = tf.reshape(tf.cast(logits, tf.float32), [-1, logits.shape[-1]])
     chosen = v1.placeholder(tf.float32, flat.shape, name="chosen_classes")
     kernel = tf.reshape(tf.cast(ops[0].inputs[1], tf.float32), [maps.shape[-1], logits.shape[-1]])

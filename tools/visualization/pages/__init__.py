@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tools.visualization.pictures import as_text
+from tools.visualization.pictures import COLOURS, as_text
 
 __all__ = ["page", "text"]
 
@@ -32,7 +32,8 @@ def page(title: str, body: str, *, script: str | None = None, data: Any = None) 
       script: name of a file of JavaScript beside this one; None for none.
       data: what the script reads from the element ``data``, as values of JSON.
     """
-    style = (_HERE / "page.css").read_text(encoding="utf-8")
+    colours = ", ".join(f"rgb({red:.0f}, {green:.0f}, {blue:.0f})" for red, green, blue in COLOURS)
+    style = (_HERE / "page.css").read_text(encoding="utf-8") + f":root{{--colours: {colours}}}\n"
     code = (_HERE / script).read_text(encoding="utf-8") if script else ""
     policy = f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; base-uri 'none'; form-action 'none'"
     if script:

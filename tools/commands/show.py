@@ -1,0 +1,102 @@
+"""``slimnets show``: draws what a network sees in images."""
+
+import argparse
+import sys
+
+from tools.commands.arguments import (
+    add_labels,
+    add_patterns,
+    add_restoration,
+    names_in,
+    patterns_of,
+    restoration_of,
+)
+from tools.terminal.network_input import described_input
+from tools.terminal.progress import progress
+from tools.terminal.skipped import say_skipped
+from tools.terminal.tables import print_table
+
+__all__ = ["add"]
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "show", help="draw what a network sees in images: feature maps, class activation, receptive fields"
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IMAGE",
+        help="image file, folder, TFRecord file, tar archive, or @list.txt with one path a line",
+    )
+    add_patterns(parser)
+    parser.add_argument(
+        "--end-points",
+        metavar="NAME[,NAME...]",
+        help="end points whose maps to show (default: conv1, pool1, the blocks and postnorm, as far as they are maps)",
+    )
+    parser.add_argument(
+        "--cam",
+        nargs="?",
+        const="top",
+        metavar="CLASS",
+        help="show where the image speaks for a class, by its number or name (default: the most probable one)",
+    )
+    parser.add_argument(
+        "--place",
+        type=_place,
+        metavar="Y,X",
+        help="place whose receptive fields to draw, as shares of height and width (default 0.5,0.5)",
+    )
+    parser.add_argument(
+        "--output", default="shown", metavar="DIR", help="folder for index.html and the pictures (default shown)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results in the folder")
+    add_labels(parser)
+    add_restoration(parser)
+    parser.set_defaults(run=_run)
+
+
+def _place(text: str) -> tuple[float, float]:
+    vertical, horizontal = map(float, text.split(","))
+    return vertical, horizontal
+
+
+_place.__name__ = "pair of numbers"
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from tools.features import FeatureExtractor
+    from tools.features.classification import class_names
+    from tools.images import open_inputs
+    from tools.visualization import show
+
+    inputs = open_inputs(arguments.inputs, **patterns_of(arguments))
+    say_skipped(inputs.skipped)
+    names = names_in(arguments.end_points) if arguments.end_points else None
+    options = {**restoration_of(arguments), "freeze": False if arguments.precision == "float32" else None}
+    with FeatureExtractor(end_points=names or ["conv1"], **options) as extractor:
+        print(f"{extractor.net} from {arguments.checkpoint}, {described_input(extractor)}", file=sys.stderr)
+        with progress("show", len(inputs), "images", brief=True) as advance:
+            result = show(
+                inputs,
+                extractor,
+                arguments.output,
+                end_points=names,
+                cam=arguments.cam,
+                labels=class_names(arguments.labels, extractor) if arguments.labels else None,
+                place=arguments.place,
+                overwrite=arguments.overwrite,
+                advance=advance,
+            )
+    if result.classes:
+        rows = [
+            (inputs.name(i), f"{share:.4f}", str(number), label)
+            for i, (number, label, share) in enumerate(result.classes)
+        ]
+        print_table(("image", "probability", "class", "label"), rows)
+        print()
+    count = f"{result.images:,} image{'s' * (result.images != 1)}"
+    print(f"{count} shown by {', '.join(result.end_points)}: {result.page}")
+    return 0
