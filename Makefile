@@ -18,7 +18,7 @@ $(VENV)/.test-installed: $(STAMP)
 	touch $@
 
 $(VENV)/.peers-installed: $(VENV)/.test-installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,test,peers,ray]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,test,peers,ray,map,notebook]'
 	touch $@
 
 demo: $(STAMP)

@@ -73,7 +73,6 @@ def test_a_single_channel(tmp_path):
 def test_other_methods_keep_groups_together(tmp_path, method):
     from sklearn.metrics import silhouette_score
 
-    pytest.importorskip({"tsne": "sklearn", "umap": "umap"}[method])
     vectors, names = groups_of(120, 60)
     found = project(open_matrix(write_features(tmp_path / "features", vectors)), method)
     assert silhouette_score(found.points, names) > 0.5
