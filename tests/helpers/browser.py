@@ -27,7 +27,7 @@ _OPTIONS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
 )
 
-_SECONDS = 60.0
+_SECONDS = 180.0
 
 
 class Browser:

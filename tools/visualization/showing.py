@@ -281,6 +281,6 @@ def _drawn_fields(seen: Seen) -> Image.Image:
         draw.rectangle(corners, outline=FRAMES[number % len(FRAMES)], width=2)
         line = picture.height - lines + 18 * number
         draw.rectangle((4, line, 14, line + 10), FRAMES[number % len(FRAMES)], (0, 0, 0))
-        said = f"{field.end_point}: {rows}x{columns} pixels, of position {field.position[0]}, {field.position[1]}"
+        said = f"{field.end_point}: {rows}x{columns} pixels at {field.position[0]}, {field.position[1]}"
         draw.text((20, line - 2), said, (24, 24, 24), font)
     return picture

@@ -159,7 +159,7 @@ def test_the_command(tmp_path, capfd):
     assert main([*arguments, "--overwrite", "--cam", "7", "--place", "0,1", "--end-points", "block1"]) == 0
     assert re.search(r"0\.0\d+ +7 +7", capfd.readouterr().out)
     page = (output / "index.html").read_text()
-    assert "block1: 19x19, of position 0, 3" in page
+    assert "block1: 19x19 at 0, 3" in page
     with pytest.raises(SystemExit) as exit:
         main([*arguments, "--overwrite", "--place", "middle"])
     assert exit.value.code == 2

@@ -30,10 +30,15 @@ function look(number) {
   line.textContent = describe(number);
   card.replaceChildren(...(data.pictures[number] ? [picture, line] : [line]));
   card.hidden = false;
-  const around = frame.getBoundingClientRect(), place = point.getBoundingClientRect();
-  const left = place.right - around.left + 8, top = place.top - around.top + 8;
+  place(point);
+  picture.addEventListener("load", () => { if (number === now) place(point); });
+}
+
+function place(point) {
+  const around = frame.getBoundingClientRect(), box = point.getBoundingClientRect();
+  const left = box.right - around.left + 8, top = box.top - around.top + 8;
   const beyond = left + card.offsetWidth > around.width;
-  card.style.left = `${Math.max(0, beyond ? place.left - around.left - card.offsetWidth - 8 : left)}px`;
+  card.style.left = `${Math.max(0, beyond ? box.left - around.left - card.offsetWidth - 8 : left)}px`;
   card.style.top = `${Math.max(0, Math.min(top, around.height - card.offsetHeight))}px`;
 }
 

@@ -134,7 +134,12 @@ def _section(number: int, seen: Seen, room: _Room) -> str:
         for activation in seen.activations
     ]
     if seen.fields:
-        figures.append(_figure(_fields(seen, room.side), "receptive fields, to scale"))
+        figures.append(
+            _figure(
+                _fields(seen, room.side),
+                "receptive fields to scale: their size in pixels, at a row and column of the end point",
+            )
+        )
     parts = [f'<section>\n<h2 id="image-{number}">{text(seen.name)}</h2>', '<div class="row">', *figures, "</div>"]
     return "\n".join([*parts, *(_maps(maps, room) for maps in seen.maps), "</section>"])
 
@@ -185,8 +190,8 @@ def _fields(seen: Seen, side: int) -> str:
         parts.append(f'<rect {frame} stroke="{colour}" stroke-width="{line:.2f}"/>')
     legend = "".join(
         f'<li><svg width="12" height="12" aria-hidden="true"><rect width="12" height="12" stroke="#000" '
-        f'fill="{FRAMES[number % len(FRAMES)]}"/></svg> {text(field.end_point)}: {field.box[2]}x{field.box[3]}, of '
-        f"position {field.position[0]}, {field.position[1]}</li>"
+        f'fill="{FRAMES[number % len(FRAMES)]}"/></svg> {text(field.end_point)}: {field.box[2]}x{field.box[3]} at '
+        f"{field.position[0]}, {field.position[1]}</li>"
         for number, field in enumerate(seen.fields)
     )
     return "\n".join([*parts, f'</svg>\n<ul class="plain">{legend}</ul>'])
