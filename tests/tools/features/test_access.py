@@ -97,16 +97,21 @@ def closed_uses(extractor, path):
     }
 
 
-@pytest.mark.parametrize("use", closed_uses(None, None))
-def test_a_closed_extractor_is_named(tiny_checkpoint, picture, use):
+@pytest.fixture(scope="module")
+def closed(tiny_checkpoint):
+    """Returns a closed extractor that has preprocessed arrays before."""
     with FeatureExtractor(tiny_checkpoint, ["logits"]) as extractor:
-        assert extractor([picture])["logits"].shape == (1, 10)
-        extractor.preprocess(noise(1, 32, 32, 3))
+        assert extractor(noise(1, 40, 40, 3))["logits"].shape == (1, 10)
     extractor.close()  # again, which does nothing
+    return extractor
+
+
+@pytest.mark.parametrize("use", closed_uses(None, None))
+def test_a_closed_extractor_is_named(tiny_checkpoint, closed, picture, use):
     with pytest.raises(
         RuntimeError, match=rf"FeatureExtractor of \S*{tiny_checkpoint.name}: .*logits \[10\]> is closed"
     ):
-        closed_uses(extractor, picture)[use]()
+        closed_uses(closed, picture)[use]()
 
 
 def test_closed_while_its_batches_are_gone_through(tiny_checkpoint, picture):

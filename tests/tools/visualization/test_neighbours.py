@@ -121,14 +121,19 @@ def test_another_folder(folder, tmp_path):
 
 
 def test_features_of_another_checkpoint(folder, tmp_path, tiny_checkpoint):
-    with FeatureExtractor(tiny_checkpoint, "global_pool") as extractor:
-        extract(DIGITS[:2], tmp_path / "random", extractor)
-    with FeatureExtractor(CHECKPOINT, "global_pool", preprocessing="vgg") as extractor:
-        extract(DIGITS[:2], tmp_path / "vgg", extractor)
-    with pytest.raises(InputError, match=r"cannot be compared: the checkpoint is SHA-256 .* and SHA-256"):
-        neighbours(folder, tmp_path / "random")
-    with pytest.raises(InputError, match="cannot be compared: preprocessing is vgg and inception"):
-        neighbours(folder, tmp_path / "vgg")
+    for name, change in {
+        "the checkpoint is SHA-256 .* and SHA-256": {"checkpoint": {"sha256": {"index": "0" * 64}}},
+        "the checkpoint's ema is True and False": {"checkpoint": {"ema": True}},
+        "preprocessing is vgg and inception": {"preprocessing": "vgg"},
+        "image_size is 64 and 32": {"image_size": 64},
+        "pool is mean and none": {"pool": "mean"},
+    }.items():
+        shutil.copytree(folder, tmp_path / "other", dirs_exist_ok=True)
+        run = json.loads((folder / "run.json").read_text())
+        checkpoint = {**run["checkpoint"], **change.get("checkpoint", {})}
+        (tmp_path / "other" / "run.json").write_text(json.dumps({**run, **change, "checkpoint": checkpoint}))
+        with pytest.raises(InputError, match=f"cannot be compared: {name}"):
+            neighbours(folder, tmp_path / "other")
     with pytest.raises(InputError, match=r"holds features of another checkpoint .* give that one"):
         neighbours(folder, DIGITS[0], checkpoint=tiny_checkpoint)
     assert neighbours(folder, DIGITS[0], checkpoint=CHECKPOINT, top=1).found[0][0].row == 0
