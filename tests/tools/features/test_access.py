@@ -72,9 +72,7 @@ def test_a_frozen_extractor_says_so(tiny_checkpoint):
         assert extractor.session.graph is extractor.graph
         assert "VarHandleOp" not in {op.type for op in extractor.graph.get_operations()}
         assert extractor.images.graph is extractor.graph
-        with pytest.raises(
-            ValueError, match=r"frozen into the graph, which has no tensor 'block3' any more: .*freeze"
-        ):
+        with pytest.raises(ValueError, match=r"frozen into the graph, which has no tensor 'block3' any more: .*freeze"):
             extractor.tensor("block3")
         with pytest.raises(ValueError, match="has no other tensors any more"):
             extractor.tensors()
