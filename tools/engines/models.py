@@ -66,8 +66,8 @@ class Model:
     def load(
         self, *, threads: int | None = None, batch: int | None = None
     ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-        """Loads it; see the ``load`` of an engine's module."""
-        return engine_module(self.engine).load(
+        """Loads it; see the ``load`` of an engine's module. Smaller batches than ``batch`` are filled up."""
+        compute = engine_module(self.engine).load(
             model_file(self.engine, self.folder),
             self.images,
             self.outputs,
@@ -75,6 +75,15 @@ class Model:
             threads=threads,
             batch=batch,
         )
+
+        def filled(images: np.ndarray) -> dict[str, np.ndarray]:
+            count = len(images)
+            if batch is None or count == batch:
+                return compute(images)
+            images = np.concatenate([images, np.zeros([batch - count, *images.shape[1:]], images.dtype)])
+            return {name: values[:count] for name, values in compute(images).items()}
+
+        return filled
 
     def _save(self) -> None:
         record = dataclasses.asdict(self) | {

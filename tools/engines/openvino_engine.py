@@ -86,7 +86,8 @@ def load(
       images, outputs: as for ``write``.
       precision: precision of what is not int8: 'float32' or 'bfloat16'; 'int8' for a model with int8.
       threads: number of threads; None for one for each core.
-      batch: number of images in every batch, for which the model is compiled; None for any.
+      batch: number of images in every batch, for which the model is compiled; None for as many as the file takes. With
+        int8, OpenVINO 2026.4 computes batches of one image wrongly in a model that takes any number.
 
     Returns:
       A function from a batch of the input to the outputs by name, arrays of their own.
@@ -102,7 +103,8 @@ def load(
     names = [output.name for output in outputs]
 
     def compute(values: np.ndarray) -> dict[str, np.ndarray]:
-        request.set_input_tensor(openvino.Tensor(np.ascontiguousarray(values), shared_memory=True))
+        values = np.ascontiguousarray(values)
+        request.set_input_tensor(openvino.Tensor(values, shared_memory=True))
         request.infer()
         # The request keeps its memory for the next batch.
         return {name: np.array(request.get_tensor(name).data) for name in names}

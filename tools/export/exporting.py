@@ -102,7 +102,7 @@ def export(
       input: 'pixels' for uint8 [N, height, width, 3] of any size; 'encoded' for the bytes of JPEG, PNG and GIF files
         [N]; 'network' for the network's input, which the caller preprocesses. None for 'pixels', or 'network' for a
         Keras model.
-      batch: number of images in a batch; None for any.
+      batch: number of images in a batch; None for any, and for one with OpenVINO's int8.
       dtype: 'float32'; 'float16' for weights of half the size; 'int8' for weights and activations of a quarter.
       calibrate: images from which int8 ranges are taken, as for ``tools.images.open_inputs``.
       tolerance: for float32 and float16, upper bound of the largest difference in an output, relative to its largest
@@ -127,6 +127,8 @@ def export(
     made = format_of(target, format)
     input = input or made.inputs[0]
     _check(made, input, batch, dtype, calibrate)
+    if dtype == "int8" and batch is None:
+        batch = made.int8_batch
     tolerance, min_cosine = _bounds(dtype, tolerance, min_cosine)
     target = Path(target)
     check_target(made, target, overwrite)

@@ -137,6 +137,23 @@ def test_another_checkpoint_under_the_same_name(tmp_path, models, reference):
         assert np.abs(found[name] - wanted[name]).max() <= 1e-5 * np.abs(wanted[name]).max()
 
 
+@pytest.mark.numerical
+@pytest.mark.full
+@ENGINE
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_int8_of_small_batches(tmp_path, engine, batch_size):
+    """Batches of one image, and a last one that is not full, are as those of eight."""
+    names = [str(path) for path in sorted(held_out_digits(tmp_path / "digits").rglob("*.png"))]
+    options = {"engine": engine, "precision": "int8", "engine_dir": tmp_path / "models"}
+    with FeatureExtractor(CHECKPOINT, "global_pool", batch_size=8, **options) as extractor:
+        wanted = extractor(names)["global_pool"][:100]
+        folder = extractor.engine_model.folder
+    options["engine_model"] = folder
+    with FeatureExtractor(CHECKPOINT, "global_pool", batch_size=batch_size, **options) as extractor:
+        found = extractor(names[:100])["global_pool"]
+    assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
 def test_an_engine_that_computes_something_else_is_refused(tiny, reference, tmp_path, monkeypatch):
     loaded = models.Model.load
 
@@ -305,7 +322,7 @@ def test_the_ways_into_tensorflow_are_closed(tiny, models, reference):
     with extractor_of(tiny, models) as extractor:
         extractor(reference[0])
         for use in (lambda: extractor.tensor("block1"), lambda: extractor.reload(tiny), extractor.frozen):
-            with pytest.raises(ValueError, match="The network is in the engine openvino, .*with engine="):
+            with pytest.raises(ValueError, match=r"The network is in the engine openvino, .*with engine="):
                 use()
 
 

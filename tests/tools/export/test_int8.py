@@ -50,7 +50,9 @@ def test_digits(digits, float32, tmp_path, record_property, format, dtype, least
     options = {"calibrate": train} if dtype == "int8" else {}
     done = export(CHECKPOINT, target, dtype=dtype, end_points=["global_pool", "logits"], **options)
     compute = opened(target)
-    values = compute(images)
+    size = done.description.images.shape[0] or len(images)
+    batches = [compute(images[start : start + size]) for start in range(0, len(images), size)]
+    values = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     errors = [int(np.sum(scores.argmax(axis=1) != labels)) for scores in (values["logits"], logits)]
     near = cosine(values["global_pool"], features)
     sizes = sum(done.files.values())

@@ -33,6 +33,7 @@ class Format(NamedTuple):
     int8_packages: packages that int8 requires besides.
     classes: whether the most probable classes can be among its outputs.
     weights_ending: ending of a second file, beside the first, that holds the weights; '' if there is none.
+    int8_batch: number of images in a batch with int8, unless another one is asked for; None for any.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Format(NamedTuple):
     int8_packages: tuple[str, ...] = ()
     classes: bool = True
     weights_ending: str = ""
+    int8_batch: int | None = None
 
 
 _ENCODED = ("pixels", "encoded", "network")
@@ -108,6 +110,9 @@ FORMATS: dict[str, Format] = {
             name="openvino",
             ending=".xml",
             weights_ending=".bin",
+            # With int8 and any number of images, OpenVINO 2026.4 computes batches of one image wrongly on a processor
+            # with AMX.
+            int8_batch=1,
             module="engine_format",
             packages=("openvino",),
             int8_packages=("nncf",),

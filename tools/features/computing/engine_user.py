@@ -130,12 +130,4 @@ class EngineUser(OpenNetwork):
         if size not in self._loaded:
             self._loaded = {size: self.engine_model.load(threads=self.threads, batch=size)}
         compute = self._loaded[size]
-
-        def filled(fetched: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            images = fetched[""]
-            count = len(images)
-            if count < size:
-                images = np.concatenate([images, np.zeros([size - count, *images.shape[1:]], images.dtype)])
-            return {name: values[:count] for name, values in compute(images).items()}
-
-        return {"": self._batch}, filled
+        return {"": self._batch}, lambda fetched: compute(fetched[""])

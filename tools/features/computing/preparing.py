@@ -165,7 +165,9 @@ def _model(job: Job, options: EngineOptions) -> Model:
         images, expected = job.reference(prove_on)
         if options.precision == "int8" and len(images) + len(calibration) < _LEAST:
             raise _too_few(len(images) + len(calibration))
-        agreements = _agreements(model.load(threads=job.threads), images, expected, job.batch_size)
+        # Batches of the size that the job has, since an engine may compute others in another way.
+        size = min(job.batch_size, job.num_images)
+        agreements = _agreements(model.load(threads=job.threads, batch=size), images, expected, size)
         _check_bound(model.engine, agreements, options)
         return agreements
 
