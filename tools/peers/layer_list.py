@@ -258,21 +258,18 @@ def _read_pool(op: tf.Operation) -> _Read:
     batch, *size, channels = op.get_attr("ksize")
     if (batch, channels) != (1, 1):
         raise _refusal(op, f"ksize {op.get_attr('ksize')}")
-    window = _window(op, size)
-    if op.type == "MaxPool":
-        return _Read("max_pool", op.inputs, window)
+    window, is_mean = _window(op, size), op.type == "AvgPool"
     # TensorFlow leaves the padding out of the mean, which other libraries can do if it is the same on both sides.
-    if any(before != after for before, after in window["padding"]):
+    if is_mean and any(before != after for before, after in window["padding"]):
         raise _refusal(op, "uneven padding")
-    return _Read("average_pool", op.inputs, window)
+    return _Read("average_pool" if is_mean else "max_pool", op.inputs, window)
 
 
 def _read_concat(op: tf.Operation) -> _Read:
-    *parts, _ = op.inputs
-    axis, rank = int(_constant(op, len(parts))), op.outputs[0].shape.rank
-    if rank is None or axis % rank != rank - 1:
+    axis, rank = int(_constant(op, len(op.inputs) - 1)), len(_shape(op.outputs[0]))
+    if axis % rank != rank - 1:
         raise _refusal(op, f"axis {axis}")
-    return _Read("concat", parts)
+    return _Read("concat", op.inputs[:-1])
 
 
 def _read_pad(op: tf.Operation) -> _Read:
@@ -334,10 +331,6 @@ def _read_input(op: tf.Operation) -> _Read:
     return _Read("input", (), {"shape": tuple(_shape(op.outputs[0]))})
 
 
-def _plain(kind: str) -> Callable[[tf.Operation], _Read]:
-    return lambda op: _Read(kind, op.inputs)
-
-
 _READERS: dict[str, Callable[[tf.Operation], _Read]] = {
     "AddV2": _read_add,
     "AvgPool": _read_pool,
@@ -352,10 +345,10 @@ _READERS: dict[str, Callable[[tf.Operation], _Read]] = {
     "Mean": _read_mean,
     "Pad": _read_pad,
     "Placeholder": _read_input,
-    "Relu": _plain("relu"),
+    "Relu": lambda op: _Read("relu", op.inputs),
     "Reshape": _read_reshape,
-    "Sigmoid": _plain("sigmoid"),
-    "Softmax": _plain("softmax"),
+    "Sigmoid": lambda op: _Read("sigmoid", op.inputs),
+    "Softmax": lambda op: _Read("softmax", op.inputs),
     "Squeeze": _read_reshape,
 }
 
