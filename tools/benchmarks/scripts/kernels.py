@@ -23,10 +23,10 @@ __all__ = ["Missing", "main", "missing_kernels", "operations"]
 
 v1 = tf.compat.v1
 
-# Operations that have no kernel because the runtime removes them, and those of the host by design.
+# Operations that the runtime removes or replaces, so that they need no kernel.
 _WITHOUT = {"NoOp", "Placeholder", "_Arg", "_Retval"}
 
-_FLOAT, _HALF = tf.float32.as_datatype_enum, tf.float16.as_datatype_enum
+FLOAT, HALF = tf.float32.as_datatype_enum, tf.float16.as_datatype_enum
 
 
 class Missing(NamedTuple):
@@ -44,11 +44,11 @@ class Missing(NamedTuple):
 
 def operations(name: str, *, is_training: bool) -> list[node_def_pb2.NodeDef]:
     """Returns the operations of a network of the table, in training with the step of an optimizer."""
-    network = nets_factory.get_network(name)
+    network = NETWORKS[name]
     with tf.Graph().as_default() as graph:
         size = network.image_size
         images = v1.placeholder(tf.float32, [2, size, size, network.channels])
-        logits, _ = nets_factory.get_network_fn(name, is_training=is_training)(images)
+        logits, _ = nets_factory.get_network_fn(name, network.num_classes, is_training=is_training)(images)
         if is_training:
             labels = tf.zeros([2], tf.int32)
             loss = v1.losses.sparse_softmax_cross_entropy(labels, tf.reshape(logits, [2, -1]))
@@ -78,8 +78,8 @@ def _without_kernel(node: node_def_pb2.NodeDef, device: str) -> Iterator[tuple[s
     types = _types(node)
     variants = {"float32": types}
     # What holds a variable stays in float32, as mixed precision leaves it.
-    if types.get("T") == _FLOAT:
-        variants["float16"] = types | {"T": _HALF}
+    if types.get("T") == FLOAT:
+        variants["float16"] = types | {"T": HALF}
     registered = kernels.get_registered_kernels_for_op(node.op).kernel
     for dtype, wanted in variants.items():
         if not any(kernel.device_type == device and _fits(kernel, wanted) for kernel in registered):
