@@ -408,6 +408,7 @@ def test_slims_other_layers_normalize_after_the_repair(mode):
 def test_import_changes_nothing_outside():
     program = """
 import os, tensorflow as tf, tf_slim
+import tf_slim.nets  # a part that tf_slim leaves to its users to import
 from tensorflow.python.framework import ops
 def state():
     modules = tf_slim, tf_slim.layers, tf_slim.utils, tf_slim.learning, ops

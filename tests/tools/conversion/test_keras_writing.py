@@ -290,8 +290,7 @@ def test_files_are_not_taken_for_networks_of_keras(tmp_path, capsys, name):
     assert main(["convert", os.fspath(path), os.fspath(tmp_path / "mine.ckpt")]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == (
-        f"slimnets: error: {path} is a network with slim's names for its layers, as slimnets exports it, and not one "
-        "of Keras' own: convert the checkpoint that it was made from."
+        f"slimnets: error: {path} is a Keras model that slimnets exported: give the checkpoint that it was made from."
     )
     assert main(["inspect", os.fspath(path)]) == 1
     said = " ".join(capsys.readouterr().out.split())
