@@ -530,7 +530,7 @@ def test_checkpoint_of_something_else(refusal, tmp_path):
     ("options", "words"),
     [
         ({"net": "resnet_v2_5"}, ["'resnet_v2_5'", "did you mean", "resnet_v2_50"]),
-        ({"net": "vgg_11"}, ["'vgg_11'", "there is resnet_v1_50"]),
+        ({"net": "mobilenet"}, ["'mobilenet'", "there is resnet_v1_50"]),
         ({"net": "resnet_v2_50"}, ["the file holds a resnet_v2_tiny with 10 classes, and the graph resnet_v2_50"]),
         ({"num_classes": 11}, ["the graph has 11 classes and the file 10", "--num-classes 10"]),
         ({"num_classes": -1}, ["--num-classes must be", "-1"]),
