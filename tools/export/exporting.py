@@ -39,7 +39,7 @@ _DEFAULT_OUTPUTS = (("global_pool", "predictions"), ("global_pool",), ("predicti
 
 
 # The arguments of ``FeatureExtractor`` that determine only how it computes.
-_UNUSED = {"freeze", "precision"}
+_UNUSED = {"engine", "engine_dir", "engine_model", "freeze", "precision"}
 
 
 class Export(NamedTuple):

@@ -344,6 +344,26 @@ def test_images_that_do_not_vary(tiny, models):
         extractor(np.full([80, 32, 32, 3], 7, np.uint8))
 
 
+def test_images_that_cannot_be_decoded(tiny, tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path in paths:
+        path.write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
+    with (
+        extractor_of(tiny, tmp_path / "models") as extractor,
+        pytest.raises(
+            InputError, match=r"openvino cannot be checked on images of the job, .*: use engine='tensorflow'"
+        ),
+    ):
+        extractor([str(path) for path in paths])
+    assert not any((tmp_path / "models").iterdir())
+
+
+def test_a_gpu_is_tensorflows(tiny, monkeypatch):
+    monkeypatch.setattr("tools.features.computing.has_gpu", lambda: True)
+    with FeatureExtractor(tiny, "logits", engine="auto") as extractor:
+        assert extractor.engine == "tensorflow"
+
+
 def test_a_cosine_that_is_too_low(tiny, models, images):
     with (
         extractor_of(tiny, models, precision="int8", min_cosine=1.0) as extractor,

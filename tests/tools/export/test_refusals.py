@@ -200,7 +200,7 @@ def test_arguments_that_no_network_can_have(tiny, tmp_path, format, options, mat
         export(tiny, tmp_path / TARGETS[format], **options)
 
 
-@pytest.mark.parametrize("option", [{"freeze": True}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize("option", [{"freeze": True}, {"precision": "bfloat16"}, {"engine": "openvino"}])
 def test_arguments_of_extractors_that_exports_cannot_honour(tiny, tmp_path, option):
     with refused(tmp_path, ValueError, f"{next(iter(option))} does not apply to an export"):
         export(tiny, tmp_path / "network.pb", **option)

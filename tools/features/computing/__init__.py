@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from tools.engines import check_engine, installed
+from tools.runtime.sessions import has_gpu
 
 __all__ = ["AUTO", "CALIBRATE", "MIN_COSINE", "TENSORFLOW", "EngineOptions", "resolved"]
 
@@ -39,6 +40,8 @@ def resolved(engine: str, precision: str) -> str:
       ModuleNotFoundError: if a package that the engine requires is not installed.
       ValueError: for an unknown engine, or one that does not compute in the precision here.
     """
+    if engine == AUTO and precision != "int8" and has_gpu():
+        return TENSORFLOW  # the others compute on the processor
     if engine == AUTO and precision != "float32":
         # TensorFlow has no int8. In bfloat16 it is slower than any engine that has it, and float16 is for its GPU.
         engine = next(iter(installed(precision)), "openvino" if precision == "int8" else TENSORFLOW)

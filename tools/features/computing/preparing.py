@@ -95,7 +95,9 @@ def prepare(job: Job, options: EngineOptions) -> Prepared:
         return Prepared(None, {})
     models = {name: _model(job, options._replace(engine=name)) for name in others}
     size = min(job.batch_size, job.num_images)
-    images, _ = job.reference(range(size))
+    images, _ = job.reference(_spread(job.num_images, size))
+    if not len(images):
+        return Prepared(None, {})
     images = np.resize(images, [size, *images.shape[1:]])
     computing = {name: model.load(threads=job.threads, batch=size) for name, model in models.items()}
     seconds = _timed({TENSORFLOW: job.optimized(), **computing}, images)
@@ -163,6 +165,11 @@ def _model(job: Job, options: EngineOptions) -> Model:
 
     def prove(model: Model) -> dict[str, dict[str, float | None]]:
         images, expected = job.reference(prove_on)
+        if not len(images):
+            raise InputError(
+                f"{options.engine} cannot be checked on images of the job, as none of those that were tried can be "
+                "decoded: use engine='tensorflow'."
+            )
         if options.precision == "int8" and len(images) + len(calibration) < _LEAST:
             raise _too_few(len(images) + len(calibration))
         # Batches of the size that the job has, since an engine may compute others in another way.
