@@ -344,6 +344,7 @@ def test_images_that_do_not_vary(tiny, models):
         extractor(np.full([80, 32, 32, 3], 7, np.uint8))
 
 
+@pytest.mark.full
 def test_images_that_cannot_be_decoded(tiny, tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path in paths:

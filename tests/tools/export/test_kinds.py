@@ -178,7 +178,7 @@ def test_messages_of_tensorflow(tiny, tmp_path, monkeypatch, capfd):
 
 @pytest.mark.parametrize(
     "format",
-    [one if one in ("saved_model", "openvino") else pytest.param(one, marks=pytest.mark.full) for one in TARGETS],
+    [one if one == "saved_model" else pytest.param(one, marks=pytest.mark.full) for one in TARGETS],
 )
 def test_a_target_is_replaced_as_a_whole(tiny, exported, tmp_path, format):
     target = tmp_path / TARGETS[format]

@@ -148,7 +148,7 @@ def test_what_is_left_alone(build):
     ("name", "options"),
     [
         pytest.param("resnet_v1_50", {}, marks=pytest.mark.full),
-        ("resnet_v2_50", {}),
+        pytest.param("resnet_v2_50", {}, marks=pytest.mark.full),
         pytest.param("resnet_v2_50", {"output_stride": 8}, marks=pytest.mark.full),
         pytest.param("resnet_basic_18", {}, marks=pytest.mark.full),
         pytest.param("resnet_keras_18", {}, marks=pytest.mark.full),
