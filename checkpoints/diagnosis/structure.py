@@ -44,7 +44,7 @@ class Structure(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What the names of its variables depend on: the scope inside its units, or without units its name."""
+        """The scope inside its units, or for a network without units its name; variables are named by it."""
         return self.unit_scope or (self.network.name if self.network else self.family)
 
 
