@@ -6,6 +6,7 @@ from typing import Any
 
 __all__ = [
     "add_checkpoint_dir",
+    "add_images",
     "add_labels",
     "add_network",
     "add_patterns",
@@ -105,6 +106,16 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_images(parser: argparse.ArgumentParser, metavar: str) -> None:
+    """Adds the images, as ``inputs``, of a command that requires no labels."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar=metavar,
+        help="image file, folder, TFRecord file, tar archive, or @list.txt with one path a line",
+    )
+
+
 def add_patterns(parser: argparse.ArgumentParser) -> None:
     """Adds the options that select some of the images."""
     parser.add_argument(
@@ -156,8 +167,13 @@ def network_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in _NETWORK}
 
 
-def add_restoration(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of a command that restores a network from a checkpoint."""
+def add_restoration(parser: argparse.ArgumentParser, *, engines: bool = True) -> None:
+    """Adds the options of a command that restores a network from a checkpoint.
+
+    Args:
+      parser: of the command.
+      engines: whether other engines than TensorFlow may compute the network.
+    """
     parser.add_argument(
         "--checkpoint",
         required=True,
@@ -179,10 +195,13 @@ def add_restoration(parser: argparse.ArgumentParser) -> None:
         help="do not restore variables whose name matches; * and ? are wildcards",
     )
     add_network(parser)
-    add_precision(parser, "int8")
-    _add_engine(parser)
+    if engines:
+        add_precision(parser, "int8")
+        _add_engine(parser)
+    else:
+        add_precision(parser)
 
 
 def restoration_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns what ``add_restoration`` added, as keyword arguments of ``FeatureExtractor``."""
-    return {name: getattr(arguments, name) for name in _RESTORATION}
+    return {name: getattr(arguments, name) for name in _RESTORATION if name in arguments}

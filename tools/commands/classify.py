@@ -5,7 +5,15 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tools.commands.arguments import add_labels, add_patterns, add_restoration, patterns_of, positive, restoration_of
+from tools.commands.arguments import (
+    add_images,
+    add_labels,
+    add_patterns,
+    add_restoration,
+    patterns_of,
+    positive,
+    restoration_of,
+)
 from tools.terminal.engine import prepare_engine
 from tools.terminal.network_input import described_input
 from tools.terminal.progress import progress
@@ -21,12 +29,7 @@ __all__ = ["add"]
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser("classify", help="print the names of the most probable classes of images")
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="IMAGE",
-        help="image file, folder, TFRecord file, tar archive, or @list.txt with one path a line",
-    )
+    add_images(parser, "IMAGE")
     add_patterns(parser)
     parser.add_argument(
         "--top", type=positive, default=5, metavar="N", help="number of classes to print for each image (default 5)"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.commands.arguments import (
+    add_images,
     add_patterns,
     add_restoration,
     count,
@@ -33,12 +34,7 @@ __all__ = ["add"]
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser("features", help="compute named features of images and write them to a folder")
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help="image file, folder, TFRecord file, tar archive, or @list.txt with one path a line",
-    )
+    add_images(parser, "INPUT")
     parser.add_argument(
         "--end-points",
         required=True,

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from tools.commands.arguments import (
+    add_images,
     add_labels,
     add_patterns,
     add_restoration,
@@ -24,12 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "show", help="draw what a network sees in images: feature maps, class activation, receptive fields"
     )
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="IMAGE",
-        help="image file, folder, TFRecord file, tar archive, or @list.txt with one path a line",
-    )
+    add_images(parser, "IMAGE")
     add_patterns(parser)
     parser.add_argument(
         "--end-points",
@@ -54,7 +50,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results in the folder")
     add_labels(parser)
-    add_restoration(parser)
+    add_restoration(parser, engines=False)
     parser.set_defaults(run=_run)
 
 

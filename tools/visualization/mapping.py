@@ -117,13 +117,18 @@ def feature_map(
 def _clustered(matrix: FeatureMatrix, projection: Projection, count: int, seed: int) -> list[str]:
     """Returns the name of each row's cluster, "cluster 1" for the largest. Many rows share the centres of some."""
     rows = projection.rows
-    some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _CLUSTERED)).astype(int))]
+    some = rows[_evenly(len(rows), _CLUSTERED)]
     centres = cluster_centres(matrix.take(some), count, seed=seed)
     found = np.concatenate(
         [nearest_centres(matrix.take(rows[i : i + _CLUSTERED]), centres) for i in range(0, len(rows), _CLUSTERED)]
     )
     names = {number: f"cluster {rank}" for rank, (number, _) in enumerate(Counter(found.tolist()).most_common(), 1)}
     return [names[number] for number in found.tolist()]
+
+
+def _evenly(count: int, most: int) -> np.ndarray:
+    """Returns at most ``most`` places of ``count``, spread evenly from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
 def _write(folder: Path, matrix: FeatureMatrix, result: FeatureMap, method: str, images: Inputs | None) -> None:
@@ -141,7 +146,7 @@ def _write(folder: Path, matrix: FeatureMatrix, result: FeatureMap, method: str,
             writer.writerow([row, utf8(name), utf8(group), f"{x:.6g}", f"{y:.6g}"])
     title = f"{len(rows):,} images by {result.end_point}"
     notes = [_described(method, explained, result)]
-    shown = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SHOWN)).astype(int))
+    shown = _evenly(len(rows), _SHOWN)
     if len(shown) < len(rows):
         notes.append(f"The page shows {len(shown):,} of the {len(rows):,} images; map.png and points.csv have all.")
     thumbnails = Thumbnails(_SIDES[len(shown) > _FEW], images, enlarge=False)

@@ -11,6 +11,7 @@ from tools.errors import InputError
 from tools.features import FeatureExtractor
 from tools.features.folder import MANIFEST, RUN
 from tools.features.formats import utf8
+from tools.features.record import engine_of
 from tools.images import Inputs, open_inputs
 from tools.visualization.matrix import FeatureMatrix, finite, open_matrix
 from tools.visualization.output import check_output, new_output
@@ -205,6 +206,7 @@ def _fingerprint(sha256: dict[str, str]) -> str:
 def _images(matrix: FeatureMatrix, inputs: Inputs, checkpoint: str | Path | None) -> _Queries:
     run = matrix.run
     stored = run["checkpoint"]
+    engine, model = engine_of(run)
     extractor = FeatureExtractor(
         checkpoint or stored["path"],
         [matrix.end_point],
@@ -218,6 +220,7 @@ def _images(matrix: FeatureMatrix, inputs: Inputs, checkpoint: str | Path | None
         ema=stored["ema"],
         pool=run["pool"],
         freeze=False if run["precision"] == "float32" else None,
+        engine=engine,
     )
     with extractor:
         sha256 = extractor.reader.sha256()
@@ -226,6 +229,7 @@ def _images(matrix: FeatureMatrix, inputs: Inputs, checkpoint: str | Path | None
                 f"{matrix.folder} holds features of another checkpoint ({_fingerprint(stored['sha256'])}) than "
                 f"{extractor.reader.path} ({_fingerprint(sha256)}): give that one, or make the features again."
             )
+        extractor.prepare(inputs, before=(engine, model))
         vectors = extractor(inputs)[matrix.end_point].astype(np.float64)
     names = [inputs.name(number) for number in range(len(inputs))]
     if not finite(vectors).all():

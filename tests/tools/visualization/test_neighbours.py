@@ -54,6 +54,19 @@ def test_neighbours_are_those_of_brute_force(tmp_path, metric, monkeypatch):
     np.testing.assert_allclose(found.distances, distances, atol=1e-12)
 
 
+@pytest.mark.full
+@pytest.mark.numerical
+def test_an_image_is_computed_by_the_engine_of_the_features(tmp_path, monkeypatch):
+    """One image does not suffice to calibrate with: the model of the features is taken."""
+    monkeypatch.setenv("SLIMNETS_ENGINES", str(tmp_path / "models"))
+    options = {"engine": "openvino", "precision": "int8"}
+    with FeatureExtractor(CHECKPOINT, "global_pool", **options) as extractor:
+        extract(HELD_OUT, tmp_path / "features", extractor)
+    found = neighbours(tmp_path / "features", DIGITS[7], top=1)
+    assert found.found[0][0].path == str(DIGITS[7])
+    assert found.found[0][0].value == pytest.approx(1, abs=1e-6)
+
+
 def test_failed_images_are_nobodys_neighbours(tmp_path):
     rows = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
     rows[[0, 3, 29]] = np.nan

@@ -164,6 +164,11 @@ def test_the_command(tmp_path, capfd):
         main([*arguments, "--overwrite", "--place", "middle"])
     assert exit.value.code == 2
     assert "argument --place: invalid pair of numbers value: 'middle'" in capfd.readouterr().err
+    # Feature maps and gradients are TensorFlow's.
+    with pytest.raises(SystemExit) as exit:
+        main([*arguments, "--engine", "openvino"])
+    assert exit.value.code == 2
+    assert "unrecognized arguments: --engine openvino" in capfd.readouterr().err
 
 
 def test_usual_end_points(extractor):
