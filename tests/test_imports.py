@@ -73,7 +73,7 @@ FACES = {
     "tf_slim_nets",
     "tools.conversion": "Conversion convert",
     "tools.digits": "CHECKPOINT Digits HELD_OUT digits errors nearest",
-    "tools.engines": "ENGINES Engine check_engine engine_module installed model_file",
+    "tools.engines": "ENGINES Engine check_engine engine_module installed model_file required_packages",
     "tools.evaluation": "Evaluation Labelled Metrics Recalibration evaluate number_labels open_labelled recalibrate",
     "tools.export": "Export FORMATS export",
     "tools.features": "Classification FeatureExtractor Features Summary classify extract load merge",

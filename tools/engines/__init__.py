@@ -3,6 +3,19 @@
 An engine's model is made once from the frozen network, in a process of its own (``making``), kept in a folder
 (``models``), and loaded by the engine alone. Nothing here imports an engine or TensorFlow, so that listing them takes
 no time.
+
+One engine a file, with four functions::
+
+    version() -> str
+    precisions() -> set[str]    # in which it computes on this processor
+    write(graph: Path, images, outputs, target: Path, *, dtype="float32", calibration=(), unquantized=None) -> None
+    load(target: Path, images, outputs, *, precision="float32", threads=None, batch=None) -> Callable
+
+``write`` converts a file with a frozen GraphDef, whose input and outputs are ``TensorInfo``. For the dtype 'int8' it
+takes the ranges of activations from ``calibration``, batches of the input, and leaves those operations as they are
+whose names begin with ``unquantized``. ``load`` returns a function from a batch of the input to arrays by the names
+of the outputs. Its ``precision`` is that of what is not int8, or 'int8'; ``threads`` None is one for each core; and
+``batch`` is the number of images in every batch, None for as many as the file takes.
 """
 
 import importlib
@@ -11,14 +24,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-__all__ = ["ENGINES", "Engine", "check_engine", "engine_module", "installed", "model_file"]
+__all__ = ["ENGINES", "Engine", "check_engine", "engine_module", "installed", "model_file", "required_packages"]
 
 
 class Engine(NamedTuple):
     """One engine.
 
     name: name of the engine.
-    module: module in ``tools.engines`` with ``write`` and ``load``.
+    module: module in ``tools.engines``, see above.
     packages: packages that computing requires.
     making: packages that are required besides, to make a model.
     quantizing: packages that are required besides, to make a model with int8.
@@ -99,9 +112,14 @@ def installed(precision: str) -> list[str]:
     ]
 
 
+def required_packages(name: str, precision: str = "float32") -> tuple[str, ...]:
+    """Returns the packages that making and computing a model require."""
+    engine = ENGINES[name]
+    return engine.packages + engine.making + (engine.quantizing if precision == "int8" else ())
+
+
 def _missing(engine: Engine, precision: str) -> list[str]:
-    packages = engine.packages + engine.making + (engine.quantizing if precision == "int8" else ())
-    return [package for package in packages if importlib.util.find_spec(package) is None]
+    return [name for name in required_packages(engine.name, precision) if importlib.util.find_spec(name) is None]
 
 
 def engine_module(name: str) -> ModuleType:

@@ -9,6 +9,7 @@ The name of the folder is the digest of the key: all that determines the model.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -243,14 +244,10 @@ def _writable(folder: Path) -> Path:
             "SLIMNETS_ENGINES names another folder.",
             stacklevel=2,
         )
-    return _temporary_folder()
+    return Path(_temporary_folder().name)
 
 
-_temporary: list[tempfile.TemporaryDirectory] = []
-
-
-def _temporary_folder() -> Path:
+@functools.cache
+def _temporary_folder() -> tempfile.TemporaryDirectory:
     """Returns a folder that is removed when this process ends."""
-    if not _temporary:
-        _temporary.append(tempfile.TemporaryDirectory(prefix="slimnets-engines-"))
-    return Path(_temporary[0].name)
+    return tempfile.TemporaryDirectory(prefix="slimnets-engines-")

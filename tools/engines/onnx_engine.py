@@ -42,16 +42,7 @@ def write(
     calibration: Iterable[np.ndarray] = (),
     unquantized: str | None = None,
 ) -> None:
-    """Converts a frozen graph. Requires tf2onnx, which imports TensorFlow.
-
-    Args:
-      graph: file with the GraphDef.
-      images, outputs: of the graph.
-      target: the .onnx file to write.
-      dtype: 'float32'; 'int8' for weights and activations of a quarter of the size.
-      calibration: for int8, batches of the input from which the ranges of activations are taken.
-      unquantized: for int8, how the names of operations begin that stay as they are.
-    """
+    """Converts a frozen graph to an .onnx file. Requires tf2onnx, which imports TensorFlow."""
     import onnx
 
     if dtype == "int8":
@@ -133,18 +124,7 @@ def load(
     threads: int | None = None,
     batch: int | None = None,
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Opens a session of a model.
-
-    Args:
-      target: the .onnx file that ``write`` has written.
-      images, outputs: as for ``write``.
-      precision: 'float32', or 'int8' for a model with int8.
-      threads: number of threads; None for one for each core.
-      batch: number of images in every batch; None for any. ONNX Runtime has no use for it.
-
-    Returns:
-      A function from a batch of the input to the outputs by name.
-    """
+    """Opens a session of a model on the processor, which has no use for ``batch``."""
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads

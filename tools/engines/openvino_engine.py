@@ -36,16 +36,7 @@ def write(
     calibration: Iterable[np.ndarray] = (),
     unquantized: str | None = None,
 ) -> None:
-    """Converts a frozen graph.
-
-    Args:
-      graph: file with the GraphDef.
-      images, outputs: of the graph.
-      target: the .xml file to write; the weights go to a .bin file beside it.
-      dtype: 'float32'; 'float16' for weights of half the size; 'int8' for weights and activations of a quarter.
-      calibration: for int8, batches of the input from which the ranges of activations are taken.
-      unquantized: for int8, scope of operations that stay as they are.
-    """
+    """Converts a frozen graph to an .xml file, and the weights to a .bin file beside it; 'float16' halves those."""
     sizes = [-1 if size is None else size for size in images.shape]
     tensors = [output.tensor for output in outputs]
     model = openvino.convert_model(os.fspath(graph), input=[(images.tensor, sizes)], output=tensors)
@@ -79,18 +70,9 @@ def load(
     threads: int | None = None,
     batch: int | None = None,
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Compiles a model.
+    """Compiles a model for the processor.
 
-    Args:
-      target: the .xml file that ``write`` has written.
-      images, outputs: as for ``write``.
-      precision: precision of what is not int8: 'float32' or 'bfloat16'; 'int8' for a model with int8.
-      threads: number of threads; None for one for each core.
-      batch: number of images in every batch, for which the model is compiled; None for as many as the file takes. With
-        int8, OpenVINO 2026.4 computes batches of one image wrongly in a model that takes any number.
-
-    Returns:
-      A function from a batch of the input to the outputs by name, arrays of their own.
+    With int8, OpenVINO 2026.4 computes batches of one image wrongly in a model that takes any number: give ``batch``.
     """
     core = openvino.Core()
     model = core.read_model(os.fspath(target))

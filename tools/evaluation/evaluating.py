@@ -22,6 +22,7 @@ from tools.evaluation.evaluation import (
 from tools.evaluation.labelling import Labelled, names_of, number_labels
 from tools.evaluation.metrics import Accumulator, Metrics, wilson
 from tools.features import FeatureExtractor
+from tools.features.computing import TENSORFLOW
 from tools.images import Inputs, open_inputs
 from tools.images.pipeline import ImageStatus
 from tools.images.sources.folders import folders_in
@@ -98,7 +99,7 @@ def logits_extractor(checkpoint: str | Path, num_images: int, **options: Any) ->
       ValueError: if the network has no logits, those of one class, or logits for each place of the image.
     """
     try:
-        freeze = freeze_for(num_images, options.get("engine", "tensorflow"))
+        freeze = freeze_for(num_images, options.get("engine", TENSORFLOW))
         extractor = FeatureExtractor(checkpoint, [_LOGITS], **{"freeze": freeze} | options)
     except UnknownEndPointError:
         sentence = f"{checkpoint} has no logits to evaluate: give a checkpoint that has them."
@@ -294,7 +295,7 @@ def _by_batch_statistics(
         image_size=extractor.image_size,
         preprocessing=extractor.preprocessing,
         # The statistics of batches are TensorFlow's.
-        precision=extractor.precision if extractor.engine == "tensorflow" else "float32",
+        precision=extractor.precision if extractor.engine == TENSORFLOW else "float32",
         batch_size=extractor.batch_size,
         scope=extractor.scope,
         exclude=extractor.exclude,

@@ -13,6 +13,7 @@ from tools.evaluation.evaluating import logits_extractor, measure
 from tools.evaluation.labelling import Labelled
 from tools.evaluation.metrics import Share
 from tools.features import FeatureExtractor
+from tools.features.computing import TENSORFLOW
 
 __all__ = ["TRIED_IMAGES", "TriedInput", "best_inputs", "images_to_try", "inputs_to_try", "try_inputs"]
 
@@ -86,7 +87,7 @@ def try_inputs(
         raise ValueError("For a network given as a function nothing tells which inputs could suit: give its name.")
     rows = images_to_try(labelled)
     # Which input it is does not depend on the engine, whose model for each would have to be made.
-    options |= {"engine": "tensorflow"} | ({"precision": "float32"} if options.get("precision") == "int8" else {})
+    options |= {"engine": TENSORFLOW} | ({"precision": "float32"} if options.get("precision") == "int8" else {})
     advance(0)
     tried = []
     for preprocessing, size in inputs_to_try(extractor):

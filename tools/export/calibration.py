@@ -11,6 +11,7 @@ from tools.errors import ImageError, InputError
 from tools.features import FeatureExtractor
 from tools.images import Inputs, decode
 from tools.images.given import as_inputs
+from tools.images.inputs import spread_rows
 
 __all__ = ["Calibration"]
 
@@ -43,8 +44,7 @@ class Calibration(NamedTuple):
           InputError: if there are fewer than 32.
         """
         inputs = as_inputs(given)
-        count = min(len(inputs), _CALIBRATE + _PROVE)
-        decoded = list(_decoded(inputs, [place * len(inputs) // count for place in range(count)]))
+        decoded = list(_decoded(inputs, spread_rows(len(inputs), _CALIBRATE + _PROVE)))
         if len(decoded) < _LEAST:
             raise InputError(
                 f"calibrate has {len(decoded)} images that can be decoded: give at least {_LEAST}, such as the ones "

@@ -13,7 +13,7 @@ from tools.export.serving import CLASSES, PREDICTIONS
 from tools.export.staging import INPUTS, OUTPUTS, write_batches
 from tools.export.worker import run_worker
 from tools.features import FeatureExtractor
-from tools.runtime.agreement import mean_cosine, relative_difference
+from tools.runtime.agreement import mean_cosine, relative_difference, same_top_class
 
 __all__ = ["MIN_COSINE", "Agreement", "Proof", "default_tolerance"]
 
@@ -138,9 +138,7 @@ def _compare(
         return Agreement(name, float(wrong), None, None)
     wanted = expected[name]
     difference = _difference(name, result, wanted)
-    top_1 = None
-    if name in _CLASS_SCORES and wanted.ndim == 2 and wanted.shape[1] > 1:
-        top_1 = float(np.mean(result.argmax(1) == wanted.argmax(1)))
+    top_1 = same_top_class(result, wanted) if name in _CLASS_SCORES else None
     return Agreement(name, difference, None if description.dtype == "float32" else mean_cosine(result, wanted), top_1)
 
 

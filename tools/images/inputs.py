@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["EncodedImage", "Inputs", "Reordered", "Stamp", "digest", "sha256_of", "version_of"]
+__all__ = ["EncodedImage", "Inputs", "Reordered", "Stamp", "digest", "sha256_of", "spread_rows", "version_of"]
 
 
 class Stamp(NamedTuple):
@@ -98,6 +98,12 @@ def digest(inputs: Inputs) -> str:
     for i in range(len(inputs)):
         hashed.update(inputs.name(i).encode("utf-8", "surrogateescape") + b"\0")
     return hashed.hexdigest()
+
+
+def spread_rows(num_images: int, most: int) -> list[int]:
+    """Returns the numbers of at most ``most`` images, spread evenly over all and in their order."""
+    count = min(num_images, most)
+    return [place * num_images // count for place in range(count)]
 
 
 def sha256_of(name: str, image: EncodedImage) -> bytes:

@@ -6,6 +6,8 @@ Nothing here imports an engine or TensorFlow, so that listing the engines takes 
 import importlib.util
 from typing import NamedTuple
 
+from tools.engines import ENGINES as MODELS
+from tools.engines import required_packages
 from tools.errors import PeerError
 
 __all__ = ["ENGINES", "OURS", "Engine", "get_engine", "missing_packages", "precision_of"]
@@ -42,16 +44,16 @@ ENGINES: dict[str, Engine] = {
         Engine(
             "onnxruntime",
             "model_engine",
-            ("tensorflow", "onnx", "onnxruntime", "tf2onnx"),
+            required_packages("onnxruntime"),
             "ONNX Runtime on the processor, graph converted by tf2onnx",
-            ("float32", "int8"),
+            MODELS["onnxruntime"].precisions,
         ),
         Engine(
             "openvino",
             "model_engine",
-            ("openvino", "nncf"),
+            required_packages("openvino"),
             "OpenVINO on the processor, which reads TensorFlow's graph",
-            ("float32", "bfloat16", "int8"),
+            MODELS["openvino"].precisions,
         ),
     )
 }

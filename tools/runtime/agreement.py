@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["logit_size", "mean_cosine", "relative_difference"]
+__all__ = ["logit_size", "mean_cosine", "relative_difference", "same_top_class"]
 
 
 def logit_size(features: np.ndarray, kernel: np.ndarray) -> float:
@@ -47,3 +47,10 @@ def mean_cosine(result: np.ndarray, expected: np.ndarray) -> float:
     products = np.sum(first * second, axis=1)
     # Two constant outputs agree.
     return float(np.mean(np.where(norms > 0, products / np.where(norms > 0, norms, 1), 1.0)))
+
+
+def same_top_class(result: np.ndarray, expected: np.ndarray) -> float | None:
+    """Returns the share of images [N, classes] whose largest scores have the same place; None for anything else."""
+    if expected.ndim != 2 or expected.shape[1] < 2:
+        return None
+    return float(np.mean(result.argmax(1) == expected.argmax(1)))

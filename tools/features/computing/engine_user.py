@@ -73,7 +73,8 @@ class EngineUser(OpenNetwork):
             batch_size=self.batch_size,
             threads=self.threads,
             key=self._engine_key,
-            reference=lambda rows: self._reference(given, rows),
+            inputs=lambda rows: self._computed(given, rows, {})[0],
+            reference=lambda rows: self._computed(given, rows, self._features),
             frozen=self.frozen,
             optimized=self._optimized,
             model_before=key if engine == self.engine else None,
@@ -87,26 +88,22 @@ class EngineUser(OpenNetwork):
         """Returns the network with its weights as constants."""
         raise NotImplementedError
 
-    def _reference(
-        self, given: Inputs | np.ndarray | list[np.ndarray], rows: Sequence[int]
+    def _computed(
+        self, given: Inputs | np.ndarray | list[np.ndarray], rows: Sequence[int], features: Mapping[str, tf.Tensor]
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Computes the network's input and the features of rows in TensorFlow; drops images that cannot be decoded."""
-        found: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
-        fetches = {"": self._batch, **self._features}
+        """Computes the network's input and features of rows in TensorFlow; drops images that cannot be decoded."""
+        found: list[dict[str, np.ndarray]] = []
+        fetches = {"": self._batch, **features}
         if isinstance(given, Inputs):
             size = min(self.batch_size, len(given))
             for statuses, values in self._pipeline.batches(self.session, fetches, given, list(rows), size):
                 good = [row for row, status in enumerate(statuses) if status.error is None]
-                values = {name: value[good] for name, value in values.items()}
-                found.append((values.pop(""), values))
+                found.append({name: value[good] for name, value in values.items()})
         else:
             for row in rows:
-                images = self.preprocess(given[row][np.newaxis])
-                found.append((images, self.session.run(self._features, {self._batch: images})))
-        return (
-            np.concatenate([images for images, _ in found]),
-            {name: np.concatenate([values[name] for _, values in found]) for name in self._features},
-        )
+                found.append(self.session.run(fetches, {self._batch: self.preprocess(given[row][np.newaxis])}))
+        joined = {name: np.concatenate([values[name] for values in found]) for name in fetches}
+        return joined.pop(""), joined
 
     def _optimized(self) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         """Freezes the network, and returns a function that computes its features."""

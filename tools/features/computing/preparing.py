@@ -8,7 +8,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,8 @@ from tools.engines.models import Model, digest_of, find_model, make_model, model
 from tools.engines.tensors import TensorInfo
 from tools.errors import InputError
 from tools.features.computing import AUTO, TENSORFLOW, EngineOptions
-from tools.runtime.agreement import mean_cosine, relative_difference
+from tools.images.inputs import spread_rows
+from tools.runtime.agreement import mean_cosine, relative_difference, same_top_class
 from tools.runtime.freezing import FrozenNetwork, import_unchanged
 
 __all__ = ["Job", "Prepared", "prepare"]
@@ -41,10 +42,6 @@ _WORTH_TIMING = 4000
 # Seconds for which each engine is timed.
 _SECONDS = 1.5
 
-# Computes some rows of the job in TensorFlow: the network's input, and the features by name. Images that cannot be
-# decoded are left out.
-Reference = Callable[[Sequence[int]], tuple[np.ndarray, dict[str, np.ndarray]]]
-
 
 class Job(NamedTuple):
     """What an extractor is about to compute.
@@ -53,7 +50,8 @@ class Job(NamedTuple):
     batch_size: number of images in every batch.
     threads: number of threads; None for one for each core.
     key: all that determines the network and its end points, as values of JSON; None if a function builds it.
-    reference: computes rows of the job in TensorFlow.
+    inputs: returns the network's input for rows of the job. Images that cannot be decoded are left out.
+    reference: returns it with the features in TensorFlow, by name.
     frozen: returns the network with its weights as constants.
     optimized: returns a function that computes features in TensorFlow as fast as it can.
     model_before: key of the model of an earlier part of the job; None for none.
@@ -63,7 +61,8 @@ class Job(NamedTuple):
     batch_size: int
     threads: int | None
     key: Mapping[str, Any] | None
-    reference: Reference
+    inputs: Callable[[Sequence[int]], np.ndarray]
+    reference: Callable[[Sequence[int]], tuple[np.ndarray, dict[str, np.ndarray]]]
     frozen: Callable[[], FrozenNetwork]
     optimized: Callable[[], Callable[[np.ndarray], dict[str, np.ndarray]]]
     model_before: str | None = None
@@ -95,7 +94,7 @@ def prepare(job: Job, options: EngineOptions) -> Prepared:
         return Prepared(None, {})
     models = {name: _model(job, options._replace(engine=name)) for name in others}
     size = min(job.batch_size, job.num_images)
-    images, _ = job.reference(_spread(job.num_images, size))
+    images = job.inputs(spread_rows(job.num_images, size))
     if not len(images):
         return Prepared(None, {})
     images = np.resize(images, [size, *images.shape[1:]])
@@ -145,13 +144,13 @@ def _model(job: Job, options: EngineOptions) -> Model:
     folder = models_folder(options.engine_dir)
     key = _key(job, options)
     calibration = None
-    prove_on = _spread(job.num_images, _BATCH)
+    prove_on = spread_rows(job.num_images, _BATCH)
     if options.precision == "int8":
         # The rest of a job must not be calibrated on other images than its first part.
         if job.model_before is not None and (found := find_model(job.model_before, folder)) is not None:
             return found
         calibrate_on, prove_on = _parts(job.num_images, options.calibrate)
-        calibration, _ = job.reference(calibrate_on)
+        calibration = job.inputs(calibrate_on)
         _check_images(calibration)
         key["calibration"] = hashlib.sha256(calibration).hexdigest()
     frozen = None
@@ -202,20 +201,13 @@ def _graph(frozen: FrozenNetwork) -> dict[str, Any]:
     }
 
 
-def _spread(num_images: int, count: int) -> list[int]:
-    """Returns rows that are spread over a job."""
-    count = min(num_images, count)
-    return [place * num_images // count for place in range(count)]
-
-
 def _parts(num_images: int, calibrate: int) -> tuple[list[int], list[int]]:
     """Returns the rows to calibrate with, and others to prove with; both are spread over the job."""
     if num_images < _LEAST:
         raise _too_few(num_images)
-    rows = _spread(num_images, calibrate + _PROVE)
+    rows = spread_rows(num_images, calibrate + _PROVE)
     step = max(2, -(-len(rows) // min(_PROVE, len(rows) // 3)))
-    prove = rows[::step]
-    return [row for row in rows if row not in set(prove)], prove
+    return [row for place, row in enumerate(rows) if place % step], rows[::step]
 
 
 def _too_few(count: int) -> InputError:
@@ -243,21 +235,16 @@ def _agreements(
     batch_size: int,
 ) -> dict[str, dict[str, float | None]]:
     """Returns how well each output agrees with TensorFlow's."""
-    batches: Iterable[dict[str, np.ndarray]] = [
-        compute(images[start : start + batch_size]) for start in range(0, len(images), batch_size)
-    ]
+    batches = [compute(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
     found = {}
     for name, wanted in expected.items():
         result = np.concatenate([batch[name] for batch in batches])
         if result.shape != wanted.shape:
             raise InputError(f"The engine's {name} has shape {list(result.shape)} and not {list(wanted.shape)}.")
-        top_1 = None
-        if name.endswith(("logits", "predictions")) and wanted.ndim == 2 and wanted.shape[1] > 1:
-            top_1 = float(np.mean(result.argmax(1) == wanted.argmax(1)))
         found[name] = {
             "difference": relative_difference(result.astype(np.float64), wanted),
             "cosine": mean_cosine(result, wanted) if len(result) > 1 else None,
-            "top_1": top_1,
+            "top_1": same_top_class(result, wanted) if name.endswith(("logits", "predictions")) else None,
         }
     return found
 
