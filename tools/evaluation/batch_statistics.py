@@ -21,7 +21,8 @@ from nets.preprocessing import check_preprocessing
 from tools.errors import InputError
 from tools.features.network_choice import choose_network
 from tools.images import Inputs
-from tools.images.pipeline import ImagePipeline, ImageStatus, read_image
+from tools.images.pipeline import ImagePipeline
+from tools.images.reading import ImageStatus, read_image
 from tools.runtime.machine import cores
 from tools.runtime.sessions import open_session, session_config
 

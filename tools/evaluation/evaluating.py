@@ -23,10 +23,10 @@ from tools.evaluation.labelling import Labelled, names_of, number_labels
 from tools.evaluation.metrics import Accumulator, Metrics, wilson
 from tools.features import FeatureExtractor
 from tools.features.computing import TENSORFLOW
+from tools.features.computing.arithmetic import freeze_for
 from tools.images import Inputs, open_inputs
-from tools.images.pipeline import ImageStatus
+from tools.images.reading import ImageStatus
 from tools.images.sources.folders import folders_in
-from tools.runtime.freezing import freeze_for
 
 __all__ = ["STATISTICS_IMAGES", "evaluate", "evaluate_labelled", "labelled_for", "logits_extractor", "measure"]
 

@@ -19,7 +19,7 @@ import numpy as np
 from checkpoints.errors import shortened
 from checkpoints.files.atomic import new_folder
 from tools.errors import InputError
-from tools.features.extractor import FeatureExtractor
+from tools.features.computing import Extractor
 from tools.features.folder import (
     MANIFEST,
     Counts,
@@ -45,7 +45,7 @@ from tools.features.shard_images import ShardImages, changed_images, places_of, 
 from tools.features.updates import Before
 from tools.images import Inputs
 from tools.images.inputs import Reordered
-from tools.images.pipeline import ImageStatus
+from tools.images.reading import ImageStatus
 
 __all__ = ["FeatureJob"]
 
@@ -170,7 +170,7 @@ class FeatureJob:
                 stacklevel=2,
             )
 
-    def make(self, shard: int, extractor: FeatureExtractor, advance: Callable[[int], None]) -> None:
+    def make(self, shard: int, extractor: Extractor, advance: Callable[[int], None]) -> None:
         """Makes a shard, unless it is done or another process is working on it.
 
         Raises:
@@ -206,7 +206,7 @@ class FeatureJob:
         folder: Path,
         rows: range,
         before: Before | None,
-        extractor: FeatureExtractor,
+        extractor: Extractor,
         advance: Callable[[int], None],
     ) -> tuple[Counts, int]:
         """Writes the rows of a shard. Returns its counts, and how many rows were kept from before an update."""
@@ -231,7 +231,7 @@ class FeatureJob:
         before: Before | None,
         same: Mapping[int, int],
         images: ShardImages,
-        extractor: FeatureExtractor,
+        extractor: Extractor,
     ) -> Iterator[tuple[list[IndexRow], dict[str, np.ndarray]]]:
         """Yields the index and the features of some rows at a time, and records their images in ``images``."""
         computed = self._computed(extractor, [row for row in rows if row not in same] if same else rows)
@@ -255,7 +255,7 @@ class FeatureJob:
                 yield [self._noted(row, status, images)], features
 
     def _computed(
-        self, extractor: FeatureExtractor, rows: Sequence[int]
+        self, extractor: Extractor, rows: Sequence[int]
     ) -> Iterator[tuple[list[ImageStatus], dict[str, np.ndarray]]]:
         """Yields the statuses of a batch of images, and their features by alias in the dtype of the files."""
         for batch in extractor.batches(self._inputs, rows):

@@ -14,6 +14,7 @@ from tools.images.sources import storage
 from tools.images.sources.compressed import is_compressed, unpacked
 from tools.images.sources.files import ImageFiles
 from tools.images.sources.folders import find_local, find_remote, folder_prefix
+from tools.images.sources.records import is_record_file, is_record_header
 from tools.images.sources.selection import Selection, is_image
 
 __all__ = ["open_inputs"]
@@ -80,7 +81,6 @@ def _parts(given: Iterable[str], selection: Selection) -> list[Inputs]:
 
 def _container(address: str, kind: str, selection: Selection) -> Inputs:
     from tools.images.sources.tar import TarArchive
-    from tools.images.sources.tfrecord import TFRecordFile, is_record_file
 
     plain = None
     if kind == _COMPRESSED:
@@ -92,6 +92,8 @@ def _container(address: str, kind: str, selection: Selection) -> Inputs:
         raise InputError(
             f"{address} is a TFRecord file, whose images have no names for patterns to match: omit the patterns."
         )
+    from tools.images.sources.tfrecord import TFRecordFile  # imports TensorFlow
+
     return TFRecordFile(address, plain)
 
 
@@ -138,8 +140,6 @@ def _kind(address: str) -> str:
     Raises:
       InputError: if it is a container that cannot be opened.
     """
-    from tools.images.sources.tfrecord import is_record_header
-
     try:
         head = storage.read_bytes(address, 0, HEAD_BYTES)
     except OSError:  # an unreadable file counts as an image that failed

@@ -3,93 +3,27 @@
 A ``tf.data`` pipeline decodes as many images at a time as there are cores, and is at most two batches ahead of the
 network. So the network waits for files only if they are the slower part, and memory does not grow with their number.
 ``tools.images.decode`` decodes, because it reads more formats than TensorFlow and says what is wrong with an image.
-``nets.preprocessing`` preprocesses.
+``tools.images.fitting`` preprocesses where it can, because it is faster, and else ``nets.preprocessing``.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
-from nets.augmentation import largest_size
 from nets.preprocessing import preprocess
-from tools.errors import ImageError, InputError
-from tools.images.decoding import decode
-from tools.images.inputs import Inputs, Stamp, sha256_of
+from tools.errors import InputError
+from tools.images.fitting import FITTED, fit
+from tools.images.inputs import Inputs
+from tools.images.reading import ImageStatus, read_image
 from tools.runtime.machine import cores
 
-__all__ = ["ImagePipeline", "ImageStatus", "batched", "read_image"]
+__all__ = ["ImagePipeline", "batched"]
 
 v1 = tf.compat.v1
 
 # Number of batches that wait for the network.
 _AHEAD = 2
-
-
-class ImageStatus(NamedTuple):
-    """The result of reading and decoding one image.
-
-    path: its name.
-    width, height: as decoded; None if it was not.
-    error: why it failed; None if it did not.
-    label: its class; '' if it has none.
-    stamp, sha256: identify its content, see ``tools.images.inputs``; None and b"" if it could not be read.
-    """
-
-    path: str
-    width: int | None
-    height: int | None
-    error: str | None
-    label: str = ""
-    stamp: Stamp | None = None
-    sha256: bytes = b""
-
-
-def read_image(
-    inputs: Inputs, row: int, preprocessing: str, size: int, augmentation: str = "none"
-) -> tuple[ImageStatus, np.ndarray | None]:
-    """Reads and decodes an image for a network's input.
-
-    Args:
-      inputs: the images.
-      row: number of the image.
-      preprocessing, size, augmentation: of the network's input, which not every image can be made to.
-
-    Returns:
-      Its status, and its pixels, uint8 [height, width, 3]; None if it cannot be decoded.
-
-    Raises:
-      InputError: if the storage fails rather than a single image.
-    """
-    name = inputs.name(row)
-    try:
-        image = inputs.read(row)
-    except ImageError as error:
-        return ImageStatus(name, None, None, str(error)), None
-    identity = (image.label, image.stamp, sha256_of(name, image))
-    try:
-        pixels = decode(image.data)
-    except ImageError as error:
-        return ImageStatus(image.name, None, None, str(error), *identity), None
-    height, width = pixels.shape[:2]
-    refusal = _why_not_preprocessed(preprocessing, size, augmentation, height, width)
-    return ImageStatus(image.name, width, height, refusal, *identity), pixels
-
-
-def _why_not_preprocessed(preprocessing: str, size: int, augmentation: str, height: int, width: int) -> str | None:
-    """Returns the reason why an image of this size cannot be preprocessed; None if it can."""
-    if preprocessing == "none" and (height, width) != (size, size):
-        return f"the image is {width}x{height}, and without preprocessing must be {size} on each side"
-    scaled_height, scaled_width = largest_size(preprocessing, augmentation, size, height, width)
-    # For example one row with millions of columns, because vgg enlarges the shorter side.
-    if scaled_height * scaled_width > Image.MAX_IMAGE_PIXELS:
-        return (
-            f"the image of {width}x{height} cannot be preprocessed: {preprocessing} at {size} would scale it to "
-            f"{scaled_width}x{scaled_height}"
-        )
-    return None
 
 
 def batched(
@@ -146,9 +80,16 @@ class ImagePipeline:
             self.batch = iterator.get_next()
 
     def _image(self, index: tf.Tensor) -> tf.Tensor:
+        if self._preprocessing in FITTED:
+            fitted = tf.numpy_function(self._fitted, [index], tf.float32)
+            fitted.set_shape([self._size, self._size, 3])
+            return fitted
         pixels = tf.numpy_function(self._decode, [index], tf.uint8)
         pixels.set_shape([None, None, 3])
         return preprocess(pixels[tf.newaxis], self._preprocessing, self._size)[0]
+
+    def _fitted(self, index: np.int64) -> np.ndarray:
+        return fit(self._decode(index), self._preprocessing, self._size)
 
     def _decode(self, index: np.int64) -> np.ndarray:
         """Returns the pixels of an image; black if it has failed, and after the last image."""

@@ -13,7 +13,8 @@ import tensorflow as tf
 from nets.augmentation import augment
 from tools.errors import InputError
 from tools.evaluation import Labelled
-from tools.images.pipeline import batched, read_image
+from tools.images.pipeline import batched
+from tools.images.reading import read_image
 
 __all__ = ["TrainingBatches"]
 

@@ -30,9 +30,9 @@ from tools.evaluation.evaluation import check_output
 from tools.evaluation.labelling import Labelled, open_labelled
 from tools.evaluation.metrics import Share
 from tools.evaluation.trying_inputs import TriedInput, best_inputs, inputs_to_try, try_inputs
-from tools.features.extractor import FeatureBatch
+from tools.features.computing import FeatureBatch
 from tools.images import open_inputs
-from tools.images.pipeline import ImageStatus
+from tools.images.reading import ImageStatus
 
 TINY = "resnet_v2_tiny"
 DIGITS = "resnet_v2_tiny_digits"

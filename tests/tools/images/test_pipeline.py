@@ -56,7 +56,7 @@ def test_batches(files, name):
 def test_nothing_is_decoded_without_end(files, monkeypatch):
     """Memory does not grow with the number of files: only a few of them are in progress."""
     decoded = []
-    monkeypatch.setattr("tools.images.pipeline.decode", lambda data: decoded.append(data) or noise(16, 16, 3))
+    monkeypatch.setattr("tools.images.reading.decode", lambda data: decoded.append(data) or noise(16, 16, 3))
     with tf.Graph().as_default(), v1.Session() as session:
         pipeline = ImagePipeline("none", 16)
         batches = pipeline.batches(session, {"images": pipeline.batch}, ImageFiles([files[0]] * 1000), range(1000), 4)

@@ -19,7 +19,7 @@ from tools.errors import ImageError, InputError
 from tools.images import decode, open_inputs
 from tools.images.inputs import digest
 from tools.images.sources import storage
-from tools.images.sources.tfrecord import RecordFile, RecordWriter
+from tools.images.sources.records import RecordFile, RecordWriter
 
 
 def png(seed):

@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from tools.features.formats import IndexRow, Layout
-from tools.images.sources.tfrecord import RecordFile, RecordWriter
+from tools.images.sources.records import RecordFile, RecordWriter
+from tools.runtime.importing import import_tensorflow
+
+import_tensorflow()
+
+import tensorflow as tf  # noqa: E402
 
 __all__ = ["Writer", "open_arrays", "read_index"]
 
