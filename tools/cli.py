@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         check_nets()
-        import_tensorflow()
+        # A command that may do without TensorFlow says so, and imports it itself.
+        if getattr(arguments, "imports_tensorflow", True):
+            import_tensorflow()
         for stream in (sys.stdout, sys.stderr):
             # The terminal may be unable to show some file names. The streams of a notebook can show all.
             if isinstance(stream, io.TextIOWrapper):

@@ -1,9 +1,14 @@
 """Checkpoints as files: finding, reading and writing them, and telling what other files are."""
 
-from checkpoints.files.finding import find_checkpoint
-from checkpoints.files.notes import Notes, notes_file, read_notes, write_notes
-from checkpoints.files.reader import CheckpointReader
-from checkpoints.files.writer import write_checkpoint
+from typing import TYPE_CHECKING
+
+from checkpoints.lazily import lazily
+
+if TYPE_CHECKING:
+    from checkpoints.files.finding import find_checkpoint
+    from checkpoints.files.notes import Notes, notes_file, read_notes, write_notes
+    from checkpoints.files.reader import CheckpointReader
+    from checkpoints.files.writer import write_checkpoint
 
 __all__ = [
     "CheckpointReader",
@@ -14,3 +19,13 @@ __all__ = [
     "write_checkpoint",
     "write_notes",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "finding": "find_checkpoint",
+        "notes": "Notes notes_file read_notes write_notes",
+        "reader": "CheckpointReader",
+        "writer": "write_checkpoint",
+    },
+)

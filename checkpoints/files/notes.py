@@ -4,7 +4,6 @@ They are the padding of the network's first pooling, the input that the weights 
 where converted weights come from.
 """
 
-import hashlib
 import json
 import reprlib
 from collections.abc import Sequence
@@ -13,10 +12,11 @@ from typing import Any, NamedTuple
 
 from checkpoints.errors import CheckpointError
 from checkpoints.files.atomic import write_whole
+from checkpoints.files.hashing import sha256_of
 from nets.nets_factory import NETWORKS
 from nets.preprocessing import PREPROCESSINGS
 
-__all__ = ["INPUT", "LARGEST_SIZE", "Notes", "notes_file", "read_notes", "sha256_of", "write_notes"]
+__all__ = ["INPUT", "LARGEST_SIZE", "Notes", "notes_file", "read_notes", "write_notes"]
 
 _SUFFIX = ".slimnets.json"
 _PADDINGS = ("SAME", "PAD1")
@@ -105,13 +105,3 @@ def _check(notes: Notes) -> None:
 
 def _are_names(labels: Any) -> bool:
     return isinstance(labels, list | tuple) and bool(labels) and all(isinstance(label, str) for label in labels)
-
-
-def sha256_of(files: Sequence[Path]) -> str:
-    """Returns the sha256 of a file, or of several one after the other, in hexadecimal."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()

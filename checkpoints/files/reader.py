@@ -20,8 +20,9 @@ from google.protobuf.message import DecodeError
 from checkpoints.errors import CheckpointError
 from checkpoints.files.finding import data_files, shards
 from checkpoints.files.graph import GraphFile
+from checkpoints.files.hashing import sha256_of
 from checkpoints.files.identifying import FROZEN_GRAPH, SAVED_MODEL, identify
-from checkpoints.files.notes import Notes, read_notes, sha256_of
+from checkpoints.files.notes import Notes, read_notes
 from checkpoints.files.object_graph import OBJECT_GRAPH, stored_keys
 
 __all__ = ["CheckpointReader"]

@@ -23,8 +23,9 @@ from checkpoints.diagnosis.structure import Shapes
 from checkpoints.errors import CheckpointError
 from checkpoints.files import CheckpointReader, Notes, read_notes
 from checkpoints.files.graph import GraphFile
+from checkpoints.files.hashing import sha256_of
 from checkpoints.files.identifying import identify
-from checkpoints.files.notes import INPUT, sha256_of
+from checkpoints.files.notes import INPUT
 from checkpoints.frameworks.keras_files import open_keras
 from checkpoints.frameworks.keras_names import PREPROCESSING, from_keras, keras_image_size, keras_pool1_padding
 from checkpoints.frameworks.tensor_files import read_npz, read_safetensors, read_torch

@@ -304,4 +304,7 @@ def test_public_names_are_there():
 APART = ("tools.peers.engines.", "tools.benchmarks.scripts.")
 
 # Modules of nets that only its other modules use.
-PRIVATE = {"arguments", "batch_normalization", "builders", "fast_units", "known_names", "layer_basics", "receptive_fields"}
+PRIVATE = {
+    *("arguments", "batch_normalization", "builders", "fast_units", "known_names", "layer_basics"),
+    "receptive_fields",
+}

@@ -225,6 +225,8 @@ def test_features_say_what_they_do_and_no_more(tmp_path, tiny_checkpoint_v1, ima
 )
 def test_without_tensorflow(tmp_path, arguments):
     """A ``None`` entry in sys.modules tells Python that there is no module of that name."""
+    image = tmp_path / "a.png"
+    image.write_bytes(b"an image")
     process = run(*arguments, code=f"import sys; sys.modules['tensorflow'] = None\n{COMMAND}", cwd=tmp_path)
     assert process.returncode == 1
     assert process.stdout == ""
@@ -232,7 +234,7 @@ def test_without_tensorflow(tmp_path, arguments):
         "slimnets: error: TensorFlow is not installed: install slimnets with one of its extras, "
         "pip install 'slimnets[cpu]' or pip install 'slimnets[gpu]'.\n"
     )
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [image]
 
 
 def test_import_without_tensorflow():

@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 from tools.benchmarks.command import run_slimnets
 from tools.benchmarks.figures import Figure, in_turns
 from tools.benchmarks.replicas import save_images, save_resnet_50
+from tools.errors import PeerError
 from tools.evaluation import open_labelled
 from tools.evaluation.evaluating import evaluate_labelled
 from tools.features import FeatureExtractor, extract
+from tools.features.computing import TENSORFLOW
 from tools.peers import OURS
-from tools.peers.engines.slimnets_engine import prepare
+from tools.peers.engines import slimnets_engine
 from tools.peers.making import network_problem
 from tools.timing import time_steps
 
@@ -31,6 +34,15 @@ _LARGEST_STEP = 64
 # Number of files in a turn.
 _TURN = 10 * _BATCH_SIZE
 
+# Engine and precision → wanted images/s, as a multiple of the network's alone and of Keras'; '' for no figure wanted.
+_WANTED = {
+    (TENSORFLOW, "float32"): ("at least 0.92", "at least 1.5"),
+    (TENSORFLOW, "bfloat16"): ("at least 0.90", "at least 2.8"),
+    ("openvino", "float32"): ("at least 0.92", ""),
+    ("openvino", "bfloat16"): ("at least 0.90", ""),
+    ("openvino", "int8"): ("at least 0.85", "at least 3.3"),
+}
+
 # Number of turns with folders of 500 to 4,000 files, and of turns that evaluate.
 _FOLDER_TURNS, _EVALUATIONS = 2, 6
 
@@ -38,40 +50,53 @@ _FOLDER_TURNS, _EVALUATIONS = 2, 6
 def folder(rounds: int) -> list[Figure]:
     """Measures images/s from files to ``global_pool``, without start-up, and start-up itself.
 
-    The peers are the network alone, with its images on the device, and Keras' own way,
-    ``image_dataset_from_directory`` and ``ResNet50V2.predict``.
+    The peers are the network alone, with its images in memory, and Keras' own way, ``image_dataset_from_directory``
+    and ``ResNet50V2.predict``.
     """
     figures = []
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         checkpoint = save_resnet_50(Path(name))
         paths = save_images(Path(name) / "images", _FILES)
         keras = stack.enter_context(_KerasPredict(Path(name) / "images"))
-        wanted = {"float32": ("at least 0.92", "at least 1.5"), "bfloat16": ("", "at least 2.8")}
-        for precision, (of_alone, of_keras) in wanted.items():
-            alone = _network_alone(Path(name) / precision, checkpoint, precision)
+        for (engine, precision), (of_alone, of_keras) in _WANTED.items():
+            what = f"folder {engine} {precision}"
+            try:
+                alone = _network_alone(Path(name) / what, checkpoint, engine, precision)
+                extractor = stack.enter_context(_extractor(checkpoint, engine, precision, Path(name)))
+            except (ModuleNotFoundError, PeerError, ValueError) as error:
+                print(f"{what} is left out: {error}", file=sys.stderr)
+                continue
             start = time.perf_counter()
-            with _extractor(checkpoint, precision) as extractor:
-                _exhaust(extractor, paths[:_BATCH_SIZE])
-                starting = time.perf_counter() - start
-                # The turns go through all files.
-                turns = itertools.cycle(paths[i : i + _TURN] for i in range(0, _FILES - _TURN + 1, _TURN))
-                measured = {
-                    "here": lambda e=extractor, t=turns: _rate(lambda: _exhaust(e, next(t))),
-                    "alone": lambda alone=alone: _rate(lambda: [alone() for _ in range(_TURN // _BATCH_SIZE)]),
-                    "keras": keras.rate,
-                }
-                rates = in_turns(measured, rounds)
-            label = f"folder {precision} /"
-            figures += [
-                Figure(f"{label} network alone", "images/s", rates["here"], rates["alone"], of_alone),
-                Figure(f"{label} Keras predict", "images/s", rates["here"], rates["keras"], of_keras),
-                Figure(f"folder {precision} start-up / Keras predict", "s", [starting], [keras.start_up]),
-            ]
+            extractor.prepare(paths)
+            _exhaust(extractor, paths[:_BATCH_SIZE])
+            starting = time.perf_counter() - start
+            # The turns go through all files.
+            turns = itertools.cycle(paths[i : i + _TURN] for i in range(0, _FILES - _TURN + 1, _TURN))
+            measured = {
+                "here": lambda e=extractor, t=turns: _rate(lambda: _exhaust(e, next(t))),
+                "alone": lambda alone=alone: _rate(lambda: [alone() for _ in range(_TURN // _BATCH_SIZE)]),
+            }
+            if of_keras:
+                measured["keras"] = keras.rate
+            rates = in_turns(measured, rounds)
+            extractor.close()
+            figures.append(Figure(f"{what} / network alone", "images/s", rates["here"], rates["alone"], of_alone))
+            if of_keras:
+                figures.append(Figure(f"{what} / Keras predict", "images/s", rates["here"], rates["keras"], of_keras))
+            if engine == TENSORFLOW and of_keras:
+                figures.append(Figure(f"{what} start-up / Keras predict", "s", [starting], [keras.start_up]))
     return figures
 
 
-def _extractor(checkpoint: str, precision: str = "float32") -> FeatureExtractor:
-    options = {"image_size": _SIZE, "batch_size": _BATCH_SIZE, "precision": precision, "freeze": True}
+def _extractor(
+    checkpoint: str, engine: str = TENSORFLOW, precision: str = "float32", engine_dir: Path | None = None
+) -> FeatureExtractor:
+    options: dict[str, Any] = {"image_size": _SIZE, "batch_size": _BATCH_SIZE, "precision": precision}
+    if engine == TENSORFLOW:
+        options["freeze"] = True
+    else:
+        # The replicas' pictures are unlike those that int8 is for, and its agreement is not measured here.
+        options |= {"engine": engine, "engine_dir": engine_dir, "min_cosine": 0.0}
     return FeatureExtractor(checkpoint, ["global_pool"], preprocessing="vgg", **options)
 
 
@@ -88,12 +113,22 @@ def _rate(work: Callable[[], object]) -> float:
 
 
 def _network_alone(
-    folder: Path, checkpoint: str, precision: str = "float32", batch_size: int = _BATCH_SIZE
+    folder: Path,
+    checkpoint: str,
+    engine: str = TENSORFLOW,
+    precision: str = "float32",
+    batch_size: int = _BATCH_SIZE,
 ) -> Callable[[], object]:
-    """Returns a function that computes a batch on the device."""
+    """Returns a function that computes a batch."""
     options = {"checkpoint": checkpoint, "end_point": "global_pool", "precision": precision}
+    if engine != TENSORFLOW:
+        options["precision"] = "float32"
     problem = network_problem(folder, "resnet_v2_50", batch_size=batch_size, image_size=_SIZE, **options)
-    return prepare(problem, OURS).step
+    if engine == TENSORFLOW:
+        return slimnets_engine.prepare(problem, OURS).step
+    from tools.peers.engines import model_engine
+
+    return model_engine.prepare(problem, f"{engine}:{precision}").step
 
 
 class _KerasPredict(AbstractContextManager):

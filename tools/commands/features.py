@@ -1,6 +1,7 @@
 """``slimnets features``: writes named features of images to a folder, with one process or many."""
 
 import argparse
+import contextlib
 import functools
 import sys
 from pathlib import Path
@@ -23,7 +24,8 @@ from tools.terminal.skipped import say_failed, say_skipped
 from tools.terminal.stopping import stoppable
 
 if TYPE_CHECKING:
-    from tools.features import FeatureExtractor, Summary
+    from tools.features import Summary
+    from tools.features.computing import Extractor
     from tools.features.extraction import MakeShards
     from tools.features.job import FeatureJob
     from tools.images import Inputs
@@ -82,11 +84,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="take the mean or the maximum over height and width (default none)",
     )
     add_restoration(parser)
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, imports_tensorflow=False)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from tools.features import FeatureExtractor
     from tools.features.extraction import make_here, make_shards
     from tools.images import open_inputs
 
@@ -97,8 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
     distributed = _is_distributed(arguments)
     # With workers, this extractor only describes the job: it computes nothing.
     own_options = {**options, "freeze": False} if distributed else options
-    with FeatureExtractor(**own_options) as extractor, stoppable():
-        prepare_engine(extractor, inputs, before=_engine_before(arguments))
+    with _prepared(arguments, inputs, own_options) as extractor, stoppable():
         job = _begin(arguments, inputs, extractor, options["freeze"])
         print(extractor.report, file=sys.stderr)
         print(f"{extractor.net}, {described_input(extractor)}", file=sys.stderr)
@@ -119,6 +119,29 @@ def _run(arguments: argparse.Namespace) -> int:
             _say_where(job)
             return 1
     return _report(summary)
+
+
+def _prepared(arguments: argparse.Namespace, inputs: "Inputs", options: dict[str, Any]) -> "Extractor":
+    """Returns the extractor, with its engine prepared: one that does without TensorFlow, if there is one."""
+    from tools.features.computing.stored import NeedsTensorFlow, recall, remember
+    from tools.runtime.importing import import_tensorflow
+
+    before = _engine_before(arguments)
+    if (stored := recall(options)) is not None:
+        with contextlib.suppress(NeedsTensorFlow):
+            prepare_engine(stored, inputs, before=before)
+            return stored
+    import_tensorflow()
+    from tools.features import FeatureExtractor
+
+    extractor = FeatureExtractor(**options)
+    try:
+        prepare_engine(extractor, inputs, before=before)
+    except BaseException:
+        extractor.close()
+        raise
+    remember(extractor, options)
+    return extractor
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -156,7 +179,7 @@ def _is_distributed(arguments: argparse.Namespace) -> bool:
 
 def _extractor_options(arguments: argparse.Namespace, num_images: int) -> dict[str, Any]:
     """Returns the arguments of the ``FeatureExtractor`` that makes the shards, here or in each worker."""
-    from tools.runtime.freezing import freeze_for
+    from tools.features.computing.arithmetic import freeze_for
     from tools.runtime.machine import cores
 
     threads = arguments.threads
@@ -181,11 +204,11 @@ def _engine_before(arguments: argparse.Namespace) -> tuple[str, str | None] | No
 
 
 def _begin(
-    arguments: argparse.Namespace, inputs: "Inputs", extractor: "FeatureExtractor", freeze: bool | None
+    arguments: argparse.Namespace, inputs: "Inputs", extractor: "Extractor", freeze: bool | None
 ) -> "FeatureJob":
+    from tools.features.computing.arithmetic import arithmetic
     from tools.features.extraction import begin
     from tools.features.record import Storage
-    from tools.runtime.freezing import arithmetic
 
     def of_makers() -> tuple[int, int]:
         return arithmetic(len(inputs), extractor.batch_size, extractor.precision, freeze, extractor.engine)

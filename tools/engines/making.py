@@ -16,7 +16,7 @@ from tools.engines.tensors import TensorInfo
 
 __all__ = ["main"]
 
-# Number of images in a batch to calibrate with.
+# Number of images in a batch to calibrate with, if the network takes any number.
 _BATCH = 8
 
 
@@ -28,8 +28,8 @@ def main(argv: Sequence[str]) -> int:
     images, *outputs = map(TensorInfo.of, (specification["images"], *specification["outputs"]))
     batches: list[np.ndarray] = []
     if dtype == "int8":
-        values = np.load(staged / CALIBRATION)
-        batches = [values[start : start + _BATCH] for start in range(0, len(values), _BATCH)]
+        values, size = np.load(staged / CALIBRATION), images.shape[0] or _BATCH
+        batches = [values[start : start + size] for start in range(0, len(values), size)]
     engine_module(engine).write(
         staged / GRAPH, images, outputs, model_file(engine, target), dtype=dtype, calibration=batches
     )

@@ -23,7 +23,7 @@ from typing import Any, Self
 import numpy as np
 
 from checkpoints.files.atomic import new_folder
-from checkpoints.files.notes import sha256_of
+from checkpoints.files.hashing import sha256_of
 from tools.engines import engine_module, model_file
 from tools.engines.tensors import TensorInfo
 from tools.errors import InputError

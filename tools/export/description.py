@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from checkpoints.files.notes import sha256_of
+from checkpoints.files.hashing import sha256_of
 from tools.engines.tensors import TensorInfo
 
 __all__ = ["PREPROCESSING", "Description"]

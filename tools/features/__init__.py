@@ -1,9 +1,25 @@
 """Computes named features of images with a checkpoint, writes them to a folder, and reads them back."""
 
-from tools.features.classification import Classification, classify
-from tools.features.extraction import Summary, extract
-from tools.features.extractor import FeatureExtractor
-from tools.features.loading import Features, load
-from tools.features.merging import merge
+from typing import TYPE_CHECKING
+
+from checkpoints.lazily import lazily
+
+if TYPE_CHECKING:
+    from tools.features.classification import Classification, classify
+    from tools.features.extraction import Summary, extract
+    from tools.features.extractor import FeatureExtractor
+    from tools.features.loading import Features, load
+    from tools.features.merging import merge
 
 __all__ = ["Classification", "FeatureExtractor", "Features", "Summary", "classify", "extract", "load", "merge"]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "classification": "Classification classify",
+        "extraction": "Summary extract",
+        "extractor": "FeatureExtractor",
+        "loading": "Features load",
+        "merging": "merge",
+    },
+)

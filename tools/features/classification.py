@@ -9,9 +9,9 @@ import numpy as np
 from checkpoints.published import labels_for, read_labels
 from nets.endpoint_info import UnknownEndPointError
 from tools.features.computing import TENSORFLOW
+from tools.features.computing.arithmetic import freeze_for
 from tools.features.extractor import FeatureExtractor
 from tools.images import Inputs
-from tools.runtime.freezing import freeze_for
 
 __all__ = ["Classification", "class_names", "classifier", "classify", "has_constant_predictions"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools.errors import InputError
-from tools.features.extractor import FeatureExtractor
+from tools.features.computing import Extractor
 from tools.features.folder import check_output, put_back_interrupted, read_record, readable, writing
 from tools.features.job import FeatureJob
 from tools.features.record import Storage, check_end_points, check_settings, describe_run, engine_of, shards_for
@@ -46,7 +46,7 @@ class Summary(NamedTuple):
 def extract(
     inputs: Inputs | str | Path | Sequence[str | Path],
     output: str | Path,
-    extractor: FeatureExtractor,
+    extractor: Extractor,
     *,
     format: str = "npy",
     dtype: str = "float32",
@@ -88,7 +88,7 @@ def extract(
 def begin(
     inputs: Inputs,
     output: str | Path,
-    extractor: FeatureExtractor,
+    extractor: Extractor,
     storage: Storage,
     *,
     overwrite: bool = False,
@@ -179,9 +179,7 @@ def make_shards(
     )
 
 
-def make_here(
-    job: FeatureJob, extractor: FeatureExtractor, shards: Sequence[int], advance: Callable[[int], None]
-) -> None:
+def make_here(job: FeatureJob, extractor: Extractor, shards: Sequence[int], advance: Callable[[int], None]) -> None:
     """Makes shards one after the other in this process."""
     for shard in shards:
         job.make(shard, extractor, advance)

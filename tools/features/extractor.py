@@ -9,18 +9,20 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import tensorflow as tf
 
 from checkpoints import CheckpointReader, open_checkpoint, restore
 from checkpoints.opening import reader_of
+from checkpoints.restoring.assignment import assign
 from nets import endpoint_info, guards
 from nets.building import building
 from nets.preprocessing import check_preprocessing, preprocess
 from tools.errors import ImageError
-from tools.features.computing import TENSORFLOW, EngineOptions
+from tools.features.computing import TENSORFLOW, EngineOptions, FeatureBatch
+from tools.features.computing.arithmetic import arithmetic, is_optimized, worth_freezing
 from tools.features.computing.end_points import checked, reduced
 from tools.features.computing.engine_user import EngineUser
 from tools.features.network_choice import (
@@ -33,29 +35,16 @@ from tools.features.network_choice import (
 )
 from tools.images import Inputs
 from tools.images.given import arrays_or_inputs, as_inputs, check_array
-from tools.images.pipeline import ImagePipeline, ImageStatus
-from tools.runtime.freezing import (
-    FrozenNetwork,
-    arithmetic,
-    import_frozen,
-    is_optimized,
-    worth_freezing,
-    worth_splitting,
-)
+from tools.images.pipeline import ImagePipeline
+from tools.runtime.freezing import FrozenNetwork, import_with_variables, worth_splitting
 from tools.runtime.freezing import freeze as frozen_graph
+from tools.runtime.machine import release_memory
 from tools.runtime.records import versions_of
 from tools.runtime.sessions import open_session, session_config
 
-__all__ = ["FeatureBatch", "FeatureExtractor"]
+__all__ = ["FeatureExtractor"]
 
 v1 = tf.compat.v1
-
-
-class FeatureBatch(NamedTuple):
-    """Features of some images, one row for each. The row of an image that could not be decoded is NaN."""
-
-    statuses: list[ImageStatus]
-    features: dict[str, np.ndarray]
 
 
 class FeatureExtractor(EngineUser):
@@ -82,10 +71,9 @@ class FeatureExtractor(EngineUser):
         does not.
       scope, exclude, ema: as for ``checkpoints.restore``; the scope also selects one of several networks.
       checkpoint_dir: folder of downloaded checkpoints; see ``checkpoints.published.store.store_folder``.
-      freeze: whether the weights become constants and the graph is optimized for them. That takes some three seconds,
-        which pays off from about 1,000 images of a ResNet-50, and nine times the memory of the weights. None: freeze
-        at the first call with that many images. False: neither freeze nor optimize, for the fastest start, unless the
-        precision requires it.
+      freeze: whether batch norms are folded into the weights and the graph is optimized for that. It takes some three
+        seconds, which pays off from about 1,000 images of a ResNet-50. None: at the first call with that many images.
+        False: neither freeze nor optimize, for the fastest start, unless the precision requires it.
       threads: number of threads that decode, and that compute; None for one for each core.
       engine: 'tensorflow'; 'openvino' or 'onnxruntime', whose model of the network is made from TensorFlow's, held
         against it on images of the first job, and kept; 'auto' for the fastest of those that are installed, which a job
@@ -157,7 +145,7 @@ class FeatureExtractor(EngineUser):
         if choice.cut_off:
             self._restored["variables"] = self._needed_variables()
         # The name of a function does not tell what it builds.
-        self._engine_key = self._key(choice) if choice.expected_input else None
+        self.engine_key = self._key(choice) if choice.expected_input else None
         try:
             self._restore(self.reader)
             self._check_excluded()
@@ -244,7 +232,7 @@ class FeatureExtractor(EngineUser):
         return FrozenNetwork(graph_def, self._batch, {name: tensor.name for name, tensor in self._features.items()})
 
     def _freeze(self) -> None:
-        """Replaces the network by one whose weights are constants."""
+        """Replaces the network by one whose batch norms are folded into its weights."""
         frozen = self.frozen()
         self._session.close()
         graph = tf.Graph()
@@ -252,10 +240,14 @@ class FeatureExtractor(EngineUser):
             batch = self._input()
             outputs = list(frozen.outputs.values())
             split = worth_splitting(self.batch_size, self.threads)
-            tensors = import_frozen(frozen.graph_def, {self._batch.name: batch}, outputs, split=split)
+            imported = import_with_variables(frozen.graph_def, {self._batch.name: batch}, outputs, split=split)
+        del frozen
         self._batch, self._network = batch, None
-        self._features = dict(zip(self._features, tensors, strict=True))
+        self._features = dict(zip(self._features, imported.outputs, strict=True))
         self._session = open_session(graph, session_config(self.precision, frozen=True, threads=self.threads))
+        assign(self._session, imported.variables)
+        del imported
+        release_memory()
         self._fixed = ("The weights were frozen into the graph", "make the extractor with freeze=False")
 
     def _check_excluded(self) -> None:
@@ -372,9 +364,8 @@ class FeatureExtractor(EngineUser):
         self.prepare(inputs)
         self._freeze_for(len(inputs))
         size = min(self.batch_size, len(inputs))
-        fetches, compute = self._computation(size)
         with self._memory_suffices():
-            for computed in self._pipeline.batches(self.session, fetches, inputs, rows, size, compute=compute):
+            for computed in self._computed_batches(inputs, rows, size):
                 yield FeatureBatch(*computed)
 
     @contextmanager

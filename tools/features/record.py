@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tools.errors import InputError
-from tools.features.computing import TENSORFLOW
-from tools.features.extractor import FeatureExtractor
+from tools.features.computing import TENSORFLOW, Extractor
 from tools.features.formats import Layout
 from tools.images import Inputs
 from tools.images.inputs import digest
@@ -47,7 +46,7 @@ class Storage(NamedTuple):
     shards: int | None = None
 
 
-def describe_run(extractor: FeatureExtractor, inputs: Inputs, storage: Storage) -> dict[str, Any]:
+def describe_run(extractor: Extractor, inputs: Inputs, storage: Storage) -> dict[str, Any]:
     """Returns the record of a job: all settings that determine its features, as values of JSON."""
     return {
         "inputs": {
@@ -88,7 +87,7 @@ def engine_of(record: dict[str, Any]) -> tuple[str, str | None]:
     return record.get("engine", TENSORFLOW), record.get("engine_model", {}).get("key")
 
 
-def _engine(extractor: FeatureExtractor) -> dict[str, Any]:
+def _engine(extractor: Extractor) -> dict[str, Any]:
     """Returns the engine that computes the features, and for another than TensorFlow its model."""
     model = extractor.engine_model
     if model is None:
@@ -133,7 +132,7 @@ def layout_of(record: dict[str, Any]) -> Layout:
     return Layout(shapes, record["dtype"])
 
 
-def check_end_points(extractor: FeatureExtractor) -> None:
+def check_end_points(extractor: Extractor) -> None:
     """Raises InputError for end points that would be stored under the same name."""
     stored: dict[str, str] = {}
     for name, point in extractor.end_points.items():

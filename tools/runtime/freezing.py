@@ -2,11 +2,16 @@
 
 Then batch norms fold into the convolutions before them, and TensorFlow's optimizer fuses more operations. The optimizer
 takes time at the first run, a second or two for a ResNet-50, so freezing pays for many images.
+
+Constants cost nine times the memory of the weights: the graph, the session, its optimizer and its kernels each keep
+copies, and oneDNN one more for each convolution, in an order of its own. Folded weights in variables cost hardly more
+than the weights, and the network takes 2 % longer in float32, and 4 % in bfloat16 (ResNet-50 v2, batch 32).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from nets.building import one_at_a_time
@@ -16,21 +21,15 @@ from tools.runtime.sessions import has_gpu, without_deprecation_notices
 
 __all__ = [
     "FrozenNetwork",
-    "arithmetic",
+    "Imported",
     "freeze",
-    "freeze_for",
     "import_frozen",
     "import_unchanged",
-    "is_optimized",
-    "worth_freezing",
+    "import_with_variables",
     "worth_splitting",
 ]
 
 v1 = tf.compat.v1
-
-# Optimizing the graph takes TensorFlow a third of a second, which pays off from _FEW images of a ResNet-50. Freezing
-# takes some three seconds and saves 5 ms an image, which pays off from _MANY.
-_FEW, _MANY = 200, 1000
 
 # The largest size of a protocol buffer, and so of a graph that TensorFlow accepts.
 _LARGEST = 2**31 - 1
@@ -124,10 +123,21 @@ def _check_placeholders(graph_def: v1.GraphDef, inputs: Mapping[str, tf.Tensor],
             )
 
 
+class Imported(NamedTuple):
+    """A frozen network in the current graph.
+
+    outputs: its outputs.
+    variables: the weights that became variables, with their values, which a session must assign.
+    """
+
+    outputs: list[tf.Tensor]
+    variables: list[tuple[tf.Variable, np.ndarray]]
+
+
 def import_frozen(
     graph_def: v1.GraphDef, inputs: Mapping[str, tf.Tensor], outputs: Sequence[str], *, split: bool = False
 ) -> list[tf.Tensor]:
-    """Imports a frozen graph into the current graph, and folds its batch norms.
+    """Imports a frozen graph into the current graph, and folds its batch norms. The weights stay constants.
 
     Args:
       graph_def: the graph that ``freeze`` returned.
@@ -139,20 +149,65 @@ def import_frozen(
     Returns:
       The outputs in the current graph.
     """
-    graph_def = fold_batch_norms(graph_def, outputs, depthwise=not has_gpu())
-    _remove_replaced(graph_def, inputs)
+    graph_def = _folded(graph_def, inputs, outputs)
     if not split:
         return tf.graph_util.import_graph_def(graph_def, inputs, outputs, name="")
-    half = tf.shape(next(iter(inputs.values())))[0] // 2
-    # TensorFlow's convolutions fail on an empty batch. A single image is in both halves, and dropped from the first.
-    first_half = {name: batch[: tf.maximum(half, 1)] for name, batch in inputs.items()}
-    second_half = {name: batch[half:] for name, batch in inputs.items()}
     constants = [f"{node.name}:0" for node in graph_def.node if node.op == "Const"]
+    first_half, second_half = _halves(inputs)
     tensors = tf.graph_util.import_graph_def(graph_def, first_half, [*outputs, *constants], name="first_half")
     first, weights = tensors[: len(outputs)], tensors[len(outputs) :]
     others = v1.GraphDef(versions=graph_def.versions, node=[node for node in graph_def.node if node.op != "Const"])
-    inputs = second_half | dict(zip(constants, weights, strict=True))
-    second = tf.graph_util.import_graph_def(others, inputs, outputs, name="second_half")
+    shared = dict(zip(constants, weights, strict=True))
+    second = tf.graph_util.import_graph_def(others, second_half | shared, outputs, name="second_half")
+    return _joined(first, second, inputs)
+
+
+def import_with_variables(
+    graph_def: v1.GraphDef, inputs: Mapping[str, tf.Tensor], outputs: Sequence[str], *, split: bool = False
+) -> Imported:
+    """Imports a frozen graph as ``import_frozen`` does, but for its weights, which become variables."""
+    graph_def = _folded(graph_def, inputs, outputs)
+    others = v1.GraphDef(versions=graph_def.versions)
+    variables: list[tuple[tf.Variable, np.ndarray]] = []
+    weights: dict[str, tf.Tensor] = {}
+    for node in graph_def.node:
+        if node.op != "Const" or node.attr["dtype"].type != tf.float32.as_datatype_enum:
+            others.node.append(node)
+            continue
+        value = tf.make_ndarray(node.attr["value"].tensor)
+        # The initial value is not an array, which the graph would hold.
+        variable = v1.Variable(
+            tf.zeros(value.shape), trainable=False, collections=[], use_resource=True, name=f"{node.name}/weights"
+        )
+        variables.append((variable, value))
+        weights[f"{node.name}:0"] = variable.read_value()
+    del graph_def
+    if not split:
+        return Imported(tf.graph_util.import_graph_def(others, {**inputs, **weights}, outputs, name=""), variables)
+    first, second = (
+        tf.graph_util.import_graph_def(others, half | weights, outputs, name=name)
+        for half, name in zip(_halves(inputs), ("first_half", "second_half"), strict=True)
+    )
+    return Imported(_joined(first, second, inputs), variables)
+
+
+def _folded(graph_def: v1.GraphDef, inputs: Mapping[str, tf.Tensor], outputs: Sequence[str]) -> v1.GraphDef:
+    """Returns a frozen graph with its batch norms folded, and without the placeholders that are replaced."""
+    graph_def = fold_batch_norms(graph_def, outputs, depthwise=not has_gpu())
+    _remove_replaced(graph_def, inputs)
+    return graph_def
+
+
+def _halves(inputs: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns the halves of a batch; the first one may have an image too many, see ``_joined``."""
+    half = tf.shape(next(iter(inputs.values())))[0] // 2
+    # TensorFlow's convolutions fail on an empty batch. A single image is in both halves, and dropped from the first.
+    first = {name: batch[: tf.maximum(half, 1)] for name, batch in inputs.items()}
+    return first, {name: batch[half:] for name, batch in inputs.items()}
+
+
+def _joined(first: list[tf.Tensor], second: list[tf.Tensor], inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+    half = tf.shape(next(iter(inputs.values())))[0] // 2
     return [tf.concat([one[:half], other], axis=0) for one, other in zip(first, second, strict=True)]
 
 
@@ -183,40 +238,3 @@ def worth_splitting(batch_size: int, threads: int | None = None) -> bool:
     """
     several = (threads or cores()) > 1
     return batch_size >= _WORTH_SPLITTING and several and not has_gpu()
-
-
-def is_optimized(precision: str, freeze: bool | None) -> bool:
-    """Returns whether an extractor that is made with these arguments has TensorFlow optimize its graph."""
-    return freeze is not False or precision != "float32"
-
-
-def arithmetic(
-    num_images: int, batch_size: int, precision: str, freeze: bool | None, engine: str = "tensorflow"
-) -> tuple[int, int]:
-    """Returns what determines the last bits of a row besides the image.
-
-    Args:
-      num_images: of the job.
-      batch_size, precision, freeze, engine: of the extractor that computes the rows.
-
-    Returns:
-      The size of the batches; and 0 for a graph as it was built, 1 for an optimized one, 2 for a frozen one, 3 for
-      another engine.
-    """
-    if engine != "tensorflow":
-        return min(batch_size, num_images), 3
-    frozen = freeze or (freeze is None and worth_freezing(num_images))
-    return min(batch_size, num_images), 2 if frozen else int(is_optimized(precision, freeze))
-
-
-def freeze_for(num_images: int, engine: str = "tensorflow") -> bool | None:
-    """Returns the best ``freeze`` of an extractor for a number of images and an engine."""
-    if num_images < _FEW or engine not in ("tensorflow", "auto"):
-        return False
-    # 'auto' may leave TensorFlow before anything is frozen.
-    return True if worth_freezing(num_images) and engine == "tensorflow" else None
-
-
-def worth_freezing(num_images: int) -> bool:
-    """Returns whether freezing pays off for that number of images."""
-    return num_images >= _MANY

@@ -4,15 +4,13 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tools.features import FeatureExtractor
+    from tools.features.computing import Extractor
     from tools.images import Inputs
 
 __all__ = ["prepare_engine", "say_engine"]
 
 
-def prepare_engine(
-    extractor: "FeatureExtractor", images: "Inputs", *, before: tuple[str, str | None] | None = None
-) -> None:
+def prepare_engine(extractor: "Extractor", images: "Inputs", *, before: tuple[str, str | None] | None = None) -> None:
     """Prepares the engine for a job, as ``FeatureExtractor.prepare``, and says so on stderr: it takes a while."""
     if extractor.engine == "tensorflow":
         return
@@ -21,7 +19,7 @@ def prepare_engine(
     say_engine(extractor)
 
 
-def say_engine(extractor: "FeatureExtractor") -> None:
+def say_engine(extractor: "Extractor") -> None:
     """Prints a line about an engine that was chosen, and a line about a model, on stderr."""
     if extractor.engine_rates:
         rates = ", ".join(f"{name} {rate:.1f}" for name, rate in extractor.engine_rates.items())

@@ -11,7 +11,7 @@ from tools.errors import ImageError
 from tools.features import FeatureExtractor
 from tools.images import Inputs
 from tools.images.given import arrays_or_inputs, check_array
-from tools.images.pipeline import read_image
+from tools.images.reading import read_image
 
 __all__ = ["input_batches", "shown"]
 

@@ -360,7 +360,7 @@ def test_images_that_cannot_be_decoded(tiny, tmp_path):
 
 
 def test_a_gpu_is_tensorflows(tiny, monkeypatch):
-    monkeypatch.setattr("tools.features.computing.has_gpu", lambda: True)
+    monkeypatch.setattr("tools.runtime.sessions.has_gpu", lambda: True)
     with FeatureExtractor(tiny, "logits", engine="auto") as extractor:
         assert extractor.engine == "tensorflow"
 

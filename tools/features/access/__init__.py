@@ -21,8 +21,8 @@ class OpenNetwork:
         maps = extractor.session.run(extractor.tensor("block3/unit_2/conv1"), feed)
 
     Once the extractor has frozen its network, which a call with 1,000 images or more does unless ``freeze=False``,
-    session and graph are those of the frozen network. It has no variables and no tensors but its input and the end
-    points that the extractor was made for.
+    session and graph are those of the frozen network. Its variables are folded weights, and of slim's tensors it has
+    only its input and the end points that the extractor was made for.
     """
 
     # Set by the subclass: the session, None once closed; the input; the end points of the whole network by full name,

@@ -1,22 +1,28 @@
 """The part of an extractor that lets another engine compute its features."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tools.engines.models import Model
+from tools.engines.tensors import TensorInfo
 from tools.features.access import OpenNetwork
 from tools.features.computing import AUTO, TENSORFLOW, EngineOptions, resolved
 from tools.features.computing.preparing import Job, prepare
 from tools.images import Inputs
+from tools.images.batches import ArrayPipeline
+from tools.images.fitting import FITTED
 from tools.images.given import arrays_or_inputs
 from tools.images.pipeline import ImagePipeline
-from tools.runtime.freezing import FrozenNetwork
+from tools.images.reading import ImageStatus
+from tools.runtime.freezing import FrozenNetwork, import_unchanged
 from tools.runtime.sessions import open_session, session_config
 
 __all__ = ["EngineUser"]
+
+v1 = tf.compat.v1
 
 
 class EngineUser(OpenNetwork):
@@ -26,17 +32,20 @@ class EngineUser(OpenNetwork):
       engine: name of the engine; 'auto' until a job has been prepared.
       engine_model: the model that the engine computes; None for TensorFlow, and until a job has been prepared.
       engine_rates: images/s of each engine that was timed; empty if none was.
+      engine_key: all that determines the network and its end points, as values of JSON; None if a function builds it.
     """
 
     engine: str
     engine_model: Model | None = None
     engine_rates: Mapping[str, float] = {}
+    engine_key: Mapping[str, Any] | None
 
     # Set by the subclass.
     batch_size: int
     threads: int | None
+    preprocessing: str
+    image_size: int
     _features: dict[str, tf.Tensor]
-    _engine_key: Mapping[str, Any] | None
     _pipeline: ImagePipeline
 
     def _ask(self, options: EngineOptions) -> None:
@@ -72,10 +81,10 @@ class EngineUser(OpenNetwork):
             num_images=len(given),
             batch_size=self.batch_size,
             threads=self.threads,
-            key=self._engine_key,
+            key=self.engine_key,
             inputs=lambda rows: self._computed(given, rows, {})[0],
             reference=lambda rows: self._computed(given, rows, self._features),
-            frozen=self.frozen,
+            frozen=lambda: _graph_of(self.frozen()),
             optimized=self._optimized,
             model_before=key if engine == self.engine else None,
         )
@@ -120,6 +129,17 @@ class EngineUser(OpenNetwork):
         self._features, self._network = {}, None
         self._fixed = (f"The network is in the engine {self.engine}", "make the extractor with engine='tensorflow'")
 
+    def _computed_batches(
+        self, inputs: Inputs, rows: Sequence[int], size: int
+    ) -> Iterator[tuple[list[ImageStatus], dict[str, np.ndarray]]]:
+        """Returns the statuses and the features of images, in batches of ``size``."""
+        fetches, compute = self._computation(size)
+        if self.engine_model is None or self.preprocessing not in FITTED:
+            return self._pipeline.batches(self.session, fetches, inputs, rows, size, compute=compute)
+        self._check_open()
+        images = ArrayPipeline(self.preprocessing, self.image_size, self.threads)
+        return images.batches(inputs, rows, size, self._loaded[size])
+
     def _computation(self, size: int) -> tuple[dict[str, tf.Tensor], Callable[[dict[str, np.ndarray]], dict]]:
         """Returns the tensors to fetch for a batch of at most ``size`` images, and what makes the features of them."""
         if self.engine_model is None:
@@ -128,3 +148,16 @@ class EngineUser(OpenNetwork):
             self._loaded = {size: self.engine_model.load(threads=self.threads, batch=size)}
         compute = self._loaded[size]
         return {"": self._batch}, lambda fetched: compute(fetched[""])
+
+
+def _graph_of(frozen: FrozenNetwork) -> dict[str, Any]:
+    """Returns the arguments of ``make_model`` for a network: an engine may drop a tensor that no operation ends in."""
+    with tf.Graph().as_default() as graph:
+        images = v1.placeholder(tf.float32, [None, *frozen.images.shape[1:]], name="images")
+        tensors = import_unchanged(frozen.graph_def, {frozen.images.name: images}, list(frozen.outputs.values()))
+        named = [tf.identity(tensor, name=f"output_{number}") for number, tensor in enumerate(tensors)]
+    return {
+        "graph": graph.as_graph_def().SerializeToString(deterministic=True),
+        "images": TensorInfo.of_tensor("images", images),
+        "outputs": [TensorInfo.of_tensor(name, tensor) for name, tensor in zip(frozen.outputs, named, strict=True)],
+    }

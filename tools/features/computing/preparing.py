@@ -12,20 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from tools.engines import engine_module, installed
 from tools.engines.models import Model, digest_of, find_model, make_model, models_folder, open_model
-from tools.engines.tensors import TensorInfo
 from tools.errors import InputError
 from tools.features.computing import AUTO, TENSORFLOW, EngineOptions
 from tools.images.inputs import spread_rows
 from tools.runtime.agreement import mean_cosine, relative_difference, same_top_class
-from tools.runtime.freezing import FrozenNetwork, import_unchanged
 
 __all__ = ["Job", "Prepared", "prepare"]
-
-v1 = tf.compat.v1
 
 # Upper bound of the largest difference in an output in float32, relative to its largest value.
 _TOLERANCE = 1e-4
@@ -52,7 +47,7 @@ class Job(NamedTuple):
     key: all that determines the network and its end points, as values of JSON; None if a function builds it.
     inputs: returns the network's input for rows of the job. Images that cannot be decoded are left out.
     reference: returns it with the features in TensorFlow, by name.
-    frozen: returns the network with its weights as constants.
+    frozen: returns the network with its weights as constants, as ``make_model`` takes it: graph, images and outputs.
     optimized: returns a function that computes features in TensorFlow as fast as it can.
     model_before: key of the model of an earlier part of the job; None for none.
     """
@@ -63,7 +58,7 @@ class Job(NamedTuple):
     key: Mapping[str, Any] | None
     inputs: Callable[[Sequence[int]], np.ndarray]
     reference: Callable[[Sequence[int]], tuple[np.ndarray, dict[str, np.ndarray]]]
-    frozen: Callable[[], FrozenNetwork]
+    frozen: Callable[[], dict[str, Any]]
     optimized: Callable[[], Callable[[np.ndarray], dict[str, np.ndarray]]]
     model_before: str | None = None
 
@@ -156,7 +151,7 @@ def _model(job: Job, options: EngineOptions) -> Model:
     frozen = None
     if job.key is None:
         frozen = job.frozen()
-        key["graph"] = hashlib.sha256(frozen.graph_def.SerializeToString(deterministic=True)).hexdigest()
+        key["graph"] = hashlib.sha256(frozen["graph"]).hexdigest()
     if (found := find_model(digest_of(key), folder)) is not None:
         _check_bound(found.engine, found.agreements, options)
         return found
@@ -182,23 +177,10 @@ def _model(job: Job, options: EngineOptions) -> Model:
         folder,
         engine=options.engine,
         precision=options.precision,
-        **_graph(frozen),
+        **frozen,
         calibration=calibration,
         prove=prove,
     )
-
-
-def _graph(frozen: FrozenNetwork) -> dict[str, Any]:
-    """Returns the arguments of ``make_model`` for a network: an engine may drop a tensor that no operation ends in."""
-    with tf.Graph().as_default() as graph:
-        images = v1.placeholder(tf.float32, [None, *frozen.images.shape[1:]], name="images")
-        tensors = import_unchanged(frozen.graph_def, {frozen.images.name: images}, list(frozen.outputs.values()))
-        named = [tf.identity(tensor, name=f"output_{number}") for number, tensor in enumerate(tensors)]
-    return {
-        "graph": graph.as_graph_def().SerializeToString(),
-        "images": TensorInfo.of_tensor("images", images),
-        "outputs": [TensorInfo.of_tensor(name, tensor) for name, tensor in zip(frozen.outputs, named, strict=True)],
-    }
 
 
 def _parts(num_images: int, calibrate: int) -> tuple[list[int], list[int]]:
