@@ -6,18 +6,16 @@ of one computation, until its input ends.
 """
 
 import importlib
-import json
-import os
 import sys
 import time
 import traceback
 from collections.abc import Sequence
-from typing import Any, TextIO
 
 import numpy as np
 
 from tools.peers import get_engine
 from tools.peers.problem import Prepared, Problem
+from tools.peers.processes import answers, say
 
 __all__ = ["main"]
 
@@ -32,7 +30,7 @@ _LONG = 1.0
 def main(argv: Sequence[str]) -> int:
     """Serves an engine until the input ends, and returns the exit status."""
     name, folder, *precision = argv
-    with _protocol() as protocol:
+    with answers() as protocol:
         try:
             problem = Problem.load(folder)
             for other in precision:
@@ -41,16 +39,16 @@ def main(argv: Sequence[str]) -> int:
             prepared = engine.prepare(problem, name)
         except ValueError as error:
             traceback.print_exc()
-            _say(protocol, error=str(error))
+            say(protocol, error=str(error))
             return 1
         np.save(problem.outputs_file(name), prepared.outputs)
-        _say(protocol, version=prepared.version)
+        say(protocol, version=prepared.version)
         duration = 0.0
         for _ in sys.stdin:
             if duration < _LONG:
                 _warm_up(prepared)
             duration = _seconds(prepared)
-            _say(protocol, duration=duration)
+            say(protocol, duration=duration)
     return 0
 
 
@@ -64,18 +62,6 @@ def _seconds(prepared: Prepared) -> float:
     start = time.perf_counter()
     prepared.step()
     return time.perf_counter() - start
-
-
-def _protocol() -> TextIO:
-    """Returns the standard output for the protocol alone. What libraries print goes to the standard error."""
-    sys.stdout.flush()
-    protocol = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return protocol
-
-
-def _say(protocol: TextIO, **answer: Any) -> None:
-    print(json.dumps(answer), file=protocol, flush=True)
 
 
 if __name__ == "__main__":
