@@ -3,9 +3,9 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -59,7 +59,13 @@ class TimedGraph(NamedTuple):
 
 
 @contextmanager
-def timed_graph(name: str, options: Options) -> Iterator[TimedGraph]:
+def timed_graph(
+    name: str,
+    options: Options,
+    *,
+    dtype: tf.DType = tf.float32,
+    make_network: Callable[..., Callable[[tf.Tensor], tuple[tf.Tensor, Mapping]]] = nets_factory.get_network_fn,
+) -> Iterator[TimedGraph]:
     """Builds a network for the options, with the checkpoint's weights or random ones from a fixed seed.
 
     The images, and in training the labels, are random with a fixed seed too.
@@ -67,6 +73,10 @@ def timed_graph(name: str, options: Options) -> Iterator[TimedGraph]:
     Args:
       name: name of the network.
       options: options that ``options.check`` accepts.
+      dtype: type that the network's layers are built in. Unlike ``options.precision`` it leaves nothing to TensorFlow's
+        optimizer, and so it holds under XLA too. Variables, the statistics of batch norms, the loss and the training
+        step stay in float32. A lower type requires ``options.precision='float32'``.
+      make_network: function with the arguments of ``nets_factory.get_network_fn``, which returns the network to time.
 
     Yields:
       The graph.
@@ -81,10 +91,9 @@ def timed_graph(name: str, options: Options) -> Iterator[TimedGraph]:
     num_classes = network.num_classes if options.num_classes is None else options.num_classes
     shape = (options.batch_size, size, size, network.channels)
     seconds: dict[str, float] = {}
+    build = _builder(network, num_classes, options, dtype, make_network)
     if options.freeze:
-        build = _frozen(network, num_classes, shape, options, seconds)
-    else:
-        build = _builder(network, num_classes, options)
+        build = _frozen(build, network, shape, options, seconds)
 
     def uniform_images() -> tf.Tensor:
         return tf.random.stateless_uniform(shape, [_SEED, 0], -1.0, 1.0)
@@ -108,20 +117,28 @@ def timed_graph(name: str, options: Options) -> Iterator[TimedGraph]:
         )
 
 
-def _builder(network: Network, num_classes: int, options: Options) -> Callable[[tf.Tensor], list]:
+def _builder(
+    network: Network, num_classes: int, options: Options, dtype: tf.DType, make_network: Callable
+) -> Callable[[tf.Tensor], list]:
     """Returns a function from the images to the outputs of a step: a tensor, all gradients, or the training step."""
     training = options.mode != "forward"
 
     def build(images: tf.Tensor) -> list[tf.Tensor | tf.Operation]:
-        network_fn = nets_factory.get_network_fn(network.name, num_classes, _WEIGHT_DECAY, is_training=training)
-        net, end_points = network_fn(images)
+        # The regularizers would see kernels of the lower type.
+        weight_decay = _WEIGHT_DECAY if dtype == tf.float32 else 0.0
+        network_fn = make_network(network.name, num_classes, weight_decay, is_training=training)
+        with _float32_variables(dtype):
+            net, end_points = network_fn(tf.cast(images, dtype))
         if not training:
-            return [net if options.end_point is None else endpoint_info.resolve(options.end_point, end_points)[1]]
+            output = net if options.end_point is None else endpoint_info.resolve(options.end_point, end_points)[1]
+            return [tf.cast(output, tf.float32)]
+        if dtype != tf.float32:
+            _regularize_kernels()
         labels = resident_variable(
             "timed/labels",
             lambda: tf.random.stateless_uniform([options.batch_size], [_SEED, 1], 0, num_classes, tf.int64),
         ).read_value()
-        v1.losses.sparse_softmax_cross_entropy(labels, net)
+        v1.losses.sparse_softmax_cross_entropy(labels, tf.cast(net, tf.float32))
         loss = v1.losses.get_total_loss()  # with the regularization losses
         if options.mode == "forward-backward":
             return [gradient for gradient in tf.gradients(loss, v1.trainable_variables()) if gradient is not None]
@@ -132,14 +149,42 @@ def _builder(network: Network, num_classes: int, options: Options) -> Callable[[
     return build
 
 
+@contextmanager
+def _float32_variables(dtype: tf.DType) -> Iterator[None]:
+    """Enters a scope in which variables of a lower type are float32 variables with a cast."""
+    if dtype == tf.float32:
+        yield
+        return
+
+    def cast(getter: Callable, name: str, *args: Any, dtype: tf.DType, **kwargs: Any) -> tf.Tensor:
+        asked_for = tf.as_dtype(dtype)
+        if asked_for not in (tf.float16, tf.bfloat16):
+            return getter(name, *args, dtype=dtype, **kwargs)
+        return tf.cast(getter(name, *args, dtype=tf.float32, **kwargs), asked_for)
+
+    with v1.variable_scope("", custom_getter=cast):
+        yield
+
+
+def _regularize_kernels() -> None:
+    for variable in v1.trainable_variables():
+        if variable.shape.rank > 1:
+            loss = _WEIGHT_DECAY * tf.nn.l2_loss(variable)
+            v1.add_to_collection(v1.GraphKeys.REGULARIZATION_LOSSES, loss)
+
+
 def _frozen(
-    network: Network, num_classes: int, shape: Sequence[int], options: Options, seconds: dict[str, float]
+    builder: Callable[[tf.Tensor], list],
+    network: Network,
+    shape: Sequence[int],
+    options: Options,
+    seconds: dict[str, float],
 ) -> Callable[[tf.Tensor], list]:
     """Returns such a function with the weights as constants, which are filled and frozen in another graph."""
     with tf.Graph().as_default() as graph, _device(options), _measured(seconds, "build"):
         v1.set_random_seed(_SEED)
         images = v1.placeholder(tf.float32, shape, name="images")
-        (output,) = _builder(network, num_classes, options)(images)
+        (output,) = builder(images)
     with open_session(graph, _config(options)) as session:
         if options.checkpoint is None:
             # The optimizer would remove constants of 0 and 1, such as initial values.

@@ -13,7 +13,7 @@ from tools.timing.graph import TimedGraph, timed_graph
 from tools.timing.options import Options
 from tools.timing.steps import Timing, TimingInterrupted, time_steps
 
-__all__ = ["measure", "statistics"]
+__all__ = ["first_run", "measure", "statistics"]
 
 v1 = tf.compat.v1
 
@@ -42,7 +42,7 @@ def measure(
     machine.reset_device_peak(device)
     try:
         with timed_graph(net, options) as timed:
-            first_run, partition_graphs = _first_run(timed, options)
+            first_run_seconds, partition_graphs = first_run(timed, options)
             timing, other_load, interrupted = _steady(timed, steps, burn_in, advance)
     except tf.errors.ResourceExhaustedError:
         raise MemoryError(f"{options.batch_size:,} images at a time do not fit for {net}") from None
@@ -52,7 +52,7 @@ def measure(
         "net": net,
         "shape": list(timed.shape),
         "num_classes": timed.num_classes,
-        "seconds": {**timed.seconds, "first_run": first_run},
+        "seconds": {**timed.seconds, "first_run": first_run_seconds},
         "steps": {"count": len(timing.durations), "asked_for": steps, "burn_in": burn_in, **statistics(timing)},
         "images_per_second": options.batch_size / timing.median,
         "gflop_per_image": gflop,
@@ -71,7 +71,7 @@ def statistics(timing: Timing) -> dict[str, float]:
     return {name: getattr(timing, name) for name in names}
 
 
-def _first_run(timed: TimedGraph, options: Options) -> tuple[float, Sequence[v1.GraphDef]]:
+def first_run(timed: TimedGraph, options: Options) -> tuple[float, Sequence[v1.GraphDef]]:
     """Returns the seconds of the first run, in which TensorFlow optimizes and compiles, and the graphs that it made.
 
     Later steps run the same graphs: a session does not compile again because a run asked for its graphs.

@@ -379,7 +379,7 @@ def test_the_gradients_of_all_convolutions_are_computed(mode):
     assert 17 == 1 + 4 * (3 + 1) - 1 + 1
     options = Options(batch_size=4, mode=mode)
     with timed_graph.timed_graph(TINY, options) as timed:
-        _, graphs = measuring._first_run(timed, options)
+        _, graphs = measuring.first_run(timed, options)
     kinds = [node.op for graph in graphs for node in graph.node]
     assert sum("Conv2DBackpropFilter" in kind for kind in kinds) == 17
     assert sum("Conv2DBackpropInput" in kind for kind in kinds) == 16
