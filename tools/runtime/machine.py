@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 _STAT = Path("/proc/stat")
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 # Limit and use of the memory of a control group, such as a container's: version 2, and version 1.
 _GROUP_MEMORY = (
@@ -34,24 +35,60 @@ _GROUP_MEMORY = (
 
 
 def describe() -> dict[str, Any]:
-    """Returns the processor, the number of cores this process may use, and versions. Requires TensorFlow's import."""
+    """Returns the processor, the number of cores this process may use, and versions. Requires TensorFlow's import.
+
+    On a machine with GPUs it also returns their names, the version of their driver, and the versions of CUDA and cuDNN
+    that TensorFlow was built for. What the system does not tell is None.
+    """
     return {
         "processor": _processor(),
         "cores": cores(),
         "python": platform.python_version(),
         "tensorflow": sys.modules["tensorflow"].__version__,
         **{name: importlib.metadata.version(name) for name in ("tf-slim", "numpy")},
+        **_gpus(),
     }
+
+
+def _gpus() -> dict[str, Any]:
+    tensorflow = sys.modules["tensorflow"]
+    gpus = tensorflow.config.list_physical_devices("GPU")
+    if not gpus:
+        return {}
+    build = tensorflow.sysconfig.get_build_info()
+    return {
+        "gpus": [_gpu(tensorflow.config.experimental.get_device_details(gpu)) for gpu in gpus],
+        "driver": _driver(),
+        **{name: build.get(f"{name}_version") for name in ("cuda", "cudnn")},
+    }
+
+
+def _gpu(details: dict[str, Any]) -> str:
+    capability = details.get("compute_capability")
+    name = details.get("device_name", "a GPU without a name")
+    return f"{name}, compute capability {'.'.join(map(str, capability))}" if capability else name
+
+
+def _driver() -> str | None:
+    """Returns the version of Nvidia's driver; None if the system does not tell."""
+    if not _DRIVER.exists():
+        return None
+    match = re.search(r"\s(\d+(?:\.\d+)+)\s", _DRIVER.read_text(encoding="utf-8"))
+    return match[1] if match else None
 
 
 def one_line() -> str:
     """Returns ``describe()`` as a line of text."""
     found = describe()
     versions = ", ".join(f"{name} {found[name]}" for name in ("tf-slim", "numpy"))
-    return (
+    text = (
         f"{found['processor']}, {found['cores']} cores; Python {found['python']}, TensorFlow {found['tensorflow']}, "
         f"{versions}"
     )
+    if "gpus" not in found:
+        return text
+    driver, cuda, cudnn = (found[name] or "unknown" for name in ("driver", "cuda", "cudnn"))
+    return f"{'; '.join([*found['gpus'], text])}, driver {driver}, built for CUDA {cuda} and cuDNN {cudnn}"
 
 
 def _processor() -> str:
