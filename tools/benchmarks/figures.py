@@ -15,14 +15,20 @@ __all__ = ["Figure", "in_turns", "print_figures", "save_figures"]
 
 Name = TypeVar("Name", bound=Hashable)
 
+_COLUMNS = ("figure", "pairs", "this", "other", "ratio (median)", "spread", "wanted", "ms a batch", "GPU memory")
+
 
 class Figure(NamedTuple):
     """One figure: pairs of our own value and another one.
 
     name: name of the figure.
     unit: unit of the values: 's', 'images/s', 'MB'.
-    here, other: the values in the order of measurement. Values at the same place form a pair.
+    here, other: the values in the order of measurement. Values at the same place form a pair. Without a peer ``other``
+      is empty, and after a failure both are.
     wanted: wanted ratio, such as 'at least 1.10'. It is reported beside the ratio, and never asserted.
+    batch_size: number of images in a batch, if the milliseconds a batch are shown too; for images/s only.
+    memory: peak of the GPU's memory in bytes; None if it is not known.
+    failure: why there are no values.
     """
 
     name: str
@@ -30,11 +36,14 @@ class Figure(NamedTuple):
     here: Sequence[float]
     other: Sequence[float]
     wanted: str = ""
+    batch_size: int | None = None
+    memory: int | None = None
+    failure: str = ""
 
     @property
     def ratios(self) -> list[float]:
-        """Returns ``here`` divided by ``other``, pair by pair."""
-        return [one / other for one, other in zip(self.here, self.other, strict=True)]
+        """Returns ``here`` divided by ``other``, pair by pair; nothing without a peer."""
+        return [one / other for one, other in zip(self.here, self.other, strict=True)] if self.other else []
 
 
 def in_turns(measured: Mapping[Name, Callable[[], float]], rounds: int, warm_up: int = 1) -> dict[Name, list[float]]:
@@ -49,15 +58,31 @@ def in_turns(measured: Mapping[Name, Callable[[], float]], rounds: int, warm_up:
 def print_figures(figures: Sequence[Figure]) -> None:
     """Prints the machine, and a table with medians, and the median, smallest and largest ratio."""
     print(machine.one_line())
-    header = ("figure", "pairs", "this", "other", "ratio (median)", "spread", "wanted")
-    print_table(header, [_row(figure) for figure in figures])
+    rows = [_row(figure) for figure in figures]
+    # Only some figures know the last ones.
+    columns = [name for name in _COLUMNS if name in _COLUMNS[:7] or any(row[name] is not None for row in rows)]
+    print_table(columns, [[row[name] for name in columns] for row in rows])
 
 
-def _row(figure: Figure) -> list[object]:
+def _row(figure: Figure) -> dict[str, object]:
+    """Returns the cells of a figure by the names of ``_COLUMNS``."""
     ratios = sorted(figure.ratios)
-    here, other = (f"{statistics.median(values):,.2f} {figure.unit}" for values in (figure.here, figure.other))
-    spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
-    return [figure.name, len(ratios), here, other, f"{statistics.median(ratios):.3f}", spread, figure.wanted]
+    here, other = (
+        f"{statistics.median(values):,.2f} {figure.unit}" if values else None for values in (figure.here, figure.other)
+    )
+    batch = 1000 * figure.batch_size / statistics.median(figure.here) if figure.batch_size else None
+    cells = (
+        figure.name,
+        len(ratios),
+        figure.failure or here,
+        other,
+        f"{statistics.median(ratios):.3f}" if ratios else None,
+        f"{ratios[0]:.3f} to {ratios[-1]:.3f}" if ratios else None,
+        figure.wanted,
+        None if batch is None else f"{batch:,.2f}",
+        None if figure.memory is None else f"{figure.memory / 1e9:.2f} GB",
+    )
+    return dict(zip(_COLUMNS, cells, strict=True))
 
 
 def save_figures(path: str | Path, figures: Sequence[Figure]) -> None:

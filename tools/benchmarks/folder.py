@@ -24,7 +24,7 @@ from tools.peers.engines import slimnets_engine
 from tools.peers.making import network_problem
 from tools.timing import time_steps
 
-__all__ = ["evaluation", "folder", "growth", "memory"]
+__all__ = ["evaluation", "exhaust", "folder", "folder_extractor", "growth", "memory"]
 
 _BATCH_SIZE, _SIZE, _FILES = 32, 224, 2000
 
@@ -62,18 +62,20 @@ def folder(rounds: int) -> list[Figure]:
             what = f"folder {engine} {precision}"
             try:
                 alone = _network_alone(Path(name) / what, checkpoint, engine, precision)
-                extractor = stack.enter_context(_extractor(checkpoint, engine, precision, Path(name)))
+                extractor = stack.enter_context(
+                    folder_extractor(checkpoint, precision, engine=engine, engine_dir=Path(name))
+                )
             except (ModuleNotFoundError, PeerError, ValueError) as error:
                 print(f"{what} is left out: {error}", file=sys.stderr)
                 continue
             start = time.perf_counter()
             extractor.prepare(paths)
-            _exhaust(extractor, paths[:_BATCH_SIZE])
+            exhaust(extractor, paths[:_BATCH_SIZE])
             starting = time.perf_counter() - start
             # The turns go through all files.
             turns = itertools.cycle(paths[i : i + _TURN] for i in range(0, _FILES - _TURN + 1, _TURN))
             measured = {
-                "here": lambda e=extractor, t=turns: _rate(lambda: _exhaust(e, next(t))),
+                "here": lambda e=extractor, t=turns: _rate(lambda: exhaust(e, next(t))),
                 "alone": lambda alone=alone: _rate(lambda: [alone() for _ in range(_TURN // _BATCH_SIZE)]),
             }
             if of_keras:
@@ -88,10 +90,16 @@ def folder(rounds: int) -> list[Figure]:
     return figures
 
 
-def _extractor(
-    checkpoint: str, engine: str = TENSORFLOW, precision: str = "float32", engine_dir: Path | None = None
+def folder_extractor(
+    checkpoint: str,
+    precision: str = "float32",
+    batch_size: int = _BATCH_SIZE,
+    *,
+    engine: str = TENSORFLOW,
+    engine_dir: Path | None = None,
 ) -> FeatureExtractor:
-    options: dict[str, Any] = {"image_size": _SIZE, "batch_size": _BATCH_SIZE, "precision": precision}
+    """Returns the extractor that the folders are measured with."""
+    options: dict[str, Any] = {"image_size": _SIZE, "batch_size": batch_size, "precision": precision}
     if engine == TENSORFLOW:
         options["freeze"] = True
     else:
@@ -100,7 +108,8 @@ def _extractor(
     return FeatureExtractor(checkpoint, ["global_pool"], preprocessing="vgg", **options)
 
 
-def _exhaust(extractor: FeatureExtractor, paths: list[str]) -> None:
+def exhaust(extractor: FeatureExtractor, paths: list[str]) -> None:
+    """Computes the features of all files, and keeps none."""
     for batch in extractor.batches(paths):
         if any(status.error for status in batch.statuses):
             raise RuntimeError(f"{batch.statuses} hold an error")
@@ -191,10 +200,10 @@ def growth(rounds: int) -> list[Figure]:
         }
         in_steps = in_turns({size: functools.partial(_steps, step, size) for size, step in steps.items()}, rounds)
         paths = save_images(Path(name) / "images", 4000)
-        with _extractor(checkpoint) as extractor:
-            _exhaust(extractor, paths[:_BATCH_SIZE])
+        with folder_extractor(checkpoint) as extractor:
+            exhaust(extractor, paths[:_BATCH_SIZE])
             folders = {
-                count: functools.partial(_milliseconds, functools.partial(_exhaust, extractor, paths[:count]), count)
+                count: functools.partial(_milliseconds, functools.partial(exhaust, extractor, paths[:count]), count)
                 for count in (500, 1000, 2000, 4000)
             }
             # A turn has 7,500 files and takes minutes.
