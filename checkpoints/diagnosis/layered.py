@@ -37,6 +37,7 @@ class Layered(NamedTuple):
     options: further arguments of the network's builder.
     faults: clauses on why the network's builder makes other variables, each with what to do.
     unlisted: clause on a network that is not in the table, with what to do; '' for one that is.
+    lacking: layers at its end that it does not have, if that is its only fault: those of a VGG without Keras' top.
     """
 
     scope: str
@@ -48,6 +49,7 @@ class Layered(NamedTuple):
     options: dict[str, Any]
     faults: tuple[str, ...]
     unlisted: str = ""
+    lacking: tuple[str, ...] = ()
 
 
 def layered_in(shapes: Shapes) -> list[Layered]:
@@ -83,6 +85,8 @@ def _layered(scope: str, families: tuple[str, ...], shapes: Shapes) -> Layered:
     logits = shapes.get(f"{plan.logits}/weights") or shapes.get(f"{plan.logits}/biases") or (0,)
     first = shapes.get(f"{plan.first}/{'depthwise_' if plan.is_separable(plan.first) else ''}weights", ())
     options = {} if unlisted else _options(plan, shapes, logits[-1])
+    faults = () if unlisted else tuple(_faults(plan, scope, shapes, options, logits[-1]))
+    ends_early = len(faults) == 1 and not any(_shape_faults(plan, scope, shapes, options))
     return Layered(
         scope,
         plan.family,
@@ -91,9 +95,16 @@ def _layered(scope: str, families: tuple[str, ...], shapes: Shapes) -> Layered:
         num_classes=logits[-1],
         channels=first[-2] if len(first) == 4 else None,
         options=options,
-        faults=() if unlisted else tuple(_faults(plan, scope, shapes, options, logits[-1])),
+        faults=faults,
         unlisted=unlisted,
+        lacking=_lacking(plan, shapes, logits[-1]) if ends_early else (),
     )
+
+
+def _lacking(plan: Plan, shapes: Shapes, num_classes: int) -> tuple[str, ...]:
+    """Returns the fully connected layers of a VGG that ends before them, and has all layers up to there."""
+    layers = [name for name in plan.layers if not {f"{name}/weights", f"{name}/biases"} & shapes.keys()]
+    return tuple(layers) if plan.family == "vgg" and not num_classes and layers == ["fc6", "fc7"] else ()
 
 
 def _convolutions(shapes: Shapes) -> dict[str, int]:
@@ -253,7 +264,13 @@ def _name_faults(plan: Plan, scope: str, shapes: Shapes, options: Mapping[str, A
     expected = dict.fromkeys(plan.layers)
     kernels = {name for name in expected if plan.weights(name) in shapes}
     yield from (_norm_faults if plan.has_norms else _bias_faults)(plan, kernels, shapes)
-    if lacking := [name for name in expected if name not in kernels]:
+    if ending := _lacking(plan, shapes, num_classes):
+        exclude = joined(scope, "fc?/*")
+        yield (
+            f"it ends before {ending[0]}, as Keras' VGG without its top: leave {' and '.join(ending)} out, "
+            f"exclude={exclude!r}, for end points up to pool5, or take the whole checkpoint"
+        )
+    elif lacking := [name for name in expected if name not in kernels]:
         count = f"{len(lacking)} of {len(expected)} layers"
         yield f"it is incomplete, and lacks {count} ({_some(lacking)}): take the whole checkpoint"
     aux = ["Conv2d_1b_1x1", "Conv2d_2b_1x1"]

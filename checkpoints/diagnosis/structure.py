@@ -27,6 +27,7 @@ class Structure(NamedTuple):
     options: further arguments of the network's builder.
     faults: clauses on why the network's builder makes other variables, each with what to do.
     unlisted: clause on a network without residual units that is not in the table; else ''.
+    lacking: layers at the end of a network without residual units that it does not have, if that is its only fault.
     """
 
     scope: str
@@ -41,6 +42,7 @@ class Structure(NamedTuple):
     options: dict[str, Any]
     faults: tuple[str, ...]
     unlisted: str = ""
+    lacking: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -74,7 +76,7 @@ def structures_in(shapes: Shapes) -> list[Structure]:
     others = [
         Structure(
             *(each.scope, None, each.network, each.family, (), (), ()),
-            *(each.num_classes, each.channels, each.options, each.faults, each.unlisted),
+            *(each.num_classes, each.channels, each.options, each.faults, each.unlisted, each.lacking),
         )
         for each in layered_in(stored)
     ]

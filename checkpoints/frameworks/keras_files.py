@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from checkpoints.errors import CheckpointError, damaged
+from checkpoints.frameworks.keras_applications import CONVERTIBLE
 
 __all__ = ["KerasFile", "layers_of", "open_keras"]
 
@@ -29,6 +30,10 @@ _VARIABLES = {
     "Dense": ("kernel", "bias"),
     "BatchNormalization": ("gamma", "beta", "moving_mean", "moving_variance"),
 }
+
+# The end of a variable's name in files of Keras 1, such as the hosted ones of the VGGs: 'block1_conv1_W_1:0'.
+_OF_KERAS_1 = re.compile(r".+_(?P<leaf>[Wb])(_\d+)?")
+_LEAVES_OF_KERAS_1 = {"W": "kernel", "b": "bias"}
 
 # The largest size of a configuration in bytes; the deepest networks here need less than a tenth.
 _LARGEST_CONFIG = 20_000_000
@@ -156,12 +161,18 @@ def _by_name(path: Path, weights: h5py.Group) -> Iterator[tuple[str, dict[str, h
         for layer in _names(weights, "layer_names"):
             group = _inside(path, weights, layer)
             if names := _names(group, "weight_names"):
-                # A variable's name is the last part of 'conv1_conv/kernel:0'.
-                yield layer, {name.rpartition("/")[2].removesuffix(":0"): _inside(path, group, name) for name in names}
+                yield layer, {_leaf(name): _inside(path, group, name) for name in names}
     except CheckpointError:
         raise
     except Exception as error:  # an attribute may hold anything in place of names
         raise damaged(path, error) from error
+
+
+def _leaf(name: str) -> str:
+    """Returns a variable's own name, which is the last part of 'conv1_conv/kernel:0'."""
+    leaf = name.rpartition("/")[2].removesuffix(":0")
+    match = _OF_KERAS_1.fullmatch(leaf)
+    return _LEAVES_OF_KERAS_1[match["leaf"]] if match else leaf
 
 
 def _names(group: h5py.Group, key: str) -> list[str]:
@@ -197,12 +208,15 @@ def _numbered(
         numbers = [str(number) for number in range(len(group))]
         if kind is None or set(group) != set(numbers) or len(group) > len(_VARIABLES[kind]):
             raise CheckpointError(
-                f"{path} has weights in a layer {name!r} ({place}) that no ResNet of keras.applications has: "
-                "take the weights of one that does.",
+                f"{path} has weights in a layer {name!r} ({place}) that no network has which can be "
+                f"converted: take the weights of one of {CONVERTIBLE}.",
                 "unknown network",
             )
-        variables = zip(_VARIABLES[kind], numbers, strict=False)  # not every convolution has a bias
-        layers[name] = {variable: _inside(path, group, number) for variable, number in variables}
+        variables = _VARIABLES[kind]
+        if kind == "BatchNormalization" and len(group) < len(variables):
+            variables = variables[1:]  # without scale
+        # Not every convolution has a bias.
+        layers[name] = {leaf: _inside(path, group, number) for leaf, number in zip(variables, numbers, strict=False)}
     return layers
 
 

@@ -14,11 +14,13 @@ class LayerPair(NamedTuple):
     ours: scope of the layer, relative to the network's.
     theirs: the other framework's name of the convolution or matrix product; None for a normalization alone.
     norm: the other framework's name of the normalization; None if there is none.
+    size: height and width of slim's kernel if the other framework has a matrix in its place; None for a convolution.
     """
 
     ours: str
     theirs: str | None
     norm: str | None
+    size: tuple[int, int] | None = None
 
     @property
     def our_norm(self) -> str:

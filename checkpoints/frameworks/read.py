@@ -26,8 +26,9 @@ from checkpoints.files.graph import GraphFile
 from checkpoints.files.hashing import sha256_of
 from checkpoints.files.identifying import identify
 from checkpoints.files.notes import INPUT
+from checkpoints.frameworks.keras_applications import APPLICATIONS
 from checkpoints.frameworks.keras_files import open_keras
-from checkpoints.frameworks.keras_names import PREPROCESSING, from_keras, keras_image_size, keras_pool1_padding
+from checkpoints.frameworks.keras_names import from_keras, keras_image_size, keras_pool1_padding
 from checkpoints.frameworks.tensor_files import read_npz, read_safetensors, read_torch
 from checkpoints.frameworks.torch_names import from_torch, is_torch
 from checkpoints.frameworks.weights import Weights
@@ -60,8 +61,8 @@ def read_weights(path: str | Path, *, net: str | None = None, scope: str | None 
 
     Args:
       path: a checkpoint, as for ``checkpoints.open_checkpoint``; an ``.npz`` or ``.safetensors`` file with slim's
-        names; a ``.h5``, ``.weights.h5`` or ``.keras`` file of one of the six ResNets of ``keras.applications``; a
-        ``.pth`` or ``.safetensors`` file with torchvision's names.
+        names; a ``.h5``, ``.weights.h5`` or ``.keras`` file of one of the ResNets of ``keras.applications``, of its
+        VGGs or of its Inception v3; a ``.pth`` or ``.safetensors`` file with torchvision's names.
       net: name of the network, which chooses among several; a file without it is refused.
       scope: scope of the network, which chooses among several in a file with slim's names.
       ema: take the moving averages of the variables in their place.
@@ -83,7 +84,7 @@ def read_weights(path: str | Path, *, net: str | None = None, scope: str | None 
     elif scope is not None:
         raise ValueError(f"scope={scope!r} chooses among networks with slim's names, unlike {path}: leave it out.")
     else:
-        _check(weights, shapes)
+        weights = _checked(weights, shapes)
     if weights.network and (padding := pool1_padding_of(graph, weights.scope)):
         weights = dataclasses.replace(weights, pool1_padding=padding)
     weights = _noted(weights, notes)
@@ -104,7 +105,7 @@ def _with_structure(weights: Weights, shapes: Shapes, wanted: Network | None, sc
     if scope is not None and not chosen:
         there = ", ".join(repr(found.scope) for found in structures) or "none"
         raise ValueError(f"{weights.path} has no network under scope={scope!r}: its networks are under {there}.")
-    if len(chosen) != 1 or chosen[0].network is None or chosen[0].faults:
+    if len(chosen) != 1 or chosen[0].network is None or (chosen[0].faults and not chosen[0].lacking):
         return dataclasses.replace(weights, fault=_cause(chosen[0])) if len(chosen) == 1 else weights
     found = chosen[0]
     prefix = joined(found.scope, "")
@@ -120,6 +121,7 @@ def _with_structure(weights: Weights, shapes: Shapes, wanted: Network | None, sc
         scope=found.scope,
         num_classes=found.num_classes,
         options=found.options,
+        lacking=found.lacking,
         pool1_padding=default_pool1_padding(found.network),
         preprocessing=preprocessing,
         image_size=image_size,
@@ -147,15 +149,20 @@ def _noted(weights: Weights, notes: Notes | None) -> Weights:
     )
 
 
-def _check(weights: Weights, shapes: Shapes) -> None:
-    """Raises CheckpointError if values from another framework do not have the shapes of their network."""
+def _checked(weights: Weights, shapes: Shapes) -> Weights:
+    """Returns weights from another framework with the builder's options that their names and shapes tell.
+
+    Raises:
+      CheckpointError: if they do not have the shapes of their network.
+    """
     found = structures_in(shapes)
-    if len(found) != 1 or found[0].network is not weights.network or found[0].faults:
+    if len(found) != 1 or found[0].network is not weights.network or (found[0].faults and not found[0].lacking):
         reason = _cause(found[0]) or "its widths are others" if found else "nothing fits"
         raise CheckpointError(
             f"{weights.path} has the layers of {weights.network.name} in other shapes ({reason}): take another file.",
             "unknown network",
         )
+    return dataclasses.replace(weights, options=found[0].options, lacking=found[0].lacking)
 
 
 class _Read(NamedTuple):
@@ -211,7 +218,8 @@ def _from_memory(weights: Weights) -> _Read:
 
 def _read_keras(path: Path) -> _Read:
     with open_keras(path) as file:
-        got, pool1_padding, size = from_keras(file), keras_pool1_padding(file), keras_image_size(file)
+        got = from_keras(file)
+        pool1_padding, size = keras_pool1_padding(file, got.network), keras_image_size(file)
     size = size or got.network.image_size
     published_v2 = got.network.family == "resnet_v2" and got.num_classes == _PUBLISHED_V2_CLASSES
     if published_v2 and size == got.network.image_size:
@@ -219,15 +227,15 @@ def _read_keras(path: Path) -> _Read:
     weights = Weights(
         path,
         "keras",
-        {joined(got.network.name, name): value for name, value in got.values.items()},
+        {joined(got.network.scope, name): value for name, value in got.values.items()},
         got.network,
-        got.network.name,
+        got.network.scope,
         got.num_classes,
         options={},
         pool1_padding=pool1_padding,
-        preprocessing=PREPROCESSING[got.network.family] if got.channels == _COLOURS else _UNKNOWN_INPUT,
+        preprocessing=APPLICATIONS[got.network.name].preprocessing if got.channels == _COLOURS else _UNKNOWN_INPUT,
         image_size=size,
-        folded=tuple(joined(got.network.name, name) for name in got.folded),
+        folded=tuple(joined(got.network.scope, name) for name in got.folded),
         sha256=sha256_of([path]),
         channels=got.channels,
     )

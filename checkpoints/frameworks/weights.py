@@ -36,6 +36,8 @@ class Weights:
     folded: names of the values into which another value of the file was folded.
     sha256: hash of the file, or of the files one after the other.
     channels: channels of the network's images.
+    lacking: scopes of the layers at the network's end that the file does not have, relative to the network's: those of
+      a VGG without Keras' top. Not even the builder without logits leaves them out.
     fault: reason why the values make up no complete network, a clause; '' if it is unknown.
     labels: names of the classes; None if they are unknown.
     assumed: what neither the file nor notes tell, and the table of networks supplied: 'preprocessing', 'image_size',
@@ -55,6 +57,7 @@ class Weights:
     folded: tuple[str, ...]
     sha256: str
     channels: int = 3
+    lacking: tuple[str, ...] = ()
     fault: str = ""
     labels: tuple[str, ...] | None = None
     assumed: tuple[str, ...] = ()
@@ -165,6 +168,7 @@ class Weights:
             pool1_padding=None,
             preprocessing=None,
             image_size=None,
+            lacking=(),
             labels=None,
             assumed=(),
         )

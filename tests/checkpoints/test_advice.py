@@ -789,6 +789,26 @@ def test_logits_that_a_diagnosis_excludes(tmp_path, case):
         assert_restored(path, values, inception, offer.value)
 
 
+@pytest.mark.full
+def test_fully_connected_layers_that_a_diagnosis_excludes(tmp_path):
+    """Keras' VGG without its top becomes such a file. The graph has the layers, and nothing needs their values."""
+
+    def build():
+        images = v1.placeholder(tf.float32, [1, 224, 224, 3])
+        nets_factory.get_network_fn("vgg_16", None)(images)
+
+    shapes = {each.op.name: each.shape.as_list() for each in variables_of(build)}
+    values = random_values_of_shapes({name: shape for name, shape in shapes.items() if "/fc" not in name})
+    path = write(tmp_path / "model.ckpt", values)
+    with open_session(graph_of(build)) as session, pytest.raises(checkpoints.CheckpointMismatch) as caught:
+        restore(session, path)
+    [problem] = diagnose(path).problems
+    assert "it ends before fc6, as Keras' VGG without its top: leave fc6 and fc7 out, exclude=" in problem.sentence
+    for sentence in (problem.sentence, str(caught.value)):
+        [offer] = offers(sentence)
+        assert_restored(path, values, build, offer.value)
+
+
 # Messages that repeat a given argument and offer none.
 ECHOES = {
     ("read", "scope={scope}"),
@@ -820,6 +840,7 @@ FOLLOWED = {
     ("layered", "use_batch_norm=False"): "test_the_arg_scope_that_a_diagnosis_offers",
     ("layered", "batch_norm_scale=True"): "test_the_arg_scope_that_a_diagnosis_offers",
     ("layered", "exclude={logits}"): "test_logits_that_a_diagnosis_excludes",
+    ("layered", "exclude={exclude}"): "test_fully_connected_layers_that_a_diagnosis_excludes",
     ("layered", "exclude={group}"): "test_logits_that_a_diagnosis_excludes",
     ("layered", "exclude={joined(scope, 'AuxLogits/*')}"): "test_logits_that_a_diagnosis_excludes",
     ("explanation", "create_aux_logits=False"): "test_auxiliary_logits_that_the_file_lacks",

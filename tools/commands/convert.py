@@ -122,15 +122,27 @@ def _print(done: "Conversion") -> None:
 
 
 def _facts(done: "Conversion") -> list[tuple[str, str]]:
+    from nets.nets_factory import get_network
+
     facts = [("source", f"{done.source} ({done.source_kind})"), ("target", f"{done.target} ({done.target_kind})")]
     if not done.network:
         facts.append(("network", "none that is known, or several; the variables are copied as they are"))
     else:
         options = "".join(f", {name}={value!r}" for name, value in done.options.items())
         facts.append(("network", f"{done.network}{options}, {done.num_classes or 'no'} classes"))
-        facts.append(("pooling", f"pool1_padding={done.pool1_padding!r}"))
+        if get_network(done.network).variant is not None:
+            facts.append(("pooling", f"pool1_padding={done.pool1_padding!r}"))
         facts.append(("input", described_input(done, remedy="slimnets note")))
     facts.append(("variables", f"{done.variables:,}, {len(done.folded):,} of them with another one folded in"))
+    if done.left_out:
+        prefix = f"{done.scope}/" if done.scope else ""
+        layers = dict.fromkeys(name.removeprefix(prefix).partition("/")[0] for name in done.left_out)
+        facts.append(("left out", f"{', '.join(layers)}, {len(done.left_out):,} variables: Keras' network has no such"))
+    if done.lacking and done.target_kind != "keras":
+        layers, pattern = ", ".join(done.lacking), f"{done.scope}/fc?/*" if done.scope else "fc?/*"
+        facts.append(
+            ("lacking", f"{layers}: `slimnets features` computes what is before them with --exclude '{pattern}'")
+        )
     if done.notes:
         facts.append(("noted in", done.notes))
     if done.differences:

@@ -12,13 +12,13 @@ from checkpoints.files.atomic import new_files
 from checkpoints.files.targets import check_target, remove_older, target_kind
 from checkpoints.files.writer import checkpoint_files
 from checkpoints.frameworks import Weights
-from checkpoints.frameworks.keras_names import APPLICATIONS
+from checkpoints.frameworks.keras_applications import APPLICATIONS
 from checkpoints.frameworks.tensor_files import write_npz, write_safetensors, write_torch
 from checkpoints.frameworks.torch_names import SHORTCUTS, to_torch
 from checkpoints.names import is_logits
 from checkpoints.published import resolve
 from tools.conversion.proof import TOLERANCE, prove
-from tools.conversion.selecting import FRAMEWORKS, Selection, changes_framework, check_selection, selected
+from tools.conversion.selecting import FRAMEWORKS, Selection, changes_framework, check_selection, fitting, selected
 
 __all__ = ["Conversion", "convert"]
 
@@ -34,6 +34,9 @@ class Conversion(NamedTuple):
     scope: scope of its variables, under slim's names.
     variables: number of values written, counted by slim's names.
     folded: names of the source's values that were folded into others.
+    left_out: names of the values of the source's network that the target's framework has no place for.
+    lacking: scopes of the layers at the network's end that the target does not have, relative to the network's; those
+      of a VGG without Keras' top.
     options: further arguments of the network's builder.
     pool1_padding, preprocessing, image_size: what the weights require.
     assumed: what of these neither the source nor notes on it tell: 'preprocessing', 'image_size', both or neither.
@@ -53,6 +56,8 @@ class Conversion(NamedTuple):
     scope: str
     variables: int
     folded: tuple[str, ...]
+    left_out: tuple[str, ...]
+    lacking: tuple[str, ...]
     options: dict[str, Any]
     pool1_padding: str | None
     preprocessing: str | None
@@ -97,10 +102,12 @@ def convert(
     source, target = _resolved(source, checkpoint_dir), Path(target)
     files = checkpoint_files(target, format or "V2") if kind == "slim" else [target]
     check_target(target, files, overwrite)
-    weights = selected(source, target, kind, selection)
+    weights, left_out = selected(source, target, kind, selection), ()
     crosses = changes_framework(weights, kind)
     if crosses:
         _check_function(weights, kind, target)
+        weights, left_out = fitting(weights, kind)
+        _check_size(weights, kind)
         _check_numbers(weights)
     noted = weights.network is not None and (crosses or not weights.tells_itself)
     with new_files(target.absolute().parent, files[-1].name) as folder:
@@ -113,7 +120,7 @@ def convert(
     notes = notes_file(target) if noted else None
     if overwrite:
         remove_older(target, [*files, *([notes] if notes else [])])
-    return _conversion(source, target, kind, weights, count, notes, differences)
+    return _conversion(source, target, kind, weights, left_out, count, notes, differences)
 
 
 def _conversion(
@@ -121,6 +128,7 @@ def _conversion(
     target: Path,
     kind: str,
     weights: Weights,
+    left_out: tuple[str, ...],
     count: int,
     notes: Path | None,
     differences: dict[str, float],
@@ -136,6 +144,8 @@ def _conversion(
         scope=weights.scope,
         variables=count,
         folded=weights.folded,
+        left_out=left_out,
+        lacking=weights.lacking,
         options=weights.options,
         pool1_padding=weights.pool1_padding,
         preprocessing=weights.preprocessing,
@@ -166,8 +176,9 @@ def _check_function(weights: Weights, kind: str, target: Path) -> None:
         return
     network, name = weights.network, weights.network.name
     if kind == "keras":
-        if name not in APPLICATIONS or weights.options:
-            options = "".join(f", {key}={value!r}" for key, value in weights.options.items())
+        options = {key: value for key, value in weights.options.items() if key != "create_aux_logits"}
+        if name not in APPLICATIONS or options:
+            options = "".join(f", {key}={value!r}" for key, value in options.items())
             raise ValueError(
                 f"{target} would hold {name}{options}, which keras.applications does not have: it has "
                 f"{', '.join(APPLICATIONS)}."
@@ -181,6 +192,20 @@ def _check_function(weights: Weights, kind: str, target: Path) -> None:
         )
     elif weights.pool1_padding != "PAD1":
         raise ValueError(f"{target} would pool with pool1_padding='PAD1', but these weights require 'SAME'.")
+
+
+def _check_size(weights: Weights, kind: str) -> None:
+    """Raises ValueError if Keras' network computes another function of images of this size, or takes no such images."""
+    application = APPLICATIONS[weights.network.name] if "keras" in (weights.kind, kind) else None
+    if application is None or application.sizes is None or not weights.num_classes:
+        return
+    least, most = application.sizes
+    if not least <= weights.image_size <= most:
+        raise ValueError(
+            f"{weights.path} is for images of {weights.image_size} rows and columns, and Keras' {application.function} "
+            f"computes slim's {weights.network.name} with logits at {least} to {most}: state such a size, image_size="
+            f"{weights.network.image_size}, or leave the logits out, num_classes=0."
+        )
 
 
 def _check_numbers(weights: Weights) -> None:

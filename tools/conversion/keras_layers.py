@@ -2,13 +2,12 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from checkpoints.errors import CheckpointError
+from checkpoints.frameworks.keras_applications import APPLICATIONS, renumbered
 from checkpoints.frameworks.keras_files import KerasFile
-from checkpoints.frameworks.keras_names import APPLICATIONS
 from nets.nets_factory import Network
 
 __all__ = ["check_layers", "unlike"]
@@ -17,6 +16,7 @@ __all__ = ["check_layers", "unlike"]
 _ARGUMENTS = (
     "activation",
     "axis",
+    "center",
     "data_format",
     "dilation_rate",
     "filters",
@@ -24,11 +24,13 @@ _ARGUMENTS = (
     "kernel_size",
     "padding",
     "pool_size",
+    "scale",
     "strides",
     "units",
 )
-# Layers that may end a network without a top.
+# Layers that may end a network without a top: the ResNets', and those of the other networks.
 _ENDS = {"avg_pool": "GlobalAveragePooling2D", "max_pool": "GlobalMaxPooling2D"}
+_ENDS |= {"global_average_pooling2d": "GlobalAveragePooling2D", "global_max_pooling2d": "GlobalMaxPooling2D"}
 
 
 def check_layers(file: KerasFile, own: Sequence[Mapping[str, Any]], network: Network) -> None:
@@ -44,7 +46,7 @@ def check_layers(file: KerasFile, own: Sequence[Mapping[str, Any]], network: Net
     for name, kind in _ENDS.items():
         if name in theirs and name not in ours and theirs[name].kind == kind:
             del theirs[name]
-    application = APPLICATIONS[network.name]
+    application = APPLICATIONS[network.name].function
     for name, layer in theirs.items():
         if name not in ours:
             raise unlike(file, f"has a layer {name!r} ({layer.kind}), which {application} does not have")
@@ -90,22 +92,11 @@ def _described(layers: Sequence[Mapping[str, Any]]) -> dict[str, _Described]:
 
 
 def _lasting_names(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Returns the layers' names → names that do not depend on how many models were built before.
-
-    Keras names a layer after its class by default, and keeps counting: the first 'max_pooling2d' of a second model may
-    be 'max_pooling2d_3'.
-    """
-    counts: Counter[str] = Counter()
-    names = {}
-    for layer in layers:
-        name, kind = layer["config"]["name"], layer["class_name"]
-        own = re.sub(r"_\d+$", "", name).replace("_", "") == kind.lower()
-        if kind == "InputLayer":
-            names[name] = "input"
-        else:
-            names[name] = f"{kind} {counts[kind]}" if own else name
-            counts[kind] += own
-    return names
+    """Returns the layers' names → names that do not depend on how many models were built before."""
+    kinds = {layer["config"]["name"]: layer["class_name"] for layer in layers}
+    automatic = (name for name, kind in kinds.items() if re.sub(r"_\d+$", "", name).replace("_", "") == kind.lower())
+    names = {name: "input" for name, kind in kinds.items() if kind == "InputLayer"}
+    return {name: name for name in kinds} | renumbered(automatic) | names
 
 
 def _argument(value: Any) -> Any:

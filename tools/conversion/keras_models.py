@@ -1,7 +1,6 @@
 """Keras' half of a conversion: its own networks, with the weights of a file or with ours."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +8,12 @@ import numpy as np
 
 from checkpoints.errors import CheckpointError
 from checkpoints.frameworks import Weights
+from checkpoints.frameworks.keras_applications import APPLICATIONS, layer_pairs, top_of
 from checkpoints.frameworks.keras_files import open_keras
-from checkpoints.frameworks.keras_names import (
-    APPLICATIONS,
-    PREPROCESSING,
-    SLIM_EPSILON,
-    epsilons_of,
-    keras_pool1_padding,
-    layer_pairs,
-    to_keras,
-    top_of,
-)
-from checkpoints.frameworks.layer_pairs import unit_names
+from checkpoints.frameworks.keras_names import epsilons_of, keras_pool1_padding, pairs_in, to_keras
 from nets.nets_factory import Network
 from tools.conversion.keras_layers import check_layers, unlike
+from tools.conversion.keras_points import layers_by_alias
 from tools.conversion.keras_writing import forget_models, write_archive
 from tools.conversion.proof_images import NORMALIZED, preprocessing_for
 from tools.runtime.importing import import_tensorflow
@@ -48,8 +39,8 @@ def write_model(path: Path, weights: Weights) -> None:
       OSError: if the file cannot be written.
     """
     network = weights.network
-    changes = {} if weights.pool1_padding == "PAD1" else _SLIM_POOLING
-    epsilons = {pair.norm: SLIM_EPSILON for pair in layer_pairs(network) if pair.norm}
+    changes = {} if network.variant is None or weights.pool1_padding == "PAD1" else _SLIM_POOLING
+    epsilons = {pair.norm: APPLICATIONS[network.name].slim_epsilon for pair in layer_pairs(network) if pair.norm}
     model = _model(network, weights.num_classes, weights.image_size, weights.channels, changes, epsilons)
     for name, variables in to_keras(weights.value, network, bool(weights.num_classes), _takes_bgr(weights)):
         layer = model.get_layer(name)
@@ -61,7 +52,7 @@ def write_model(path: Path, weights: Weights) -> None:
                     f"not {list(variable.shape)}: take the original file.",
                     "unknown network",
                 )
-        _set_weights(layer, variables.__getitem__)
+            variable.assign(variables[variable.name])
     write_archive(path, model)
     del model
     forget_models()
@@ -69,7 +60,7 @@ def write_model(path: Path, weights: Weights) -> None:
 
 def end_point_names(weights: Weights) -> list[str]:
     """Returns the aliases of the shared end points, in the order of the graph."""
-    return list(_layers_by_alias(weights))
+    return list(layers_by_alias(weights))
 
 
 def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -78,13 +69,13 @@ def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.nd
     Args:
       path: Keras' file.
       weights: description of the weights; the values are not used.
-      pixels: uint8 [N, size, size, 3], RGB.
+      pixels: uint8 [N, size, size, 3], RGB. The size is one that the network can be built for.
 
     Raises:
       CheckpointError: if the file's configuration and its names belong to different networks.
     """
-    names = _layers_by_alias(weights)
-    model = _model_of(path, weights)
+    names = layers_by_alias(weights)
+    model = _model_of(path, weights, pixels.shape[1])
     fetched = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names.values()])
     computed = fetched(_input(weights, pixels), training=False)
     results = dict(zip(names, map(np.array, computed), strict=True))
@@ -93,24 +84,33 @@ def outputs(path: Path, weights: Weights, pixels: np.ndarray) -> dict[str, np.nd
     return results
 
 
-def _model_of(path: Path, weights: Weights) -> keras.Model:
+def _model_of(path: Path, weights: Weights, size: int) -> keras.Model:
     """Returns Keras' own network with the weights of a file, after checking that the file's configuration equals it."""
     network = weights.network
     with open_keras(path) as file:
-        top = top_of(file)
-        changes = _SLIM_POOLING if keras_pool1_padding(file) == "SAME" else {}
+        top, pairs = top_of(file.variables), pairs_in(file, network)
+        slim_pooling = network.variant is not None and keras_pool1_padding(file, network) == "SAME"
+        changes = _SLIM_POOLING if slim_pooling else {}
         # Without a top, a file of weights does not tell how its network ended, and the rest does not depend on it.
         num_classes = file.variables[top]["bias"].size if top else 0
-        model = _model(network, num_classes, None, weights.channels, changes, epsilons_of(file))
+        own = {
+            there: ours
+            for pair, here in zip(pairs, layer_pairs(network, top is not None), strict=True)
+            for there, ours in ((pair.theirs, here.theirs), (pair.norm, here.norm))
+            if there
+        }
+        epsilons = {own[name]: value for name, value in epsilons_of(file).items() if name in own}
+        model = _model(network, num_classes, size, weights.channels, changes, epsilons)
         if file.layers is not None:
             check_layers(file, model.get_config()["layers"], network)
         for name in file.variables:
-            layer = model.get_layer("predictions" if name == top else name)
+            layer = model.get_layer(own[name])
             for variable in layer.weights:
                 shape = file.variables[name][variable.name].shape if variable.name in file.variables[name] else None
                 if shape != variable.shape:
                     raise unlike(file, f"has {variable.name} of {name!r} in another shape, {shape}")
-            _set_weights(layer, functools.partial(file.read, name))
+            for variable in layer.weights:
+                variable.assign(file.read(name, variable.name))
     return model
 
 
@@ -133,7 +133,7 @@ def _model(
       epsilons: batch norm's name → its epsilon.
     """
     keras.backend.clear_session()
-    application = getattr(keras.applications, APPLICATIONS[network.name])
+    application = getattr(keras.applications, APPLICATIONS[network.name].function)
     images = keras.Input((size, size, channels))
     model = application(
         weights=None, include_top=bool(num_classes), input_tensor=images, classes=num_classes or _CLASSES
@@ -145,41 +145,14 @@ def _model(
     return model
 
 
-def _set_weights(layer: keras.Layer, read: Callable[[str], np.ndarray]) -> None:
-    for variable in layer.weights:
-        variable.assign(read(variable.name))
-
-
-def _layers_by_alias(weights: Weights) -> dict[str, str]:
-    """Returns our end points → the layers of Keras that compute them."""
-    network = weights.network
-    preactivation = network.family == "resnet_v2"
-    # The last layer that belongs to each convolution of a unit.
-    suffixes = {"conv1": "1_relu", "conv2": "2_relu", "conv3": "3_conv" if preactivation else "3_bn"}
-    shortcut = "0_conv" if preactivation else "0_bn"
-    names = {"conv1": "conv1_conv" if preactivation else "conv1_relu", "pool1": "pool1_pool"}
-    for block, unit, _ in unit_names(network):
-        ours, theirs = f"block{block}/unit_{unit}", f"conv{block + 1}_block{unit}"
-        if unit == 1:
-            names[f"{ours}/shortcut"] = f"{theirs}_{shortcut}"
-        names |= {f"{ours}/{layer}": f"{theirs}_{suffix}" for layer, suffix in suffixes.items()}
-        names[ours] = f"{theirs}_out"
-    if preactivation:
-        names["postnorm"] = "post_relu"
-    if weights.num_classes:
-        names |= {"global_pool": "avg_pool", "predictions": "predictions"}
-    return names
-
-
 def _takes_bgr(weights: Weights) -> bool:
-    """Returns whether the model expects images from ``keras.applications.resnet.preprocess_input``."""
-    of_keras = weights.preprocessing == PREPROCESSING["resnet_v1"] and weights.channels == 3
-    return weights.network.family == "resnet_v1" and of_keras
+    """Returns whether the model expects images from Keras' own preprocessing, which reverses their colours."""
+    application = APPLICATIONS[weights.network.name]
+    return application.takes_bgr and weights.preprocessing == application.preprocessing and weights.channels == 3
 
 
 def _input(weights: Weights, pixels: np.ndarray) -> np.ndarray:
-    family = weights.network.family
-    if (preprocessing := preprocessing_for(weights)) != PREPROCESSING[family]:
+    application = APPLICATIONS[weights.network.name]
+    if (preprocessing := preprocessing_for(weights)) != application.preprocessing:
         return NORMALIZED[preprocessing](pixels.astype(np.float32))
-    own = keras.applications.resnet if family == "resnet_v1" else keras.applications.resnet_v2
-    return own.preprocess_input(pixels.astype(np.float32))
+    return getattr(keras.applications, application.module).preprocess_input(pixels.astype(np.float32))

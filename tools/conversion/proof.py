@@ -13,6 +13,7 @@ import numpy as np
 
 from checkpoints.files import write_checkpoint, write_notes
 from checkpoints.frameworks import Weights, kind_of, read_weights
+from checkpoints.names import joined
 from nets.guards import InferenceWarning
 from tools.conversion.proof_images import cropped, images_for, preprocessing_for
 from tools.features import FeatureExtractor
@@ -23,8 +24,9 @@ __all__ = ["TOLERANCE", "prove"]
 # Upper bound of the relative difference in an end point.
 TOLERANCE = 1e-4
 
-# Small, because all activations are kept. Even until the last block, so that a wrong padding shows.
-_SIZE = 64
+# Sizes of the images, small because all activations are kept. Even until the last block, so that a wrong padding shows.
+# Not every network can be built for them.
+_SIZE, _SIZES = 64, {"vgg_16": 224, "vgg_19": 224, "inception_v3": 128}
 
 
 def prove(source: Path, weights: Weights, written: Path, kind: str, ema: bool) -> dict[str, float]:
@@ -50,9 +52,9 @@ def prove(source: Path, weights: Weights, written: Path, kind: str, ema: bool) -
     else:
         from tools.conversion.torch_models import end_point_names, outputs
     aliases = end_point_names(weights)
-    preprocessing = preprocessing_for(weights)
-    images = images_for(preprocessing, _SIZE, weights.channels)
-    expected = outputs(theirs, weights, cropped(images, preprocessing, _SIZE))
+    preprocessing, size = preprocessing_for(weights), _size(weights)
+    images = images_for(preprocessing, size, weights.channels)
+    expected = outputs(theirs, weights, cropped(images, preprocessing, size))
     classes = expected[aliases[-1]].shape[-1] if weights.num_classes else None
     results = _our_outputs(ours, weights, aliases, images, classes, ema and ours == source)
     least = {"logits": _logit_size(weights, expected)} if "logits" in expected else {}
@@ -71,6 +73,10 @@ def prove(source: Path, weights: Weights, written: Path, kind: str, ema: bool) -
     return differences
 
 
+def _size(weights: Weights) -> int:
+    return _SIZES.get(weights.network.name, _SIZE)
+
+
 def _our_outputs(
     path: Path, weights: Weights, aliases: list[str], images: np.ndarray, classes: int | None, ema: bool
 ) -> Mapping[str, np.ndarray]:
@@ -87,8 +93,9 @@ def _our_outputs(
                 net=weights.network.name,
                 num_classes=classes,
                 scope=weights.scope or None,
+                exclude=[joined(weights.scope, f"{layer}/*") for layer in weights.lacking],
                 ema=ema,
-                image_size=_SIZE,
+                image_size=_size(weights),
                 preprocessing=preprocessing_for(weights),
                 batch_size=len(images),
                 freeze=False,

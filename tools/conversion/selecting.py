@@ -1,5 +1,6 @@
 """Selects and changes the weights that a conversion writes."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -7,8 +8,10 @@ from typing import TypedDict
 from checkpoints.errors import CheckpointError
 from checkpoints.frameworks import Weights, read_weights
 from checkpoints.frameworks.foreign_names import foreign_names
+from checkpoints.frameworks.keras_applications import our_names
+from checkpoints.names import joined
 
-__all__ = ["FRAMEWORKS", "Selection", "changes_framework", "check_selection", "selected"]
+__all__ = ["FRAMEWORKS", "Selection", "changes_framework", "check_selection", "fitting", "selected"]
 
 # The kinds of files that hold another framework's networks.
 FRAMEWORKS = frozenset(("keras", "torch"))
@@ -93,6 +96,31 @@ def selected(source: Path, target: Path, kind: str, selection: Selection) -> Wei
     if not weights.values:
         raise ValueError(f"Nothing of {source} is left to write: omit an option.")
     return weights
+
+
+def fitting(weights: Weights, kind: str) -> tuple[Weights, tuple[str, ...]]:
+    """Leaves out what the network of another framework has no place for.
+
+    Keras' Inception v3 has no auxiliary logits, and its VGGs without the top have no fully connected layers.
+
+    Args:
+      weights: weights of a network that the framework has.
+      kind: kind of the target.
+
+    Returns:
+      The rest, and the names of what was left out.
+    """
+    if kind != "keras":
+        return weights, ()
+    places = {joined(weights.scope, name) for name in our_names(weights.network, bool(weights.num_classes))}
+    left_out = tuple(name for name in weights.values if name not in places)
+    layers = dict.fromkeys(name.removeprefix(joined(weights.scope, "")).rpartition("/")[0] for name in left_out)
+    options = weights.options
+    if any(layer.startswith("AuxLogits/") for layer in layers):
+        options = options | {"create_aux_logits": False}
+    lacking = weights.lacking or tuple(layer for layer in layers if layer in ("fc6", "fc7"))
+    rest = weights.renamed({name: name for name in weights.values if name in places})
+    return dataclasses.replace(rest, options=options, lacking=lacking), left_out
 
 
 def _check_names(weights: Weights) -> None:

@@ -973,8 +973,8 @@ def a_strange_npz(folder, v2, basic):
         full(inside_of_a_lambda, "(Lambda), which ResNet50V2 does not have"),
         full(a_lambda_in_keras, "(Lambda), which ResNet50V2 does not have"),
         (other_wiring, "has a layer 'conv5_block3_out' (Add) that differs from that of ResNet50V2"),
-        (another_architecture, "that no ResNet of keras.applications has"),
-        (another_architecture_s_weights, "holds none of Keras' ResNets"),
+        (another_architecture, "that no network has which can be converted"),
+        (another_architecture_s_weights, "holds none of the networks that slim has, too"),
         (bottlenecks_of_torch, "have their stride in the 3x3 convolution"),
         (no_projections, "has no projections (downsample) in its shortcuts"),
         (wide_torch, "has the layers of resnet_basic_18 in other shapes"),
@@ -996,7 +996,7 @@ def a_strange_npz(folder, v2, basic):
         (weights_of_another_file, "nothing of its own is called 0"),
         (weights_of_any_file, "has its 0 in another file, which is not opened"),
         (a_virtual_dataset, "has its 0 in another file, which is not opened"),
-        (other_numbers, "that no ResNet of keras.applications has"),
+        (other_numbers, "that no network has which can be converted"),
         (another_shape, "in other shapes"),
         (text_for_weights, "has no numbers in the kernel of its layer"),
         (names_that_are_none, "is damaged or cut short"),
@@ -1056,9 +1056,10 @@ def test_target_refused(tmp_path, capsys, monkeypatch, tiny_checkpoint, target, 
 
 def test_networks_that_differ_leave_no_target(tmp_path, capsys, v2_50, monkeypatch):
     """Running both networks finds a wrong conversion."""
-    from checkpoints.frameworks import keras_names as keras_weights
+    from checkpoints.frameworks.keras_applications import APPLICATIONS
 
-    monkeypatch.setattr(keras_weights, "SLIM_EPSILON", 0.1)
+    application = APPLICATIONS["resnet_v2_50"]
+    monkeypatch.setitem(APPLICATIONS, "resnet_v2_50", application._replace(slim_epsilon=0.1))
     assert main(["convert", str(v2_50[0]), str(tmp_path / "slim.ckpt")]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "more than 0.0001: nothing is written" in error
