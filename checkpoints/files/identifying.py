@@ -69,7 +69,9 @@ _CONVERT = "make a checkpoint of it by `slimnets convert`"
 
 # The names of layers of a Keras model that slimnets exported, which ``slimnets convert`` does not read, and the largest
 # number of bytes of a configuration to look for them.
-_EXPORTED = re.compile(rb'"name": "(block\d+_unit_\d+_|unit_\d+_\d+_sub\d_)')
+_EXPORTED = re.compile(
+    rb'"name": "(block\d+_unit_\d+_|unit_\d+_\d+_sub\d_|conv\d_conv\d_\d|(\w+_)?mixed_\d[a-z]_branch_\d_)'
+)
 _LARGEST_CONFIG = 20_000_000
 
 _GZIP = b"\x1f\x8b"

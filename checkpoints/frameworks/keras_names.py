@@ -31,7 +31,7 @@ from nets.nets_factory import Network
 __all__ = ["FromKeras", "epsilons_of", "from_keras", "keras_image_size", "keras_pool1_padding", "pairs_in", "to_keras"]
 
 # The beginning of a layer's name in a network that was exported to Keras.
-_SLIM_LAYER = re.compile(r"block\d+_unit_\d+_|unit_\d+_\d+_sub\d_|conv\d_conv\d_\d|mixed_\d[a-z]_branch_\d_")
+_SLIM_LAYER = re.compile(r"block\d+_unit_\d+_|unit_\d+_\d+_sub\d_|conv\d_conv\d_\d|(\w+_)?mixed_\d[a-z]_branch_\d_")
 
 
 class FromKeras(NamedTuple):
@@ -102,10 +102,10 @@ def _check_layers(file: KerasFile, pairs: list[LayerPair], application: str, nor
     if lacking := sorted(expected - set(file.variables)):
         raise _another(file, f"is no {application}: it has no layer {lacking[0]!r}")
     if others := sorted(set(file.variables) - expected):
-        raise _another(file, f"is more than a {application}: it has a layer {others[0]!r} besides")
+        raise _another(file, f"holds more than {application}: it has a layer {others[0]!r} besides")
     for layer in (pair.norm for pair in pairs if pair.norm):
         if others := sorted(file.variables[layer].keys() - set(norm)):
-            raise _another(file, f"is more than a {application}: it has a {others[0]} in its layer {layer!r}")
+            raise _another(file, f"holds more than {application}: it has a {others[0]} in its layer {layer!r}")
 
 
 def to_keras(
@@ -166,7 +166,7 @@ def _network(file: KerasFile) -> Network:
             "unknown network",
         )
     examples = ", ".join(list(layers)[:3]) or "none at all"
-    raise _another(file, f"holds none of the networks that slim has, too (its layers with weights are {examples}, ...)")
+    raise _another(file, f"holds another network (its layers with weights are {examples}, ...)")
 
 
 def _another(file: KerasFile, what: str) -> CheckpointError:

@@ -191,6 +191,10 @@ def _broken() -> Made:
         without(vgg, "conv5", "fc"),
         _faulty("vgg_19", "lacks 6 of 18 layers (conv5/conv5_1, conv5/conv5_2, conv5/conv5_3, and 3", num_classes=0),
     )
+    ends = "it ends before fc6, as Keras' VGG without its top: leave fc6 and fc7 out, exclude='vgg_19/fc?/*'"
+    yield "no_top.ckpt", without(vgg, "fc"), _faulty("vgg_19", ends, num_classes=0)
+    lacks = "lacks 3 of 18 layers (conv5/conv5_4, fc6, fc7): take the whole checkpoint"
+    yield "no_top_and_conv5_4.ckpt", without(vgg, "fc", "conv5_4"), _faulty("vgg_19", lacks, num_classes=0)
     yield "no_fc7.ckpt", without(vgg, "fc7"), _faulty("vgg_19", "lacks 1 of 18 layers (fc7): take the whole checkpoint")
     yield "no_first.ckpt", without(v1, "1a_7x7"), _faulty("inception_v1", "(Conv2d_1a_7x7)", channels=None)
     yield "no_block.ckpt", without(v1, "Mixed_4d"), _faulty("inception_v1", "lacks 6 of 57 layers (Mixed_4d/Branch_0")

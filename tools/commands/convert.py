@@ -137,7 +137,8 @@ def _facts(done: "Conversion") -> list[tuple[str, str]]:
     if done.left_out:
         prefix = f"{done.scope}/" if done.scope else ""
         layers = dict.fromkeys(name.removeprefix(prefix).partition("/")[0] for name in done.left_out)
-        facts.append(("left out", f"{', '.join(layers)}, {len(done.left_out):,} variables: Keras' network has no such"))
+        count = f"{len(done.left_out):,} variables"
+        facts.append(("left out", f"{', '.join(layers)} ({count}), which Keras' network does not have"))
     if done.lacking and done.target_kind != "keras":
         layers, pattern = ", ".join(done.lacking), f"{done.scope}/fc?/*" if done.scope else "fc?/*"
         facts.append(

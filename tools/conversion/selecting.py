@@ -116,7 +116,7 @@ def fitting(weights: Weights, kind: str) -> tuple[Weights, tuple[str, ...]]:
     left_out = tuple(name for name in weights.values if name not in places)
     layers = dict.fromkeys(name.removeprefix(joined(weights.scope, "")).rpartition("/")[0] for name in left_out)
     options = weights.options
-    if any(layer.startswith("AuxLogits/") for layer in layers):
+    if weights.num_classes and any(layer.startswith("AuxLogits/") for layer in layers):
         options = options | {"create_aux_logits": False}
     lacking = weights.lacking or tuple(layer for layer in layers if layer in ("fc6", "fc7"))
     rest = weights.renamed({name: name for name in weights.values if name in places})

@@ -974,7 +974,7 @@ def a_strange_npz(folder, v2, basic):
         full(a_lambda_in_keras, "(Lambda), which ResNet50V2 does not have"),
         (other_wiring, "has a layer 'conv5_block3_out' (Add) that differs from that of ResNet50V2"),
         (another_architecture, "that no network has which can be converted"),
-        (another_architecture_s_weights, "holds none of the networks that slim has, too"),
+        (another_architecture_s_weights, "holds another network (its layers with weights are "),
         (bottlenecks_of_torch, "have their stride in the 3x3 convolution"),
         (no_projections, "has no projections (downsample) in its shortcuts"),
         (wide_torch, "has the layers of resnet_basic_18 in other shapes"),
