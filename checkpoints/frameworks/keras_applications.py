@@ -44,7 +44,8 @@ class Application(NamedTuple):
     preprocessing: preprocessing of slim that equals Keras' own.
     norm: names of the variables of its batch norms.
     epsilon, slim_epsilon: epsilons of the batch norms, in Keras and in slim.
-    sizes: smallest and largest size of images at which a network with its top computes slim's function; None for any.
+    least: smallest size of images that it can be built for.
+    sizes: smallest and largest size at which a network with its top computes slim's function; None for any.
     """
 
     function: str
@@ -53,6 +54,7 @@ class Application(NamedTuple):
     norm: tuple[str, ...] = _NORM
     epsilon: float = 1.001e-5
     slim_epsilon: float = 1e-5
+    least: int = 1
     sizes: tuple[int, int] | None = None
 
     @property
@@ -65,9 +67,12 @@ class Application(NamedTuple):
 APPLICATIONS = {
     **{f"resnet_v1_{depth}": Application(f"ResNet{depth}", "resnet", "vgg") for depth in (50, 101, 152)},
     **{f"resnet_v2_{depth}": Application(f"ResNet{depth}V2", "resnet_v2", "inception") for depth in (50, 101, 152)},
-    **{f"vgg_{depth}": Application(f"VGG{depth}", f"vgg{depth}", "vgg", sizes=(224, 255)) for depth in (16, 19)},
+    **{
+        f"vgg_{depth}": Application(f"VGG{depth}", f"vgg{depth}", "vgg", least=32, sizes=(224, 255))
+        for depth in (16, 19)
+    },
     "inception_v3": Application(
-        *("InceptionV3", "inception_v3", "inception", _NORM[1:]), epsilon=1e-3, slim_epsilon=1e-3, sizes=(75, 330)
+        *("InceptionV3", "inception_v3", "inception", _NORM[1:], 1e-3, 1e-3), least=75, sizes=(75, 330)
     ),
 }
 

@@ -195,17 +195,22 @@ def _check_function(weights: Weights, kind: str, target: Path) -> None:
 
 
 def _check_size(weights: Weights, kind: str) -> None:
-    """Raises ValueError if Keras' network computes another function of images of this size, or takes no such images."""
-    application = APPLICATIONS[weights.network.name] if "keras" in (weights.kind, kind) else None
-    if application is None or application.sizes is None or not weights.num_classes:
+    """Raises ValueError if Keras' network takes no images of this size, or computes another function of them."""
+    if "keras" not in (weights.kind, kind):
         return
-    least, most = application.sizes
-    if not least <= weights.image_size <= most:
-        raise ValueError(
-            f"{weights.path} is for images of {weights.image_size} rows and columns, and Keras' {application.function} "
-            f"computes slim's {weights.network.name} with logits at {least} to {most}: state such a size, image_size="
-            f"{weights.network.image_size}, or leave the logits out, num_classes=0."
-        )
+    network, application = weights.network, APPLICATIONS[weights.network.name]
+    least, most = (weights.num_classes and application.sizes) or (application.least, weights.image_size)
+    if least <= weights.image_size <= most:
+        return
+    takes = f"takes at least {least}"
+    repair = f"state such a size, image_size={network.image_size}"
+    if weights.num_classes and application.sizes:
+        takes = f"computes slim's {network.name} with logits at {least} to {most}"
+        repair += ", or leave the logits out, num_classes=0"
+    raise ValueError(
+        f"{weights.path} is for images of {weights.image_size} rows and columns, and Keras' {application.function} "
+        f"{takes}: {repair}."
+    )
 
 
 def _check_numbers(weights: Weights) -> None:

@@ -16,6 +16,7 @@ from checkpoints.frameworks import Weights, kind_of, read_weights
 from checkpoints.names import joined
 from nets.guards import InferenceWarning
 from tools.conversion.proof_images import cropped, images_for, preprocessing_for
+from tools.conversion.selecting import FRAMEWORKS
 from tools.features import FeatureExtractor
 from tools.runtime.agreement import logit_size, relative_difference
 
@@ -106,7 +107,9 @@ def _our_outputs(
 
 def _checkpoint_of(path: Path, known: Weights, folder: Path, ema: bool) -> Path:
     """Writes the network of another kind of file as a checkpoint; returns its path."""
-    weights = read_weights(path, net=known.network.name, scope=known.scope or None, ema=ema).of_network()
+    # The scope chooses among networks with slim's names.
+    scope = None if kind_of(path) in FRAMEWORKS else known.scope or None
+    weights = read_weights(path, net=known.network.name, scope=scope, ema=ema).of_network()
     checkpoint = folder / "checkpoint.ckpt"
     *_, index = write_checkpoint(checkpoint, weights.values)
     write_notes(checkpoint, weights.notes, index)

@@ -252,6 +252,11 @@ def test_a_pooling_in_the_place_of_the_top(folder, name, pooling):
     model = getattr(keras.applications, THREE[name])(weights=None, include_top=False, pooling=pooling)
     done = convert(save(model, folder / "source"), folder / "slim.ckpt")
     assert (done.network, done.num_classes) == (name, 0)
+    done = convert(folder / "source.keras", folder / "plain.keras")
+    assert (done.source_kind, done.target_kind, done.folded, done.left_out) == ("keras", "keras", (), ())
+    plain = keras.saving.load_model(folder / "plain.keras")
+    assert plain.layers[-1].name == LAST[name][1]
+    assert_same_bits(by_hand(plain, name), by_hand(model, name))
 
 
 @pytest.mark.full
@@ -309,6 +314,13 @@ def test_averages_and_a_vgg_without_its_top(folder, capsys):
         ("vgg_16", {}, {"image_size": 300}, "is for images of 300 rows and columns, and Keras' VGG16 computes slim's"),
         ("vgg_19", {}, {"image_size": 223}, "vgg_19 with logits at 224 to 255: state such a size, image_size=224"),
         ("inception_v3", {}, {"image_size": 331}, "with logits at 75 to 330: state such a size, image_size=299, or"),
+        (
+            "vgg_16",
+            {},
+            {"image_size": 31, "num_classes": 0},
+            "VGG16 takes at least 32: state such a size",
+        ),
+        ("inception_v3", {}, {"image_size": 74, "num_classes": 0}, "InceptionV3 takes at least 75: state such a size"),
         full("vgg_16", {}, {"to_scope": "mine"}, "to_scope='mine' applies to slim's names, which"),
         full("vgg_16", {}, {"num_classes": 1001, "only": ["*"]}, "only and exclude select a part of a network"),
         ("inception_v3", {"gamma": "beta"}, {}, "no complete network of the table, as its batch norms have a gamma"),
