@@ -67,6 +67,17 @@ def test_without_tensorflow(place, images, engine):
         assert first.run[key] == second.run[key], key
 
 
+@pytest.mark.full
+def test_a_key_of_the_catalog(images, tmp_path):
+    key = ["--checkpoint", "resnet_v2_tiny_digits", "--engine", "openvino", "--engine-dir", str(tmp_path / "models")]
+    command = ["features", str(images), *key, "--end-points", "logits", "--output"]
+    assert in_a_process(*command, str(tmp_path / "one"))[1]
+    assert not in_a_process(*command, str(tmp_path / "two"))[1]
+    one, two = (load(tmp_path / name) for name in ("one", "two"))
+    assert np.array_equal(one.arrays["logits"], two.arrays["logits"], equal_nan=True)
+    assert one.run["checkpoint"] == two.run["checkpoint"]
+
+
 def other_weights(place):
     data = place / "tiny.ckpt.data-00000-of-00001"
     content = bytearray(data.read_bytes())

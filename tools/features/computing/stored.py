@@ -9,6 +9,7 @@ them. Models are found, checked and loaded as ever.
 import functools
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,9 @@ __all__ = ["NeedsTensorFlow", "StoredExtractor", "recall", "remember"]
 
 # The folder of the descriptions, beside the models.
 _DESCRIPTIONS = "extractors"
+
+# A variable of the environment: the folder of the downloaded checkpoints.
+_STORE = "SLIMNETS_CHECKPOINTS"
 
 # Arguments of an extractor that do not change its description.
 _APART = ("threads", "freeze", "calibrate", "min_cosine", "engine_dir")
@@ -77,19 +81,22 @@ def remember(extractor: "FeatureExtractor", arguments: Mapping[str, Any]) -> Non
     """
     if extractor.engine_model is None or extractor.engine_key is None or extractor.preprocessing not in FITTED:
         return
-    place = _place(arguments)
+    place, prefix = _place(arguments), extractor.reader.prefix.resolve()
     # One of the files of a checkpoint may have been given, and its notes have another name.
-    whole = place is not None and extractor.reader.prefix.resolve() == Path(arguments["checkpoint"]).resolve()
-    if not whole or extractor.input_shape[-1] != len("RGB"):
+    if place is None or (_beside(Path(arguments["checkpoint"])) and prefix != Path(arguments["checkpoint"]).resolve()):
+        return
+    if extractor.input_shape[-1] != len("RGB"):
         return
     described = {name: getattr(extractor, name) for name in _FIELDS} | {
         "engine": arguments["engine"],
         "end_points": {name: [point.name, point.alias] for name, point in extractor.end_points.items()},
         "shapes": extractor.shapes,
         "report": str(extractor.report),
+        "path": str(extractor.reader.path.resolve()),
+        "prefix": str(prefix),
         "format": extractor.reader.format,
         "hashes": extractor.reader.sha256(),
-        "beside": _beside(Path(arguments["checkpoint"])),
+        "beside": _beside(prefix),
         "engine_key": extractor.engine_key,
     }
     text = json.dumps(described)
@@ -112,10 +119,10 @@ def recall(arguments: Mapping[str, Any]) -> "StoredExtractor | None":
         if _digest(stored["described"]) != stored["sha256"]:
             return None
         described = json.loads(stored["described"])
-        checkpoint = Path(arguments["checkpoint"])
-        if described["beside"] != _beside(checkpoint):
+        prefix = Path(described["prefix"])
+        if described["beside"] != _beside(prefix):
             return None
-        files = [checkpoint.parent / name for name in described["hashes"]]
+        files = [prefix.parent / name for name in described["hashes"]]
         with ThreadPoolExecutor() as pool:
             if [*pool.map(lambda file: sha256_of([file]), files)] != [*described["hashes"].values()]:
                 return None
@@ -131,11 +138,15 @@ def _place(arguments: Mapping[str, Any]) -> Path | None:
     checkpoint = arguments["checkpoint"]
     if arguments["engine"] in (TENSORFLOW, AUTO) or arguments.get("engine_model") is not None:
         return None
-    # A key of the catalog, and a folder, whose newest checkpoint counts, need more than the names of files.
-    if not isinstance(checkpoint, str | Path) or Path(checkpoint).is_dir() or not _beside(Path(checkpoint)):
+    # In a folder, the newest checkpoint counts.
+    if not isinstance(checkpoint, str | Path) or Path(checkpoint).is_dir():
         return None
     asked = {name: value for name, value in arguments.items() if name not in _APART}
-    asked |= {"checkpoint": str(Path(checkpoint).resolve()), "versions": versions_of("slimnets", "tf-slim", "numpy")}
+    asked["versions"] = versions_of("slimnets", "tf-slim", "numpy")
+    if _beside(Path(checkpoint)):
+        asked["checkpoint"] = str(Path(checkpoint).resolve())
+    else:  # a key of the catalog
+        asked["store"] = os.environ.get(_STORE)
     try:
         digest = _digest(json.dumps(asked, sort_keys=True))
     except TypeError:  # a function as the network
@@ -168,7 +179,7 @@ class StoredExtractor:
         self.report: str = described["report"]
         self.end_points = {name: _EndPoint(*point) for name, point in described["end_points"].items()}
         self.shapes = {name: tuple(shape) for name, shape in described["shapes"].items()}
-        self.reader = _Checkpoint(Path(arguments["checkpoint"]), described["format"], described["hashes"])
+        self.reader = _Checkpoint(Path(described["path"]), described["format"], described["hashes"])
         self.threads: int | None = arguments.get("threads")
         self.engine: str = resolved(self.engine, self.precision)
         self.engine_model: Model | None = None
