@@ -1,8 +1,9 @@
 """Computes named features of images with a checkpoint, writes them to a folder, and reads them back."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from checkpoints.lazily import lazily
+from tools.runtime.importing import import_without_keras
 
 if TYPE_CHECKING:
     from tools.features.classification import Classification, classify
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Classification", "FeatureExtractor", "Features", "Summary", "classify", "extract", "load", "merge"]
 
-__getattr__ = lazily(
+_get = lazily(
     __name__,
     {
         "classification": "Classification classify",
@@ -23,3 +24,9 @@ __getattr__ = lazily(
         "merging": "merge",
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Classification", "FeatureExtractor", "classify"):
+        import_without_keras()
+    return _get(name)

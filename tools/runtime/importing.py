@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["check_nets", "import_tensorflow"]
+__all__ = ["check_nets", "import_tensorflow", "import_without_keras"]
 
 # TensorFlow's own variables of the environment: the least severity of its messages, from 0 (all) to 3 (fatal errors),
 # and two that ask for messages for its developers, which have severity 0.
@@ -50,6 +50,15 @@ def import_tensorflow() -> None:
         os.environ[_LEAST_SEVERITY] = "2"  # TensorFlow reads anything else as 0
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with _stderr_on_failure(), _without_what_can_wait(), _without_collections():
+        import nets  # noqa: F401
+
+
+def import_without_keras() -> None:
+    """Imports TensorFlow in a user's own process: its messages appear, and nothing else of the process changes.
+
+    Keras, which takes half of the time, is imported when it is first used.
+    """
+    with _without_what_can_wait():
         import nets  # noqa: F401
 
 

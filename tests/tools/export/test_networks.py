@@ -49,7 +49,7 @@ def test_a_small_network(exported, reference, format):
 SMALL = 64
 # Of tf_slim's other networks those that are not too large for so many files. Keras has no name for the first layer of
 # inception_v2.
-OTHERS = ("alexnet_v2", "inception_v1", "inception_v3")
+OTHERS = ("alexnet_v2", "vgg_16", "inception_v1", "inception_v3")
 SIZES = [
     *((name, small_size(name, SMALL)) for name in (*OF_UNITS, *OTHERS)),
     *((name, size) for name in ("resnet_v1_50", "resnet_v2_50", "resnet_v2_152") for size in (224, 299)),
@@ -62,7 +62,7 @@ def network(request, tmp_path_factory):
     name, size = request.param
     folder = tmp_path_factory.mktemp(name)
     checkpoint = random_checkpoint(folder / f"{name}.ckpt", name, size)
-    points = ["predictions"] if name == "alexnet_v2" else ["global_pool", "predictions"]
+    points = ["predictions"] if name in ("alexnet_v2", "vgg_16") else ["global_pool", "predictions"]
     yield name, size, checkpoint, expected(checkpoint, name, points, IMAGES, size)
     shutil.rmtree(folder)
 
