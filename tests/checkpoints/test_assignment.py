@@ -19,7 +19,7 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("behavior", ["v1", "v2"])
+@pytest.mark.parametrize("behavior", [pytest.param("v1", marks=pytest.mark.full), "v2"])
 def test_variables_of_every_kind(tmp_path, behavior):
     """Tests finalized graphs, to which nothing can be added, with and without disable_v2_behavior."""
     program = [sys.executable, "-m", "tests.helpers.tensorflow_1_script", str(tmp_path), behavior]

@@ -82,8 +82,10 @@ def test_what_the_message_advises_builds():
     "name",
     [
         "resnet_v2_tiny",
-        "resnet_cifar_20",
-        *(pytest.param(name, marks=pytest.mark.full) for name in ("resnet_basic_18", "resnet_keras_18")),
+        *(
+            pytest.param(name, marks=pytest.mark.full)
+            for name in ("resnet_cifar_20", "resnet_basic_18", "resnet_keras_18")
+        ),
     ],
 )
 def test_the_body_of_a_function_is_a_graph(name):

@@ -71,6 +71,7 @@ def test_only_the_layers_are_in_the_lower_type():
         assert {loss.dtype for loss in losses} == {tf.float32}
 
 
+@pytest.mark.full
 def test_the_decay_of_weights_is_the_same_in_every_type():
     """The loss of the regularizers is that of the builder's own."""
     values = {}
@@ -159,6 +160,7 @@ def test_another_device_is_noticed(tmp_path, monkeypatch):
 # Processes.
 
 
+@pytest.mark.full
 def test_processes_take_turns(capsys):
     """With a setting that a processor cannot compute, and a batch that fits into no memory."""
     others = (BASE._replace(xla=True), BASE._replace(precision="mixed float16"))

@@ -146,8 +146,7 @@ def computed(model, layer, inputs):
 @pytest.mark.parametrize(
     ("name", "top"),
     [
-        ("vgg_16", False),
-        *(full("vgg_16", True), full("vgg_19", True), full("vgg_19", False)),
+        *(full("vgg_16", False), full("vgg_16", True), full("vgg_19", True), full("vgg_19", False)),
         *(full("inception_v3", True), full("inception_v3", False)),
     ],
 )

@@ -145,5 +145,6 @@ def test_a_tutorials_script_runs(way, name):
     assert float(match[2]) > 0
 
 
+@pytest.mark.full
 def test_the_scripts_own_definitions_and_ours_are_the_same_network():
     assert script("compare").splitlines()[-1] == "equal: 272 variables, 75 end points"
