@@ -36,7 +36,7 @@ from tools.features.network_choice import (
 from tools.images import Inputs
 from tools.images.given import arrays_or_inputs, as_inputs, check_array
 from tools.images.pipeline import ImagePipeline
-from tools.runtime.freezing import FrozenNetwork, import_with_variables, worth_splitting
+from tools.runtime.freezing import FrozenNetwork, import_frozen, import_with_variables, worth_splitting
 from tools.runtime.freezing import freeze as frozen_graph
 from tools.runtime.machine import release_memory
 from tools.runtime.records import versions_of
@@ -238,15 +238,19 @@ class FeatureExtractor(EngineUser):
         graph = tf.Graph()
         with graph.as_default():
             batch = self._input()
-            outputs = list(frozen.outputs.values())
+            given = frozen.graph_def, {self._batch.name: batch}, list(frozen.outputs.values())
             split = worth_splitting(self.batch_size, self.threads)
-            imported = import_with_variables(frozen.graph_def, {self._batch.name: batch}, outputs, split=split)
-        del frozen
+            # Variables save memory. Lower precisions are asked for speed, and would convert variables in each step.
+            if self.precision == "float32":
+                outputs, variables = import_with_variables(*given, split=split)
+            else:
+                outputs, variables = import_frozen(*given, split=split), []
+        del frozen, given
         self._batch, self._network = batch, None
-        self._features = dict(zip(self._features, imported.outputs, strict=True))
+        self._features = dict(zip(self._features, outputs, strict=True))
         self._session = open_session(graph, session_config(self.precision, frozen=True, threads=self.threads))
-        assign(self._session, imported.variables)
-        del imported
+        assign(self._session, variables)
+        del variables
         release_memory()
         self._fixed = ("The weights were frozen into the graph", "make the extractor with freeze=False")
 

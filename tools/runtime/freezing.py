@@ -5,7 +5,8 @@ takes time at the first run, a second or two for a ResNet-50, so freezing pays f
 
 Constants cost nine times the memory of the weights: the graph, the session, its optimizer and its kernels each keep
 copies, and oneDNN one more for each convolution, in an order of its own. Folded weights in variables cost hardly more
-than the weights, and the network takes 2 % longer in float32, and 4 % in bfloat16 (ResNet-50 v2, batch 32).
+than the weights, and the network takes 2 % longer in float32, and 4 % in bfloat16 (ResNet-50 v2, batch 32), where they
+are converted in each step.
 """
 
 from collections.abc import Mapping, Sequence
