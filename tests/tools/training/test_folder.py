@@ -3,8 +3,8 @@
 import os
 import resource
 import shutil
-import signal
-import time
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +14,7 @@ import tensorflow as tf
 from checkpoints import open_checkpoint
 from checkpoints.files import Notes
 from tests.helpers.digit_folders import training_digits
+from tests.helpers.processes import ROOT, environment
 from tools.cli import main
 from tools.errors import InputError
 from tools.runtime.locks import lock
@@ -203,14 +204,27 @@ def test_a_folder_that_cannot_be_made_is_named(digits, tmp_path):
         fit(digits, tmp_path / "file" / "o", **TINY)
 
 
-def test_a_stopped_command_says_how_to_go_on(digits, tmp_path, monkeypatch, capsys):
-    def run(job, watch):
-        signal.raise_signal(signal.SIGTERM)  # in this thread; another might be given it later than the command ends
-        time.sleep(5)
-
-    monkeypatch.setattr("tools.training.run", run)
+def test_a_stopped_command_says_how_to_go_on(digits, tmp_path):
+    """In a process of its own, which a signal that came at another moment would end."""
+    program = (
+        "import signal, sys, time, tools.training\n"
+        "from tools.cli import main\n"
+        "def run(job, watch):\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "tools.training.run = run\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
     command = ["train", str(digits), "--output", str(tmp_path / "o"), "--net", "resnet_v2_tiny", "--batch-size", "8"]
-    assert main(command) == 1
-    assert capsys.readouterr().err.endswith(
+    finished = subprocess.run(
+        [sys.executable, "-c", program, *command],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 1
+    assert finished.stderr.endswith(
         "slimnets: stopped; run the same command again to go on from the last saved state\n"
     )
