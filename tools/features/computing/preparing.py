@@ -34,8 +34,8 @@ _BATCH = 32
 # The smallest number of images for which engines are timed: making their models takes half a minute.
 _WORTH_TIMING = 4000
 
-# Seconds for which each engine is timed.
-_SECONDS = 1.5
+# Seconds for which each engine is timed, and of a turn.
+_SECONDS, _TURN = 1.5, 0.3
 
 
 class Job(NamedTuple):
@@ -100,16 +100,28 @@ def prepare(job: Job, options: EngineOptions) -> Prepared:
 
 
 def _timed(engines: Mapping[str, Callable[[np.ndarray], object]], images: np.ndarray) -> dict[str, float]:
-    """Returns the median of the seconds that each engine takes for a batch; they take turns."""
+    """Returns the median of the seconds that each engine takes for a batch; they take turns of several batches.
+
+    The first batch of a turn does not count: an engine's threads are busy for a while after its last one, as they
+    expect the next.
+    """
     durations: dict[str, list[float]] = {name: [] for name in engines}
     for compute in engines.values():
         compute(images)
     while min(map(sum, durations.values())) < _SECONDS:
         for name, compute in engines.items():
-            start = time.perf_counter()
             compute(images)
-            durations[name].append(time.perf_counter() - start)
+            turn = [_seconds(compute, images)]
+            while sum(turn) < _TURN:
+                turn.append(_seconds(compute, images))
+            durations[name] += turn
     return {name: statistics.median(each) for name, each in durations.items()}
+
+
+def _seconds(compute: Callable[[np.ndarray], object], images: np.ndarray) -> float:
+    start = time.perf_counter()
+    compute(images)
+    return time.perf_counter() - start
 
 
 def _key(job: Job, options: EngineOptions) -> dict[str, Any]:
