@@ -20,7 +20,7 @@ from tools.evaluation.evaluating import evaluate_labelled
 from tools.features import FeatureExtractor, extract
 from tools.features.computing import TENSORFLOW
 from tools.peers import OURS
-from tools.peers.engines import slimnets_engine
+from tools.peers.engines import model_engine, slimnets_engine
 from tools.peers.making import network_problem
 from tools.timing import time_steps
 
@@ -60,18 +60,18 @@ def folder(rounds: int) -> list[Figure]:
         keras = stack.enter_context(_KerasPredict(Path(name) / "images"))
         for (engine, precision), (of_alone, of_keras) in _WANTED.items():
             what = f"folder {engine} {precision}"
+            start = time.perf_counter()
             try:
-                alone = _network_alone(Path(name) / what, checkpoint, engine, precision)
                 extractor = stack.enter_context(
                     folder_extractor(checkpoint, precision, engine=engine, engine_dir=Path(name))
                 )
+                extractor.prepare(paths)
+                exhaust(extractor, paths[:_BATCH_SIZE])
+                starting = time.perf_counter() - start
+                alone = _network_alone(Path(name) / what, checkpoint, engine, precision)
             except (ModuleNotFoundError, PeerError, ValueError) as error:
                 print(f"{what} is left out: {error}", file=sys.stderr)
                 continue
-            start = time.perf_counter()
-            extractor.prepare(paths)
-            exhaust(extractor, paths[:_BATCH_SIZE])
-            starting = time.perf_counter() - start
             # The turns go through all files.
             turns = itertools.cycle(paths[i : i + _TURN] for i in range(0, _FILES - _TURN + 1, _TURN))
             measured = {
@@ -129,14 +129,12 @@ def _network_alone(
     batch_size: int = _BATCH_SIZE,
 ) -> Callable[[], object]:
     """Returns a function that computes a batch."""
-    options = {"checkpoint": checkpoint, "end_point": "global_pool", "precision": precision}
-    if engine != TENSORFLOW:
-        options["precision"] = "float32"
+    # The names of other engines say their precision.
+    ours = precision if engine == TENSORFLOW else "float32"
+    options = {"checkpoint": checkpoint, "end_point": "global_pool", "precision": ours}
     problem = network_problem(folder, "resnet_v2_50", batch_size=batch_size, image_size=_SIZE, **options)
     if engine == TENSORFLOW:
         return slimnets_engine.prepare(problem, OURS).step
-    from tools.peers.engines import model_engine
-
     return model_engine.prepare(problem, f"{engine}:{precision}").step
 
 
@@ -233,7 +231,7 @@ def _milliseconds(work: Callable[[], object], images: int) -> float:
 
 
 def memory(rounds: int) -> list[Figure]:
-    """Measures the peak memory of ``slimnets features``: few images, with variables, and many, with constants."""
+    """Measures the peak memory of ``slimnets features``: few images, and many, for which batch norms are folded."""
     del rounds  # one run of 3,000 images takes minutes, and its peak covers all its steps
     figures = []
     with tempfile.TemporaryDirectory() as name:
