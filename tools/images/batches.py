@@ -8,7 +8,7 @@ import numpy as np
 
 from tools.images.fitting import fit
 from tools.images.inputs import Inputs
-from tools.images.reading import ImageStatus, read_image
+from tools.images.reading import ImageStatus, of_images, read_image
 from tools.runtime.machine import cores
 
 __all__ = ["ArrayPipeline"]
@@ -69,12 +69,7 @@ class ArrayPipeline:
                     statuses = [future.result() for future in waiting.popleft()]
                     batch = memory[number % len(memory)]
                     batch[len(statuses) :] = 0
-                    computed = compute(batch)
-                    failed = [row for row, status in enumerate(statuses) if status.error is not None]
-                    for name in computed:
-                        computed[name] = computed[name][: len(statuses)]
-                        computed[name][failed] = np.nan
-                    yield statuses, computed
+                    yield statuses, of_images(statuses, compute(batch))
             finally:
                 # After an interrupt, images that are still queued are not decoded.
                 pool.shutdown(cancel_futures=True)

@@ -15,7 +15,7 @@ from nets.preprocessing import preprocess
 from tools.errors import InputError
 from tools.images.fitting import FITTED, fit
 from tools.images.inputs import Inputs
-from tools.images.reading import ImageStatus, read_image
+from tools.images.reading import ImageStatus, of_images, read_image
 from tools.runtime.machine import cores
 
 __all__ = ["ImagePipeline", "batched"]
@@ -149,14 +149,10 @@ class ImagePipeline:
                 fetched = session.run(fetches)
                 if self._trouble is not None:
                     raise self._trouble
-                fetched = compute(fetched)
+                computed = compute(fetched)
                 numbers = range(start, min(start + batch_size, len(rows)))
                 statuses = [self._statuses.pop(number) for number in numbers]
-                failed = [row for row, status in enumerate(statuses) if status.error is not None]
-                for name in fetched.keys() - {*whole}:
-                    fetched[name] = fetched[name][: len(statuses)]
-                    fetched[name][failed] = np.nan
-                yield statuses, fetched
+                yield statuses, of_images(statuses, computed, whole)
         finally:
             if run == self._run:
                 # After an interrupt, images that are still queued are not decoded.

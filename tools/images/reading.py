@@ -1,5 +1,6 @@
 """Reads one image for a network's input, and tells what became of it."""
 
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from tools.images.decoding import decode
 from tools.images.fitting import scaled_size
 from tools.images.inputs import Inputs, Stamp, sha256_of
 
-__all__ = ["ImageStatus", "read_image"]
+__all__ = ["ImageStatus", "of_images", "read_image"]
 
 
 class ImageStatus(NamedTuple):
@@ -80,3 +81,20 @@ def _why_not_preprocessed(preprocessing: str, size: int, augmentation: str, heig
             f"{scaled_width}x{scaled_height}"
         )
     return None
+
+
+def of_images(
+    statuses: Sequence[ImageStatus], computed: dict[str, np.ndarray], whole: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+    """Cuts the arrays of a filled batch to its images, in place; rows of images that have failed become NaN.
+
+    Args:
+      statuses: of the batch's images, without those that fill it.
+      computed: float arrays by name, with a row for each image of the filled batch.
+      whole: names of arrays that describe a batch as a whole, which stay as they are.
+    """
+    failed = [row for row, status in enumerate(statuses) if status.error is not None]
+    for name in computed.keys() - {*whole}:
+        computed[name] = computed[name][: len(statuses)]
+        computed[name][failed] = np.nan
+    return computed

@@ -133,21 +133,25 @@ class EngineUser(OpenNetwork):
         self, inputs: Inputs, rows: Sequence[int], size: int
     ) -> Iterator[tuple[list[ImageStatus], dict[str, np.ndarray]]]:
         """Returns the statuses and the features of images, in batches of ``size``."""
-        fetches, compute = self._computation(size)
         if self.engine_model is None or self.preprocessing not in FITTED:
+            fetches, compute = self._computation(size)
             return self._pipeline.batches(self.session, fetches, inputs, rows, size, compute=compute)
         self._check_open()
         images = ArrayPipeline(self.preprocessing, self.image_size, self.threads)
-        return images.batches(inputs, rows, size, self._loaded[size])
+        return images.batches(inputs, rows, size, self._compiled(size))
 
     def _computation(self, size: int) -> tuple[dict[str, tf.Tensor], Callable[[dict[str, np.ndarray]], dict]]:
         """Returns the tensors to fetch for a batch of at most ``size`` images, and what makes the features of them."""
         if self.engine_model is None:
             return self._features, lambda fetched: fetched
+        compute = self._compiled(size)
+        return {"": self._batch}, lambda fetched: compute(fetched[""])
+
+    def _compiled(self, size: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        """Returns the function of the engine's model for batches of ``size``."""
         if size not in self._loaded:
             self._loaded = {size: self.engine_model.load(threads=self.threads, batch=size)}
-        compute = self._loaded[size]
-        return {"": self._batch}, lambda fetched: compute(fetched[""])
+        return self._loaded[size]
 
 
 def _graph_of(frozen: FrozenNetwork) -> dict[str, Any]:
