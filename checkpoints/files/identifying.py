@@ -15,7 +15,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework import node_def_pb2
 
-__all__ = ["FROZEN_GRAPH", "SAVED_MODEL", "FileFormat", "identify", "identify_folder", "read_varint"]
+__all__ = ["FROZEN_GRAPH", "SAVED_MODEL", "SLIM_LAYER", "FileFormat", "identify", "identify_folder", "read_varint"]
 
 # The formats of graphs that may have weights, for ``FileFormat.opens``.
 FROZEN_GRAPH, SAVED_MODEL = "frozen graph", "SavedModel"
@@ -67,11 +67,10 @@ _IN_BINARY_FORM = (
 
 _CONVERT = "make a checkpoint of it by `slimnets convert`"
 
-# The names of layers of a Keras model that slimnets exported, which ``slimnets convert`` does not read, and the largest
-# number of bytes of a configuration to look for them.
-_EXPORTED = re.compile(
-    rb'"name": "(block\d+_unit_\d+_|unit_\d+_\d+_sub\d_|conv\d_conv\d_\d|(\w+_)?mixed_\d[a-z]_branch_\d_)'
-)
+# The beginning of a layer's name in a Keras model that slimnets exported, which ``slimnets convert`` does not read, and
+# the largest number of bytes of a configuration to look for one.
+SLIM_LAYER = r"(block\d+_unit_\d+_|unit_\d+_\d+_sub\d_|conv\d_conv\d_\d|(\w+_)?mixed_\d[a-z]_branch_\d_)"
+_EXPORTED = re.compile(rf'"name": "{SLIM_LAYER}'.encode())
 _LARGEST_CONFIG = 20_000_000
 
 _GZIP = b"\x1f\x8b"

@@ -15,6 +15,7 @@ import numpy as np
 
 from checkpoints.diagnosis import default_pool1_padding
 from checkpoints.errors import CheckpointError
+from checkpoints.files.identifying import SLIM_LAYER
 from checkpoints.files.notes import LARGEST_SIZE
 from checkpoints.frameworks.keras_applications import (
     APPLICATIONS,
@@ -29,9 +30,6 @@ from checkpoints.frameworks.layer_pairs import LayerPair
 from nets.nets_factory import Network
 
 __all__ = ["FromKeras", "epsilons_of", "from_keras", "keras_image_size", "keras_pool1_padding", "pairs_in", "to_keras"]
-
-# The beginning of a layer's name in a network that was exported to Keras.
-_SLIM_LAYER = re.compile(r"block\d+_unit_\d+_|unit_\d+_\d+_sub\d_|conv\d_conv\d_\d|(\w+_)?mixed_\d[a-z]_branch_\d_")
 
 
 class FromKeras(NamedTuple):
@@ -159,7 +157,7 @@ def _network(file: KerasFile) -> Network:
     layers = file.variables
     if network := network_of(layers):
         return network
-    if any(_SLIM_LAYER.match(name) for name in layers):
+    if any(re.match(SLIM_LAYER, name) for name in layers):
         raise CheckpointError(
             f"{file.path} is a network with slim's names for its layers, as slimnets exports it, and not one of Keras' "
             "own: convert the checkpoint that it was made from.",
