@@ -1,11 +1,13 @@
 """Processes of the ``slimnets`` command, in an environment like a user's."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nets
 
-__all__ = ["COMMAND", "ROOT", "environment"]
+__all__ = ["COMMAND", "ROOT", "environment", "run"]
 
 ROOT = Path(nets.__file__).parent.parent
 
@@ -23,3 +25,10 @@ def environment(*before):
     unset = ("PYTHONUNBUFFERED", "PYTHONWARNINGS", "TF_CPP_MIN_LOG_LEVEL")
     variables = {name: value for name, value in os.environ.items() if name not in unset}
     return {**variables, "PYTHONPATH": os.pathsep.join(str(path) for path in (*before, ROOT))}
+
+
+def run(*arguments, code=COMMAND, before=(), **options):
+    """Runs a command, or other code, in a process of its own; returns it with what it printed."""
+    command = [sys.executable, "-c", code, *(str(argument) for argument in arguments)]
+    options = {"capture_output": True, "text": True, "timeout": 120, **options}
+    return subprocess.run(command, env=environment(*before), **options)

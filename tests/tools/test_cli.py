@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.processes import COMMAND, ROOT, environment
+from tests.helpers.processes import COMMAND, ROOT, environment, run
 from tools.cli import main
 
 # Trainable parameters, and with the moving statistics.
@@ -26,12 +26,6 @@ PARAMETERS = {
     "resnet_v2_152": (60_238_953, 60_382_697),
     "resnet_v2_200": (64_728_169, 64_896_489),
 }
-
-
-def run(*arguments, code=COMMAND, before=(), **options):
-    command = [sys.executable, "-c", code, *(str(argument) for argument in arguments)]
-    options = {"capture_output": True, "text": True, "timeout": 120, **options}
-    return subprocess.run(command, env=environment(*before), **options)
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,12 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.helpers.processes import ROOT, environment
+from tests.helpers.processes import run
 from tools.cli import main
 from tools.features import load
 from tools.features.computing import stored
@@ -35,14 +33,7 @@ def command(place, images, output, *options):
 
 def in_a_process(*arguments):
     """Returns what a process of its own printed on stderr, and whether it imported TensorFlow."""
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, *arguments],
-        cwd=ROOT,
-        env=environment(),
-        check=True,
-        text=True,
-        capture_output=True,
-    )
+    done = run(*arguments, code=_PROGRAM, check=True)
     return done.stderr, done.stdout.splitlines()[-1] == "True"
 
 

@@ -3,8 +3,6 @@
 import os
 import resource
 import shutil
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,7 +12,7 @@ import tensorflow as tf
 from checkpoints import open_checkpoint
 from checkpoints.files import Notes
 from tests.helpers.digit_folders import training_digits
-from tests.helpers.processes import ROOT, environment
+from tests.helpers.processes import run
 from tools.cli import main
 from tools.errors import InputError
 from tools.runtime.locks import lock
@@ -209,21 +207,14 @@ def test_a_stopped_command_says_how_to_go_on(digits, tmp_path):
     program = (
         "import signal, sys, time, tools.training\n"
         "from tools.cli import main\n"
-        "def run(job, watch):\n"
+        "def stop(job, watch):\n"
         "    signal.raise_signal(signal.SIGTERM)\n"
         "    time.sleep(60)\n"
-        "tools.training.run = run\n"
+        "tools.training.run = stop\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     command = ["train", str(digits), "--output", str(tmp_path / "o"), "--net", "resnet_v2_tiny", "--batch-size", "8"]
-    finished = subprocess.run(
-        [sys.executable, "-c", program, *command],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    finished = run(*command, code=program)
     assert finished.returncode == 1
     assert finished.stderr.endswith(
         "slimnets: stopped; run the same command again to go on from the last saved state\n"
