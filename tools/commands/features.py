@@ -24,8 +24,9 @@ from tools.terminal.skipped import say_failed, say_skipped
 from tools.terminal.stopping import stoppable
 
 if TYPE_CHECKING:
-    from tools.features import Summary
+    from tools.features import FeatureExtractor, Summary
     from tools.features.computing import Extractor
+    from tools.features.computing.stored import StoredExtractor
     from tools.features.extraction import MakeShards
     from tools.features.job import FeatureJob
     from tools.images import Inputs
@@ -121,7 +122,9 @@ def _run(arguments: argparse.Namespace) -> int:
     return _report(summary)
 
 
-def _prepared(arguments: argparse.Namespace, inputs: "Inputs", options: dict[str, Any]) -> "Extractor":
+def _prepared(
+    arguments: argparse.Namespace, inputs: "Inputs", options: dict[str, Any]
+) -> "FeatureExtractor | StoredExtractor":
     """Returns the extractor, with its engine prepared: one that does without TensorFlow, if there is one."""
     from tools.features.computing.stored import NeedsTensorFlow, recall, remember
     from tools.runtime.importing import import_tensorflow

@@ -240,7 +240,7 @@ class FeatureExtractor(EngineUser):
             batch = self._input()
             given = frozen.graph_def, {self._batch.name: batch}, list(frozen.outputs.values())
             split = worth_splitting(self.batch_size, self.threads)
-            # Variables save memory. Lower precisions are asked for speed, and would convert variables in each step.
+            # Variables save memory. In a lower precision, which is for speed, each step would convert them.
             if self.precision == "float32":
                 outputs, variables = import_with_variables(*given, split=split)
             else:

@@ -27,7 +27,7 @@ class FeatureBatch(NamedTuple):
 
 
 class Extractor(Protocol):
-    """What a job needs of a ``FeatureExtractor``, or of a ``StoredExtractor``; see there."""
+    """An extractor as a job needs it: a ``FeatureExtractor``, or a ``StoredExtractor``; see there."""
 
     reader: Any
     net: str
@@ -43,6 +43,7 @@ class Extractor(Protocol):
     precision: str
     engine: str
     engine_model: Model | None
+    engine_rates: Mapping[str, float]
     batch_size: int
     warnings: tuple[str, ...]
 
@@ -57,7 +58,7 @@ class Extractor(Protocol):
 
 
 class EngineOptions(NamedTuple):
-    """What an extractor was asked for.
+    """The choice of an engine that an extractor was asked for.
 
     engine: 'tensorflow', a name in ``tools.engines.ENGINES``, or 'auto'.
     precision: of the features.

@@ -39,7 +39,7 @@ _SECONDS, _TURN = 1.5, 0.3
 
 
 class Job(NamedTuple):
-    """What an extractor is about to compute.
+    """The images that an extractor is about to compute, and the ways to compute them in TensorFlow.
 
     num_images: number of images.
     batch_size: number of images in every batch.

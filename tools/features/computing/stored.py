@@ -13,10 +13,9 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -39,16 +38,17 @@ __all__ = ["NeedsTensorFlow", "StoredExtractor", "recall", "remember"]
 # The folder of the descriptions, beside the models.
 _DESCRIPTIONS = "extractors"
 
-# A variable of the environment: the folder of the downloaded checkpoints.
+# The variable of the environment for the folder of the downloaded checkpoints, as in ``checkpoints.published.store``,
+# which imports TensorFlow.
 _STORE = "SLIMNETS_CHECKPOINTS"
 
 # Arguments of an extractor that do not change its description.
 _APART = ("threads", "freeze", "calibrate", "min_cosine", "engine_dir")
 
-# What a description takes over from an extractor as it is, as values of JSON.
+# Attributes of an extractor that its description takes over as they are, as values of JSON.
 _FIELDS = (
     *("net", "num_classes", "scope", "exclude", "ema", "options", "preprocessing", "image_size", "assumed", "pool"),
-    *("precision", "batch_size", "engine", "warnings"),
+    *("precision", "batch_size", "warnings"),
 )
 
 
@@ -57,7 +57,7 @@ class NeedsTensorFlow(Exception):  # noqa: N818  # nothing is wrong: the caller 
 
 
 class _Checkpoint(NamedTuple):
-    """What the record of a job tells of a checkpoint."""
+    """A checkpoint, as the record of a job names it."""
 
     path: Path
     format: str
@@ -82,13 +82,13 @@ def remember(extractor: "FeatureExtractor", arguments: Mapping[str, Any]) -> Non
     if extractor.engine_model is None or extractor.engine_key is None or extractor.preprocessing not in FITTED:
         return
     place, prefix = _place(arguments), extractor.reader.prefix.resolve()
-    # One of the files of a checkpoint may have been given, and its notes have another name.
-    if place is None or (_beside(Path(arguments["checkpoint"])) and prefix != Path(arguments["checkpoint"]).resolve()):
+    if place is None or extractor.input_shape[-1] != len("RGB"):
         return
-    if extractor.input_shape[-1] != len("RGB"):
+    given = Path(arguments["checkpoint"])
+    # One of the files of a checkpoint may have been given, and its notes have another name.
+    if _beside(given) and given.resolve() != prefix:
         return
     described = {name: getattr(extractor, name) for name in _FIELDS} | {
-        "engine": arguments["engine"],
         "end_points": {name: [point.name, point.alias] for name, point in extractor.end_points.items()},
         "shapes": extractor.shapes,
         "report": str(extractor.report),
@@ -166,7 +166,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class StoredExtractor:
+class StoredExtractor(AbstractContextManager):
     """Computes the features that the ``FeatureExtractor`` of the same arguments computes, to the bit.
 
     Its attributes are those of that extractor.
@@ -181,7 +181,7 @@ class StoredExtractor:
         self.shapes = {name: tuple(shape) for name, shape in described["shapes"].items()}
         self.reader = _Checkpoint(Path(described["path"]), described["format"], described["hashes"])
         self.threads: int | None = arguments.get("threads")
-        self.engine: str = resolved(self.engine, self.precision)
+        self.engine = resolved(arguments["engine"], self.precision)
         self.engine_model: Model | None = None
         self.engine_rates: Mapping[str, float] = {}
         self._engine_key = described["engine_key"]
@@ -238,12 +238,7 @@ class StoredExtractor:
     def close(self) -> None:
         """Does nothing: it is there because a ``FeatureExtractor`` has a session to close."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
