@@ -92,7 +92,7 @@ def _apply(layer: Layer, inputs: list[KerasTensor], name: str) -> KerasTensor:
             return layers.Add(name=name)(inputs)
         case "concat":
             return layers.Concatenate(name=name)(inputs)
-        case "conv" | "max_pool":
+        case "conv" | "depthwise_conv" | "max_pool":
             return _windowed(layer, *inputs, name)
         case "pad":
             return _padded(*inputs, attributes["padding"], attributes["channels"], name)
@@ -143,7 +143,11 @@ def _windowed(layer: Layer, inputs: KerasTensor, name: str) -> KerasTensor:
     if kernel is None:
         return layers.MaxPooling2D(size, strides, padding=word, name=name)(inputs)
     given = {"strides": strides, "dilation_rate": dilation, "padding": word, "use_bias": "bias" in layer.weights}
-    return _with_weights(layers.Conv2D(kernel.shape[-1], size, **given, name=name), layer, inputs)
+    if layer.kind == "depthwise_conv":
+        made = layers.DepthwiseConv2D(size, depth_multiplier=kernel.shape[-1], **given, name=name)
+    else:
+        made = layers.Conv2D(kernel.shape[-1], size, **given, name=name)
+    return _with_weights(made, layer, inputs)
 
 
 def _padded(

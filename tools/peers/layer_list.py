@@ -4,6 +4,7 @@
 |---|---|---|
 | `input` | `shape` [N or None, height, width, channels] | |
 | `conv` | `strides`, `padding`, `dilation` | `kernel` [height, width, inputs, outputs], optional `bias` |
+| `depthwise_conv` | `strides`, `padding`, `dilation` | `kernel` [height, width, inputs, multiplier], optional `bias` |
 | `dense` | | `kernel` [inputs, outputs], optional `bias` |
 | `batch_norm` | `epsilon` | optional `gamma`, optional `beta`, `mean`, `variance` |
 | `max_pool` | `size`, `strides`, `padding` (with -inf; zeros do as well unless it is SAME's) | |
@@ -34,6 +35,8 @@ v1 = tf.compat.v1
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _NO_PADDING = ((0, 0), (0, 0))
+
+_CONVOLUTIONS = ("conv", "depthwise_conv")
 
 # The optional weights, and the values that change nothing.
 _NEUTRAL = {"gamma": 1.0, "beta": 0.0}
@@ -236,7 +239,8 @@ def _read_conv(op: tf.Operation) -> _Read:
     del window["size"]
     if dilation != (1, 1) != window["strides"]:
         raise _refusal(op, f"strides {op.get_attr('strides')} and dilations {op.get_attr('dilations')}")
-    return _Read("conv", op.inputs[:1], {**window, "dilation": dilation}, {"kernel": op.inputs[1]})
+    kind = "conv" if op.type == "Conv2D" else "depthwise_conv"
+    return _Read(kind, op.inputs[:1], {**window, "dilation": dilation}, {"kernel": op.inputs[1]})
 
 
 def _read_batch_to_space(op: tf.Operation) -> _Read:
@@ -338,6 +342,7 @@ _READERS: dict[str, Callable[[tf.Operation], _Read]] = {
     "BiasAdd": _read_bias,
     "ConcatV2": _read_concat,
     "Conv2D": _read_conv,
+    "DepthwiseConv2dNative": _read_conv,
     "FusedBatchNormV3": _read_batch_norm,
     "LeakyRelu": lambda op: _Read("leaky_relu", op.inputs, {"slope": op.get_attr("alpha")}),
     "MatMul": _read_matmul,
@@ -372,7 +377,7 @@ def _folded(layers: list[Layer], outputs: Mapping[str, str]) -> tuple[list[Layer
         layer = layer._replace(inputs=tuple(alias.get(name, name) for name in layer.inputs))
         before = result.get(layer.inputs[0]) if layer.inputs else None
         if layer.kind == "bias":
-            if before.kind not in ("conv", "dense") or "bias" in before.weights or len(users[before.name]) != 1:
+            if before.kind not in (*_CONVOLUTIONS, "dense") or "bias" in before.weights or len(users[before.name]) != 1:
                 raise UntranslatedError(f"{layer.name} is a BiasAdd after a {before.kind}")
             alias[layer.name] = before.name
             users[before.name] = users.get(layer.name, [])
@@ -394,4 +399,4 @@ def _takes_padding(layer: Layer, pad: Layer, layers: dict[str, Layer]) -> bool:
         # Zeros and -inf give the same maximum if no value is negative and every window holds a value.
         pairs = zip(pad.attributes["padding"], layer.attributes["size"], strict=True)
         return layers[pad.inputs[0]].kind == "relu" and all(2 * max(pair) <= size for pair, size in pairs)
-    return layer.kind == "conv"
+    return layer.kind in _CONVOLUTIONS

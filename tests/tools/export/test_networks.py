@@ -10,7 +10,7 @@ import pytest
 from nets.nets_factory import NETWORKS
 from tests.helpers.exports import KERAS, TARGETS, expected, in_one_process, opened, pictures, random_checkpoint
 from tests.helpers.float64 import assert_as_exact
-from tests.helpers.networks import OF_UNITS, small_size
+from tests.helpers.networks import small_size
 from tests.helpers.numpy_preprocessing import preprocessed
 from tests.tools.export.conftest import POINTS
 from tools.export import export
@@ -47,13 +47,13 @@ def test_a_small_network(exported, reference, format):
 
 # Network, and height and width of its input: every network at a small size, and some at the usual ones.
 SMALL = 64
-# Of tf_slim's other networks those that are not too large for so many files. Keras has no name for the first layer of
-# inception_v2.
-OTHERS = ("alexnet_v2", "vgg_16", "inception_v1", "inception_v3")
 SIZES = [
-    *((name, small_size(name, SMALL)) for name in (*OF_UNITS, *OTHERS)),
+    *((name, small_size(name, SMALL)) for name in NETWORKS),
     *((name, size) for name in ("resnet_v1_50", "resnet_v2_50", "resnet_v2_152") for size in (224, 299)),
 ]
+
+# The networks that have no global pooling.
+WITHOUT_POOL = ("alexnet_v2", "overfeat", "vgg_a", "vgg_16", "vgg_19")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def network(request, tmp_path_factory):
     name, size = request.param
     folder = tmp_path_factory.mktemp(name)
     checkpoint = random_checkpoint(folder / f"{name}.ckpt", name, size)
-    points = ["predictions"] if name in ("alexnet_v2", "vgg_16") else ["global_pool", "predictions"]
+    points = ["predictions"] if name in WITHOUT_POOL else ["global_pool", "predictions"]
     yield name, size, checkpoint, expected(checkpoint, name, points, IMAGES, size)
     shutil.rmtree(folder)
 

@@ -99,7 +99,7 @@ def test_layers_compute_what_the_graph_does(tmp_path, name, size):
 @pytest.mark.parametrize("size", [8, 9])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("kind", ["conv", "max_pool", "relu and max_pool"])
+@pytest.mark.parametrize("kind", ["conv", "depthwise conv", "max_pool", "relu and max_pool"])
 def test_padding_of_even_and_odd_sizes(tmp_path, kind, padded, padding, size):
     """Images with both signs distinguish padding with zeros from padding with -inf."""
     generator = np.random.default_rng(1)
@@ -108,10 +108,13 @@ def test_padding_of_even_and_odd_sizes(tmp_path, kind, padded, padding, size):
         images = tf.nn.relu(images) if kind.startswith("relu") else tf.identity(images)
         if padded:
             images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        if kind != "conv":
+        if kind.endswith("max_pool"):
             return tf.nn.max_pool2d(images, 3, 2, padding)
         kernel = tf.constant(generator.normal(size=[3, 3, 2, 4]), tf.float32)
-        return tf.nn.conv2d(images, kernel, 2, padding)
+        if kind == "conv":
+            return tf.nn.conv2d(images, kernel, 2, padding)
+        convolved = tf.nn.depthwise_conv2d(images, kernel, [1, 2, 2, 1], padding)
+        return tf.nn.bias_add(convolved, generator.normal(size=8).astype(np.float32))
 
     problem = problem_of(tmp_path, build, [2, size, size + 2, 2])
     expected = by_the_graph(problem)

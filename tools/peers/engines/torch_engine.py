@@ -105,7 +105,7 @@ def _module(layer: Layer, in_place: bool) -> tuple[nn.Module, tuple[tuple[int, .
     """Returns the layer, and the padding and its value that must come before it if it cannot pad by itself."""
     attributes, nothing = layer.attributes, ((), 0.0)
     match layer.kind:
-        case "conv":
+        case "conv" | "depthwise_conv":
             return _conv(layer)
         case "max_pool":
             return _max_pool(**attributes)
@@ -137,6 +137,10 @@ def _module(layer: Layer, in_place: bool) -> tuple[nn.Module, tuple[tuple[int, .
 def _conv(layer: Layer) -> tuple[nn.Module, tuple[tuple[int, ...], float]]:
     kernel, padding = layer.weights["kernel"], layer.attributes["padding"]
     height, width, inputs, outputs = kernel.shape
+    groups = 1
+    if layer.kind == "depthwise_conv":
+        # A channel's outputs stand together in both libraries.
+        kernel, groups, outputs = kernel.reshape(height, width, 1, -1), inputs, inputs * outputs
     even = all(before == after for before, after in padding)
     made = nn.Conv2d(
         inputs,
@@ -145,6 +149,7 @@ def _conv(layer: Layer) -> tuple[nn.Module, tuple[tuple[int, ...], float]]:
         layer.attributes["strides"],
         padding=tuple(before for before, _ in padding) if even else 0,
         dilation=layer.attributes["dilation"],
+        groups=groups,
         bias="bias" in layer.weights,
     )
     made = _with_values(made, weight=kernel.transpose(3, 2, 0, 1), bias=layer.weights.get("bias"))
