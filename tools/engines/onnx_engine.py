@@ -57,6 +57,7 @@ def write(
 
 def _convert(graph: Path, images: TensorInfo, outputs: Sequence[TensorInfo], target: Path) -> None:
     from tools.runtime.importing import import_tensorflow
+    from tools.runtime.machine import release_memory
 
     import_tensorflow()
     import onnx
@@ -68,8 +69,17 @@ def _convert(graph: Path, images: TensorInfo, outputs: Sequence[TensorInfo], tar
     with tf.Graph().as_default() as imported:
         tf.graph_util.import_graph_def(tf.compat.v1.GraphDef.FromString(graph.read_bytes()), name="")
         converted = tfonnx.process_tf_graph(imported, opset=_OPSET, input_names=[first], output_names=others)
-    # ``tf2onnx.convert`` catches errors here, and for that copies the graph with its weights before every step.
-    model = optimizer.optimize_graph(converted, catch_errors=False).make_model("network")
+    del imported
+    release_memory()
+    # Each step of the optimizer would write the weights into the nodes' messages anew, which keep the memory of all
+    # that they ever held. ``make_model`` writes them once more. ``tf2onnx.convert`` catches errors here, and for that
+    # copies the graph with its weights before every step.
+    converted.update_proto = lambda: None
+    converted = optimizer.optimize_graph(converted, catch_errors=False)
+    del converted.update_proto
+    model = converted.make_model("network")
+    del converted
+    release_memory()
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
