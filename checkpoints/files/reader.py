@@ -183,8 +183,14 @@ class CheckpointReader:
 
     @functools.cached_property
     def notes(self) -> Notes | None:
-        """The notes beside these weights, otherwise those of the catalog of published weights; None without either."""
-        return read_notes(self.prefix, self.files()[0]) or self._published
+        """The notes beside these weights, otherwise those of the catalog of published weights; None without either.
+
+        Those on a SavedModel's variables may also stand beside its graph, where exports have them.
+        """
+        notes = read_notes(self.prefix, self.files()[0])
+        if notes is None and self.format == SAVED_MODEL and not self._constants:
+            notes = read_notes(self._saved_model, self.files()[0])
+        return notes or self._published
 
     def sha256(self) -> dict[str, str]:
         """Returns the sha256 of each file, in hexadecimal (file name → sha256)."""

@@ -21,7 +21,7 @@ from tools.export.formats import Format, format_of, missing_packages
 from tools.export.proof import MIN_COSINE, Agreement, Proof, default_tolerance
 from tools.export.serving import CLASSES, PREDICTIONS, serving_graph
 from tools.export.staging import CALIBRATION, DESCRIPTION, GRAPH, write_batches
-from tools.export.targets import appearing, check_target, described_file, files_of
+from tools.export.targets import appearing, check_target, described_file, files_of, weights_file
 from tools.export.worker import run_worker
 from tools.features import FeatureExtractor
 from tools.features.classification import class_names, has_constant_predictions
@@ -150,8 +150,7 @@ def export(
             advance(1)
             agreements = proof.check(description, staged, written, tolerance, min_cosine)
             advance(1)
-            described = described_file(made, written)
-            description.save(notes_file(described), described)
+            description.save(notes_file(described_file(made, written)), weights_file(made, written))
     return Export(
         target=str(target),
         files={str(file.relative_to(target.parent)): file.stat().st_size for file in files_of(made, target)},

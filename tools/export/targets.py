@@ -9,7 +9,7 @@ from checkpoints.files import notes_file
 from checkpoints.files.atomic import new_files, new_folder
 from tools.export.formats import Format
 
-__all__ = ["appearing", "check_target", "described_file", "files_of"]
+__all__ = ["appearing", "check_target", "described_file", "files_of", "weights_file"]
 
 
 def check_target(made: Format, target: Path, overwrite: bool) -> None:
@@ -58,3 +58,9 @@ def files_of(made: Format, target: Path) -> list[Path]:
 def described_file(made: Format, target: Path) -> Path:
     """Returns the file of a target beside which its description stands."""
     return target if made.ending else target / "saved_model.pb"
+
+
+def weights_file(made: Format, target: Path) -> Path:
+    """Returns the file of a target that changes with its weights; in a SavedModel, the index of its variables."""
+    index = target / "variables" / "variables.index"
+    return index if not made.ending and index.is_file() else described_file(made, target)

@@ -25,6 +25,7 @@ __all__ = [
     "Imported",
     "freeze",
     "import_frozen",
+    "import_thawed",
     "import_unchanged",
     "import_with_variables",
     "worth_splitting",
@@ -190,6 +191,41 @@ def import_with_variables(
         for half, name in zip(_halves(inputs), ("first_half", "second_half"), strict=True)
     )
     return Imported(_joined(first, second, inputs), variables)
+
+
+def import_thawed(graph_def: v1.GraphDef) -> list[tuple[tf.Variable, np.ndarray]]:
+    """Imports a frozen graph into the current graph, with variables again for those that ``freeze`` made constants.
+
+    Args:
+      graph_def: the graph that ``freeze`` returned.
+
+    Returns:
+      The variables, which have their old names, with their values, which a session must assign.
+    """
+    constants = {node.name: node for node in graph_def.node if node.op == "Const"}
+    # What read a variable has become an identity.
+    reading = {
+        node.name: node.input[0].partition(":")[0]
+        for node in graph_def.node
+        if node.op == "Identity" and (node.name.endswith("/read") or "ReadVariableOp" in node.name.rpartition("/")[2])
+    }
+    variables: list[tuple[tf.Variable, np.ndarray]] = []
+    values: dict[str, tf.Tensor] = {}
+    for name in dict.fromkeys(reading.values()):
+        if name in constants:
+            value = tf.make_ndarray(constants[name].attr["value"].tensor)
+            # The initial value is not an array, which the graph would hold.
+            variable = v1.Variable(tf.zeros(value.shape, value.dtype), use_resource=True, name=name)
+            variables.append((variable, value))
+            values[name] = variable.read_value()
+    others = v1.GraphDef(versions=graph_def.versions, library=graph_def.library)
+    others.node.extend(node for node in graph_def.node if not {node.name, reading.get(node.name)} & values.keys())
+    used = {name.partition(":")[0] for node in others.node for name in node.input}
+    inputs = values | {reader: values[name] for reader, name in reading.items() if name in values}
+    tf.graph_util.import_graph_def(
+        others, {f"{name}:0": value for name, value in inputs.items() if name in used}, name=""
+    )
+    return variables
 
 
 def _folded(graph_def: v1.GraphDef, inputs: Mapping[str, tf.Tensor], outputs: Sequence[str]) -> v1.GraphDef:

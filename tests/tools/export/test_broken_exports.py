@@ -27,6 +27,8 @@ WEIGHTS = "resnet_v2_tiny/logits/biases"
 def bend(target, values):
     if target.suffix == ".keras":
         bend_archive(target, values)
+    elif target.is_dir():
+        bend_variables(target / "variables" / "variables", values)
     else:
         bend_bytes(target, values)
 
@@ -42,6 +44,15 @@ def bend_bytes(target, values):
             found += content.count(before)
             file.write_bytes(content.replace(before, after))
     assert found
+
+
+def bend_variables(prefix, values):
+    """Does the same in a SavedModel's variables, whose checksums TensorFlow checks."""
+    stored = tf.train.load_checkpoint(str(prefix))
+    variables = {name: stored.get_tensor(name) for name in stored.get_variable_to_shape_map()}
+    (found,) = (name for name, value in variables.items() if np.array_equal(value, values))
+    variables[found][3] *= 2
+    save_v2(prefix, variables)
 
 
 def bend_archive(target, values):

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from checkpoints import open_checkpoint
+from checkpoints.files.graph import GraphFile
 from tests.helpers.exports import TARGETS, expected, in_one_process, pictures
 from tests.helpers.float64 import assert_as_exact
 from tests.helpers.processes import environment
@@ -165,6 +167,20 @@ def test_saved_model_in_its_own_tools(exported):
     assert Path(done.target, "assets", "labels.txt").read_text(encoding="utf-8") == "".join(f"{i}\n" for i in range(10))
 
 
+def test_the_weights_of_a_saved_model_are_variables(tiny, exported):
+    """They have the names and values of the checkpoint, and take its place with notes."""
+    done = exported("saved_model")
+    stored, values = (tf.train.load_checkpoint(str(path)) for path in (Path(done.target, "variables/variables"), tiny))
+    names = stored.get_variable_to_shape_map()
+    assert names.keys() == values.get_variable_to_shape_map().keys()
+    assert all(np.array_equal(stored.get_tensor(name), values.get_tensor(name)) for name in names)
+    for format in ("saved_model", "pb"):
+        notes = open_checkpoint(exported(format).target).notes
+        assert (notes.network, notes.preprocessing, notes.image_size) == ("resnet_v2_tiny", "inception", 32)
+    graph = GraphFile(done.target, Path(done.target, "saved_model.pb"), "SavedModel")
+    assert not graph.shapes
+
+
 def test_a_frozen_graph_is_imported_by_tensorflow_1s_function(exported):
     done = exported("pb")
     graph_def = tf.compat.v1.GraphDef.FromString(Path(done.target).read_bytes())
@@ -179,8 +195,9 @@ def test_the_description(tiny, exported, format):
     target = Path(done.target)
     described = target / "saved_model.pb" if format == "saved_model" else target
     record = json.loads(Path(f"{described}.slimnets.json").read_text(encoding="utf-8"))
-    assert record.pop("file") == described.name
-    assert record.pop("sha256") == hashlib.sha256(described.read_bytes()).hexdigest()
+    weights = target / "variables" / "variables.index" if format == "saved_model" else target
+    assert record.pop("file") == weights.name
+    assert record.pop("sha256") == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert record == json.loads(json.dumps(done.description.record()))
     parts = [tiny.with_name(f"{tiny.name}.{ending}") for ending in ("data-00000-of-00001", "index")]
     assert record["checkpoint"] == {part.name: hashlib.sha256(part.read_bytes()).hexdigest() for part in parts}

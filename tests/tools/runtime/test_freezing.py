@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from checkpoints.restoring.assignment import assign
 from nets import nets_factory
 from tests.helpers.float64 import assert_as_exact, references
 from tools.runtime import freezing
-from tools.runtime.freezing import freeze, import_frozen, worth_splitting
+from tools.runtime.freezing import freeze, import_frozen, import_thawed, worth_splitting
 from tools.runtime.random_weights import assign_random_weights, random_images
 
 v1 = tf.compat.v1
@@ -39,6 +40,25 @@ def test_what_is_left_of_the_graph(network):
     assert "Const" in kinds
     assert not {"VarHandleOp", "ReadVariableOp", "Softmax"} & kinds
     assert not [node.name for node in graph_def.node if "block3" in node.name]
+
+
+def test_a_thawed_graph_has_the_variables_of_the_network(network):
+    session, images, outputs, _ = network
+    graph_def = freeze(session, outputs, [images])
+    with session.graph.as_default():
+        wanted = {variable.op.name: variable for variable in v1.global_variables()}
+    values = session.run(wanted)
+    with tf.Graph().as_default() as graph, v1.Session() as thawed:
+        variables = import_thawed(graph_def)
+        assign(thawed, variables)
+        assert {variable.op.name for variable, _ in variables} == wanted.keys()
+        found = thawed.run({variable.op.name: variable for variable, _ in variables})
+        assert all(np.array_equal(found[name], values[name]) for name in wanted)
+        computed = thawed.run([tensor.name for tensor in outputs], {images.name: IMAGES})
+        constants = [op for op in graph.get_operations() if op.type == "Const" and op.name in wanted]
+    assert not constants
+    for value, own in zip(computed, session.run(outputs, {images: IMAGES}), strict=True):
+        assert np.array_equal(value, own)
 
 
 @pytest.mark.numerical

@@ -1,4 +1,8 @@
-"""A SavedModel, a folder for TensorFlow's servers: the signature is ``serving_default``, and the labels an asset."""
+"""A SavedModel, a folder for TensorFlow's servers: the signature is ``serving_default``, and the labels an asset.
+
+The weights are variables, under slim's names. As constants they would take those who load the folder ten times the
+memory of the weights.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from checkpoints.restoring.assignment import assign
 from tools.export.description import Description
 from tools.export.staging import GRAPH
+from tools.runtime.freezing import import_thawed
 
 __all__ = ["load", "write"]
 
@@ -17,7 +23,7 @@ v1 = tf.compat.v1
 def write(folder: Path, description: Description, target: Path) -> None:
     """Writes the folder, with the labels as an asset."""
     with tf.Graph().as_default() as graph, v1.Session() as session:
-        tf.graph_util.import_graph_def(v1.GraphDef.FromString((folder / GRAPH).read_bytes()), name="")
+        assign(session, import_thawed(v1.GraphDef.FromString((folder / GRAPH).read_bytes())))
         assets = None
         if description.labels is not None:
             labels = folder / "labels.txt"
@@ -48,10 +54,9 @@ def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[
     """Loads the folder as a program of TensorFlow 2 does, without the optimizer, which takes ten times the weights."""
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     loaded = tf.saved_model.load(str(target))
-    signature = loaded.signatures["serving_default"]
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        computed = signature(**{description.images.name: tf.constant(images)})
+        computed = loaded.signatures["serving_default"](**{description.images.name: tf.constant(images)})
         return {name: value.numpy() for name, value in computed.items()}
 
     return run

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tools.export.description import Description
 from tools.export.formats import saved_model_format
 from tools.export.staging import CALIBRATION, read_batches
+from tools.runtime.machine import release_memory
 
 __all__ = ["load", "write"]
 
@@ -17,6 +18,7 @@ def write(folder: Path, description: Description, target: Path) -> None:
     """Converts the graph; int8 makes all weights and activations whole numbers."""
     model = folder / "saved_model"
     saved_model_format.write(folder, description, model)
+    release_memory()
     converter = tf.lite.TFLiteConverter.from_saved_model(str(model))
     if description.dtype != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
