@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["CheckpointError", "CheckpointMismatch", "DownloadError", "Problem", "damaged", "first_line", "shortened"]
 
@@ -40,6 +40,10 @@ class CheckpointMismatch(CheckpointError):  # noqa: N818
         self.missing = tuple(missing)
         self.mismatched = dict(mismatched)
         self.unused = tuple(unused)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default, only the message would reach another process.
+        return type(self), (str(self), self.missing, self.mismatched, self.unused), vars(self)
 
 
 class DownloadError(OSError):

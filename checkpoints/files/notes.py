@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from checkpoints.errors import CheckpointError
 from checkpoints.files.atomic import write_whole
 from checkpoints.files.hashing import sha256_of
+from checkpoints.files.notes_place import notes_file
 from nets.nets_factory import NETWORKS
 from nets.preprocessing import PREPROCESSINGS
 
-__all__ = ["INPUT", "LARGEST_SIZE", "Notes", "notes_file", "read_notes", "write_notes"]
+__all__ = ["INPUT", "LARGEST_SIZE", "Notes", "read_notes", "write_notes"]
 
-_SUFFIX = ".slimnets.json"
 _PADDINGS = ("SAME", "PAD1")
 # The largest image size in pixels.
 LARGEST_SIZE = 100_000
@@ -45,11 +45,6 @@ class Notes(NamedTuple):
     source: dict[str, str] | None = None
     labels: tuple[str, ...] | None = None
     assumed: tuple[str, ...] = ()
-
-
-def notes_file(path: str | Path) -> Path:
-    """Returns the path of the notes on a file; for a V2 checkpoint, ``path`` is its prefix."""
-    return Path(f"{path}{_SUFFIX}")
 
 
 def write_notes(path: Path, notes: Notes, described: Path) -> None:

@@ -82,7 +82,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     add_network(parser)
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, imports_tensorflow=False)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from tools.errors import ImageError, InputError
-from tools.features import FeatureExtractor
 from tools.images import Inputs, decode
 from tools.images.given import as_inputs
 from tools.images.inputs import spread_rows
+
+if TYPE_CHECKING:
+    from tools.features import FeatureExtractor
 
 __all__ = ["Calibration"]
 
@@ -53,7 +55,7 @@ class Calibration(NamedTuple):
         # Every third, so that both are spread over the inputs.
         return cls([image for i, image in enumerate(decoded) if i % 3], decoded[::3])
 
-    def batches(self, extractor: FeatureExtractor, input: str, batch: int | None) -> Iterator[np.ndarray]:
+    def batches(self, extractor: "FeatureExtractor", input: str, batch: int | None) -> Iterator[np.ndarray]:
         """Yields batches of the exported network's input, all of one shape.
 
         Args:

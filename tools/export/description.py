@@ -12,7 +12,10 @@ from typing import Any, Self
 from checkpoints.files.hashing import sha256_of
 from tools.engines.tensors import TensorInfo
 
-__all__ = ["PREPROCESSING", "Description"]
+__all__ = ["CLASSES", "PREDICTIONS", "PREPROCESSING", "Description"]
+
+# The name that asks for the most probable classes in place of an end point, and the end point that they come from.
+CLASSES, PREDICTIONS = "classes", "predictions"
 
 # The scope of the preprocessing in an exported graph.
 PREPROCESSING = "preprocessing/"
@@ -72,4 +75,6 @@ class Description:
         """Reads a description that ``save`` wrote."""
         record = json.loads(path.read_text(encoding="utf-8"))
         images, *outputs = map(TensorInfo.of, (record["images"], *record["outputs"]))
-        return cls(**record | {"images": images, "outputs": tuple(outputs)})
+        labels = None if record["labels"] is None else tuple(record["labels"])
+        texts = {"assumed": tuple(record["assumed"]), "labels": labels}
+        return cls(**record | texts | {"images": images, "outputs": tuple(outputs)})

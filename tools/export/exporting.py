@@ -1,42 +1,36 @@
-"""Exports a checkpoint's network to a file for another runtime, and proves the file before it takes its place."""
+"""Exports a checkpoint's network to a file for another runtime, and proves the file before it takes its place.
 
-import contextlib
+One process after the other restores the network, writes the file and runs it. This one imports no TensorFlow for that,
+so that its memory does not add to theirs.
+"""
+
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
-from checkpoints.diagnosis import default_pool1_padding
 from checkpoints.files import notes_file
-from nets.endpoint_info import UnknownEndPointError
-from nets.nets_factory import NETWORKS
 from tools.engines.tensors import TensorInfo
 from tools.errors import InputError
 from tools.export.calibration import Calibration
 from tools.export.description import Description
 from tools.export.formats import Format, format_of, missing_packages
-from tools.export.proof import MIN_COSINE, Agreement, Proof, default_tolerance
-from tools.export.serving import CLASSES, PREDICTIONS, serving_graph
-from tools.export.staging import CALIBRATION, DESCRIPTION, GRAPH, write_batches
+from tools.export.proof import MIN_COSINE, Agreement, check_file, default_tolerance
+from tools.export.staging import DESCRIPTION, Request
 from tools.export.targets import appearing, check_target, described_file, files_of, weights_file
-from tools.export.worker import run_worker
-from tools.features import FeatureExtractor
-from tools.features.classification import class_names, has_constant_predictions
-from tools.features.network_choice import ExtractorOptions
+from tools.export.worker import run_preparation, run_worker
 from tools.runtime.machine import release_memory
-from tools.runtime.records import versions_of
+
+if TYPE_CHECKING:
+    from tools.features.network_choice import ExtractorOptions
 
 __all__ = ["Export", "export"]
 
 _INPUTS = ("pixels", "encoded", "network")
 _DTYPES = ("float32", "float16", "int8")
-
-# The outputs that are exported unless others are asked for. The first ones that the network has are taken.
-_DEFAULT_OUTPUTS = (("global_pool", "predictions"), ("global_pool",), ("predictions",), ("logits",))
-
 
 # The arguments of ``FeatureExtractor`` that determine only how it computes.
 _UNUSED = {"engine", "engine_dir", "engine_model", "freeze", "precision"}
@@ -85,7 +79,7 @@ def export(
     labels: str | Path | None = None,
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda count: None,
-    **options: Unpack[ExtractorOptions],
+    **options: "Unpack[ExtractorOptions]",
 ) -> Export:
     """Writes a network as a file that its own runtime computes with, without slimnets.
 
@@ -133,22 +127,20 @@ def export(
     target = Path(target)
     check_target(made, target, overwrite)
     calibration = Calibration.of(calibrate) if dtype == "int8" else None
+    request = Request(checkpoint, end_points, made.name, input, batch, dtype, calibration, labels, options)
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder)
-        with _extractor(checkpoint, end_points, options) as (extractor, points):
-            _check_network(extractor, points, made, dtype, labels)
-            description = _stage(extractor, points, made, input, batch, dtype, labels, staged)
-            if tolerance is None and min_cosine is None:
-                tolerance = default_tolerance(description, portable=made.portable)
-            if calibration is not None:
-                write_batches(staged / CALIBRATION, calibration.batches(extractor, input, batch))
-            proof = Proof.of(extractor, input, batch, calibration.others if calibration else ())
+        run_preparation(request, staged)
+        del request, calibration
         release_memory()  # for the other processes
+        description = Description.load(staged / DESCRIPTION)
+        if tolerance is None and min_cosine is None:
+            tolerance = default_tolerance(description, portable=made.portable)
         advance(1)
         with appearing(made, target, overwrite) as written:
             run_worker("write", staged, written)
             advance(1)
-            agreements = proof.check(description, staged, written, tolerance, min_cosine)
+            agreements = check_file(description, staged, written, tolerance, min_cosine)
             advance(1)
             description.save(notes_file(described_file(made, written)), weights_file(made, written))
     return Export(
@@ -201,103 +193,6 @@ def _bounds(dtype: str, tolerance: float | None, min_cosine: float | None) -> tu
     if tolerance is not None and not 0 < tolerance < np.inf:
         raise InputError(f"tolerance must be a positive number, but is {tolerance}.")
     return tolerance, None
-
-
-@contextlib.contextmanager
-def _extractor(
-    checkpoint: str | Path, end_points: str | Sequence[str] | None, options: ExtractorOptions
-) -> Iterator[tuple[FeatureExtractor, list[str]]]:
-    """Yields an extractor of the outputs, and their names, 'classes' among them."""
-    if end_points is None:
-        *choices, last = _DEFAULT_OUTPUTS
-        for points in choices:
-            with contextlib.suppress(UnknownEndPointError):
-                extractor = FeatureExtractor(checkpoint, points, freeze=False, **options)
-                break
-        else:
-            points, extractor = last, FeatureExtractor(checkpoint, last, freeze=False, **options)
-    else:
-        points = [end_points] if isinstance(end_points, str) else list(end_points)
-        if points.count(CLASSES) > 1:
-            raise InputError(f"end_points names {CLASSES!r} more than once.")
-        try:
-            extractor = FeatureExtractor(checkpoint, _computed(points), freeze=False, **options)
-        except UnknownEndPointError as error:
-            if CLASSES in points and f"end point {PREDICTIONS!r}" in str(error):
-                raise InputError(f"{checkpoint} has no logits, which {CLASSES!r} requires: omit it.") from None
-            raise
-    with extractor:
-        yield extractor, list(points)
-
-
-def _computed(points: Sequence[str]) -> list[str]:
-    """Returns the end points that an extractor has to compute for outputs of those names."""
-    computed = [point for point in points if point != CLASSES]
-    return computed if CLASSES not in points or PREDICTIONS in computed else [*computed, PREDICTIONS]
-
-
-def _check_network(
-    extractor: FeatureExtractor, points: Sequence[str], made: Format, dtype: str, labels: str | Path | None
-) -> None:
-    """Raises InputError for arguments that this network cannot honour."""
-    asked: dict[str, str] = {}
-    for point in points:
-        alias = point if point == CLASSES else extractor.end_points[point].alias
-        if alias in asked:
-            raise InputError(f"end_points names {alias} twice, as {asked[alias]!r} and {point!r}: omit one.")
-        asked[alias] = point
-    if CLASSES in points and not made.classes:
-        raise InputError(f"The format {made.name} cannot have the output {CLASSES!r}: take {PREDICTIONS!r}.")
-    if CLASSES in points and has_constant_predictions(extractor):
-        raise InputError(
-            f"{extractor.net} has one class, whose softmax is 1 for every image: ask for 'logits' and not {CLASSES!r}."
-        )
-    if labels is not None and not extractor.num_classes:
-        raise InputError(f"labels applies only to a network with classes, and {extractor.net} has none: omit it.")
-    if dtype == "int8" and extractor.preprocessing == "none":
-        raise InputError(
-            "dtype='int8' requires a preprocessing for the images of calibrate, and these weights have none: set "
-            "preprocessing."
-        )
-
-
-def _stage(
-    extractor: FeatureExtractor,
-    points: Sequence[str],
-    made: Format,
-    input: str,
-    batch: int | None,
-    dtype: str,
-    labels: str | Path | None,
-    folder: Path,
-) -> Description:
-    """Writes the folder from which a process writes the file; returns the file's description."""
-    names = tuple(class_names(labels, extractor)) if extractor.num_classes else None
-    serving = serving_graph(extractor, points, input, batch, None if made.portable else names, made.portable)
-    description = Description(
-        format=made.name,
-        network=extractor.net,
-        checkpoint=extractor.reader.sha256(),
-        input=input,
-        preprocessing=extractor.preprocessing,
-        image_size=extractor.image_size,
-        assumed=extractor.assumed,
-        pool1_padding=_pool1_padding(extractor),
-        images=serving.images,
-        outputs=serving.outputs,
-        labels=names,
-        dtype=dtype,
-        versions=versions_of("slimnets", *made.packages),
-    )
-    (folder / GRAPH).write_bytes(serving.graph.as_graph_def().SerializeToString())
-    description.save(folder / DESCRIPTION)
-    return description
-
-
-def _pool1_padding(extractor: FeatureExtractor) -> str | None:
-    if extractor.net not in NETWORKS:
-        return None
-    return extractor.options.get("pool1_padding") or default_pool1_padding(NETWORKS[extractor.net])
 
 
 def _usage(made: Format, target: Path, description: Description) -> str:

@@ -1,21 +1,18 @@
 """Proves an exported file: its own runtime computes what our network computes, from the same pictures on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
 from tools.errors import InputError
-from tools.export.description import Description
-from tools.export.proof_inputs import proof_inputs
-from tools.export.serving import CLASSES, PREDICTIONS
-from tools.export.staging import INPUTS, OUTPUTS, write_batches
+from tools.export.description import CLASSES, PREDICTIONS, Description
+from tools.export.staging import EXPECTED, OUTPUTS, joined
 from tools.export.worker import run_worker
-from tools.features import FeatureExtractor
 from tools.runtime.agreement import mean_cosine, relative_difference, same_top_class
 
-__all__ = ["MIN_COSINE", "Agreement", "Proof", "default_tolerance"]
+__all__ = ["MIN_COSINE", "Agreement", "check_file", "default_tolerance"]
 
 # Default upper bounds of the largest difference in an output, relative to its largest value. Float16 keeps 11 bits of
 # each weight. Torchvision's preprocessing rounds to whole levels, and a few pixels come out one level apart.
@@ -52,72 +49,35 @@ class Agreement(NamedTuple):
     top_1: float | None
 
 
-class Proof(NamedTuple):
-    """Inputs, and what our network computes for them.
+def check_file(
+    description: Description, folder: Path, target: Path, tolerance: float | None, min_cosine: float | None
+) -> list[Agreement]:
+    """Runs an exported file in a process of its own, and compares all its outputs.
 
-    inputs: batches of the exported network's input.
-    expected: our outputs by the aliases of their end points, one row for each image.
+    Args:
+      description: of the file.
+      folder: the staged network; the file's outputs are added to it.
+      target: the exported file or folder.
+      tolerance: upper bound of the differences; None for none.
+      min_cosine: lower bound of the cosines; None for none.
+
+    Raises:
+      InputError: if the file cannot be run, lacks an output, or exceeds a bound.
     """
-
-    inputs: list[np.ndarray]
-    expected: dict[str, np.ndarray]
-
-    @classmethod
-    def of(cls, extractor: FeatureExtractor, input: str, batch: int | None, images: Sequence[np.ndarray] = ()) -> Self:
-        """Computes the outputs of an extractor.
-
-        Args:
-          extractor: of the network's weights.
-          input, batch: of the exported network; see ``serving_graph``.
-          images: uint8 images in place of the pictures that come with this package.
-
-        Raises:
-          InputError: if an output is infinite, or not a number.
-        """
-        given = list(proof_inputs(extractor, input, batch, images))
-        computed = _joined([extractor(one.expected) for one in given])
-        for name, values in computed.items():
-            if not np.isfinite(values).all():
-                raise InputError(
-                    f"The network itself computes {name} with values that are not finite: check the checkpoint with "
-                    "`slimnets inspect --check`."
-                )
-        aliases = {name: point.alias for name, point in extractor.end_points.items()}
-        return cls([one.images for one in given], {aliases[name]: values for name, values in computed.items()})
-
-    def check(
-        self, description: Description, folder: Path, target: Path, tolerance: float | None, min_cosine: float | None
-    ) -> list[Agreement]:
-        """Runs an exported file in a process of its own, and compares all its outputs.
-
-        Args:
-          description: of the file.
-          folder: the staged network; inputs and outputs are added to it.
-          target: the exported file or folder.
-          tolerance: upper bound of the differences; None for none.
-          min_cosine: lower bound of the cosines; None for none.
-
-        Raises:
-          InputError: if the file cannot be run, lacks an output, or exceeds a bound.
-        """
-        write_batches(folder / INPUTS, self.inputs)
-        run_worker("run", folder, target)
-        results = _joined([dict(np.load(file)) for file in sorted((folder / OUTPUTS).iterdir())])
-        found = [_compare(output.name, results, self.expected, description) for output in description.outputs]
-        for one in found:
-            # Written so that what is not a number exceeds the bound.
-            if tolerance is not None and not one.difference <= tolerance:
-                said = f"with a difference of {one.difference:.2g} of its largest value, more than {tolerance=:g}"
-            elif min_cosine is not None and one.cosine is not None and not one.cosine >= min_cosine:
-                said = f"with a mean cosine of {one.cosine:.3f} to the network's own, less than {min_cosine=:g}"
-            else:
-                continue
-            raise InputError(f"The {description.format} file computes {one.output} {said}: nothing is written.")
-        return found
-
-
-def _joined(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    run_worker("run", folder, target)
+    results = joined([dict(np.load(file)) for file in sorted((folder / OUTPUTS).iterdir())])
+    expected = dict(np.load(folder / EXPECTED))
+    found = [_compare(output.name, results, expected, description) for output in description.outputs]
+    for one in found:
+        # Written so that what is not a number exceeds the bound.
+        if tolerance is not None and not one.difference <= tolerance:
+            said = f"with a difference of {one.difference:.2g} of its largest value, more than {tolerance=:g}"
+        elif min_cosine is not None and one.cosine is not None and not one.cosine >= min_cosine:
+            said = f"with a mean cosine of {one.cosine:.3f} to the network's own, less than {min_cosine=:g}"
+        else:
+            continue
+        raise InputError(f"The {description.format} file computes {one.output} {said}: nothing is written.")
+    return found
 
 
 def _compare(

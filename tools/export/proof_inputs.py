@@ -1,4 +1,7 @@
-"""The inputs on which an export is proved: real pictures of odd sizes, some smaller than the network's input."""
+"""The inputs on which an export is proved, and what our network computes for them.
+
+They are real pictures of odd sizes, some smaller than the network's input.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,10 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tools.errors import InputError
+from tools.export.staging import EXPECTED, INPUTS, joined, write_batches
 from tools.features import FeatureExtractor
 from tools.images import decode
 
-__all__ = ["ProofInput", "pictures", "proof_inputs"]
+__all__ = ["ProofInput", "pictures", "proof_inputs", "write_proof"]
 
 # Number of images in the batch that follows those of one image.
 _SEVERAL = 3
@@ -29,6 +34,32 @@ class ProofInput(NamedTuple):
 def pictures() -> list[Path]:
     """Returns the pictures that come with this package, eight JPEG files."""
     return sorted((Path(__file__).parent / "pictures").glob("*.jpg"))
+
+
+def write_proof(
+    extractor: FeatureExtractor, input: str, batch: int | None, images: Sequence[np.ndarray], folder: Path
+) -> None:
+    """Writes inputs, and the outputs of an extractor by the aliases of their end points, one row for each image.
+
+    Args:
+      extractor: of the network's weights.
+      input, batch: of the exported network; see ``serving_graph``.
+      images: uint8 images in place of the pictures that come with this package.
+      folder: the staged network.
+
+    Raises:
+      InputError: if an output is infinite, or not a number.
+    """
+    given = list(proof_inputs(extractor, input, batch, images))
+    computed = joined([extractor(one.expected) for one in given])
+    for name, values in computed.items():
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"The network itself computes {name} with values that are not finite: check the checkpoint with "
+                "`slimnets inspect --check`."
+            )
+    write_batches(folder / INPUTS, (one.images for one in given))
+    np.savez(folder / EXPECTED, **{extractor.end_points[name].alias: values for name, values in computed.items()})
 
 
 def proof_inputs(

@@ -8,15 +8,13 @@ import tensorflow as tf
 from nets.preprocessing import preprocess
 from tools.engines.tensors import TensorInfo
 from tools.errors import InputError
+from tools.export.description import CLASSES, PREDICTIONS
 from tools.features import FeatureExtractor
 from tools.runtime.freezing import import_unchanged
 
-__all__ = ["CLASSES", "PREDICTIONS", "ServingGraph", "serving_graph"]
+__all__ = ["ServingGraph", "serving_graph"]
 
 v1 = tf.compat.v1
-
-# The name that asks for the most probable classes in place of an end point, and the end point that they come from.
-CLASSES, PREDICTIONS = "classes", "predictions"
 
 # Number of most probable classes.
 _TOP = 5

@@ -34,8 +34,14 @@ def module_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path}
 
 
-def run_module(module: str, *arguments: str | Path) -> str | None:
+def run_module(module: str, *arguments: str | Path, temporary: Path | None = None) -> str | None:
     """Runs a module in a process of its own, which says nothing here, and holds no more memory than it needs.
+
+    Args:
+      module: the module.
+      *arguments: its arguments.
+      temporary: folder of its temporary files, for a caller that removes what a stopped process leaves; None for the
+        system's.
 
     Returns:
       None if it succeeds; otherwise the last line that it said, or how it ended.
@@ -45,6 +51,8 @@ def run_module(module: str, *arguments: str | Path) -> str | None:
     """
     command = module_command(module, *arguments)
     environment = _FRUGAL | module_environment() | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    if temporary is not None:
+        environment["TMPDIR"] = os.fspath(temporary)
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
     if not done.returncode:
         return None

@@ -18,8 +18,7 @@ from tests.helpers.processes import COMMAND, environment
 from tests.tools.export.conftest import POINTS
 from tests.tools.test_cli import wait_for
 from tools.errors import InputError
-from tools.export import export
-from tools.export.proof import Proof
+from tools.export import export, exporting
 
 WEIGHTS = "resnet_v2_tiny/logits/biases"
 
@@ -80,13 +79,13 @@ def bend_archive(target, values):
 
 def changing(monkeypatch, change):
     """Makes every export change its file after it has been written."""
-    check = Proof.check
+    check = exporting.check_file
 
-    def changed(self, description, folder, target, *bounds):
+    def changed(description, folder, target, *bounds):
         change(target)
-        return check(self, description, folder, target, *bounds)
+        return check(description, folder, target, *bounds)
 
-    monkeypatch.setattr(Proof, "check", changed)
+    monkeypatch.setattr(exporting, "check_file", changed)
 
 
 def old(folder, format):
@@ -196,10 +195,10 @@ def test_a_full_disk(tiny, tmp_path, monkeypatch, format):
     assert list(folder.iterdir()) == []
 
 
-# Tells the number of the process that writes, which then waits for its end.
+# Tells the number of the process that has a task, which then waits for its end.
 WAITS = """
 import os, sys, time
-if "write" in sys.orig_argv:
+if {task!r} in sys.orig_argv:
     with open({path!r}, "w") as stream:
         stream.write(str(os.getpid()))
     time.sleep(60)
@@ -215,12 +214,13 @@ def has_ended(process):
 
 
 @pytest.mark.parametrize("sent", [pytest.param(signal.SIGINT, marks=pytest.mark.full), signal.SIGTERM])
-def test_a_stop(tiny, tmp_path, sent):
+@pytest.mark.parametrize("task", ["prepare", "write"])
+def test_a_stop(tiny, tmp_path, task, sent):
     """Neither the target, nor a temporary folder, nor a process stays."""
     begun, out, temporary, first = (tmp_path / name for name in ("begun", "out", "temporary", "first"))
     for folder in (out, temporary, first):
         folder.mkdir()
-    (first / "sitecustomize.py").write_text(WAITS.format(path=str(begun)))
+    (first / "sitecustomize.py").write_text(WAITS.format(task=task, path=str(begun)))
     command = [sys.executable, "-c", COMMAND, "export", str(tiny), str(out / "network.onnx")]
     settings = {**environment(first), "TMPDIR": str(temporary)}
     with subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
