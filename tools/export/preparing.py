@@ -16,6 +16,7 @@ from tools.export.staging import CALIBRATION, DESCRIPTION, GRAPH, Request, write
 from tools.features import FeatureExtractor
 from tools.features.classification import class_names, has_constant_predictions
 from tools.features.network_choice import ExtractorOptions
+from tools.runtime.machine import release_memory
 from tools.runtime.records import versions_of
 
 __all__ = ["prepare"]
@@ -119,7 +120,8 @@ def _write_graph(
         dtype=request.dtype,
         versions=versions_of("slimnets", *made.packages),
     )
-    (folder / GRAPH).write_bytes(serving.graph.as_graph_def().SerializeToString())
+    release_memory()  # the graph's, before the weights are copied once more
+    (folder / GRAPH).write_bytes(serving.graph_def.SerializeToString())
     description.save(folder / DESCRIPTION)
 
 

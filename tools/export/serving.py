@@ -23,12 +23,12 @@ _TOP = 5
 class ServingGraph(NamedTuple):
     """A graph with the weights as constants.
 
-    graph: the graph.
+    graph_def: the graph.
     images: its input.
     outputs: its outputs.
     """
 
-    graph: tf.Graph
+    graph_def: v1.GraphDef
     images: TensorInfo
     outputs: tuple[TensorInfo, ...]
 
@@ -69,7 +69,7 @@ def serving_graph(
             else:
                 outputs[extractor.end_points[point].alias] = computed[point]
         named = [TensorInfo.of_tensor(name, tf.identity(tensor, name=name)) for name, tensor in outputs.items()]
-    return ServingGraph(graph, TensorInfo.of_tensor("images", images), tuple(named))
+    return ServingGraph(graph.as_graph_def(), TensorInfo.of_tensor("images", images), tuple(named))
 
 
 def _input(extractor: FeatureExtractor, input: str, batch: int | None, portable: bool) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,5 +1,6 @@
 """A model of Keras' own layers, ``.keras``, from the network's input to a dict of outputs."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +23,8 @@ def write(folder: Path, description: Description, target: Path) -> None:
 
 
 def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Loads the model as a program of Keras does."""
+    """Loads the model as a program of Keras does, and computes in a graph: a plain call keeps every layer's output."""
     import keras
 
-    model = keras.models.load_model(target)
-    return lambda images: {name: np.array(value) for name, value in model(images, training=False).items()}
+    compute = tf.function(functools.partial(keras.models.load_model(target), training=False))
+    return lambda images: {name: np.array(value) for name, value in compute(images).items()}
