@@ -50,7 +50,7 @@ TOOLS = {
     "export": {"conversion", "features", *_ENGINE},
     "training": {"evaluation", *_ENGINE},
     "visualization": {"features", *_ENGINE},
-    "benchmarks": {"evaluation", "features", "timing", "training", "terminal", *_ENGINE},
+    "benchmarks": {"evaluation", "export", "features", "timing", "training", "terminal", *_ENGINE},
 }
 TOOLS["commands"] = {*TOOLS} - {"", "benchmarks"}
 TOOLS["cli"] = {"commands", "terminal", "runtime"}

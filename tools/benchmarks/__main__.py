@@ -37,6 +37,7 @@ _BENCHMARKS = {
     "bulk": "bulk",
     "distribution": "bulk",
     "conversion": "converting",
+    "export": "converting",
 }
 
 # The name for all that require a GPU.

@@ -3,8 +3,7 @@
 | kind | attributes | weights |
 |---|---|---|
 | `input` | `shape` [N or None, height, width, channels] | |
-| `conv` | `strides`, `padding`, `dilation` | `kernel` [height, width, inputs, outputs], optional `bias` |
-| `depthwise_conv` | `strides`, `padding`, `dilation` | `kernel` [height, width, inputs, multiplier], optional `bias` |
+| `conv`, `depthwise_conv` | `strides`, `padding`, `dilation` | `kernel` as TensorFlow has it, optional `bias` |
 | `dense` | | `kernel` [inputs, outputs], optional `bias` |
 | `batch_norm` | `epsilon` | optional `gamma`, optional `beta`, `mean`, `variance` |
 | `max_pool` | `size`, `strides`, `padding` (with -inf; zeros do as well unless it is SAME's) | |
@@ -35,7 +34,6 @@ v1 = tf.compat.v1
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _NO_PADDING = ((0, 0), (0, 0))
-
 _CONVOLUTIONS = ("conv", "depthwise_conv")
 
 # The optional weights, and the values that change nothing.

@@ -5,10 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from tools.export.description import Description
 from tools.export.staging import GRAPH
+from tools.runtime.importing import import_tensorflow
+
+import_tensorflow()
+
+import tensorflow as tf  # noqa: E402
 
 __all__ = ["load", "write"]
 

@@ -8,12 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from checkpoints.restoring.assignment import assign
 from tools.export.description import Description
 from tools.export.staging import GRAPH
-from tools.runtime.freezing import import_thawed
+from tools.runtime.importing import import_tensorflow
+
+import_tensorflow()
+
+import tensorflow as tf  # noqa: E402
+
+from checkpoints.restoring.assignment import assign  # noqa: E402
+from tools.runtime.freezing import import_thawed  # noqa: E402
 
 __all__ = ["load", "write"]
 

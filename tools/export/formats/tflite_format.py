@@ -4,12 +4,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from tools.export.description import Description
-from tools.export.formats import saved_model_format
 from tools.export.staging import CALIBRATION, read_batches
+from tools.runtime.importing import import_tensorflow
 from tools.runtime.machine import release_memory
+
+import_tensorflow()
+
+import tensorflow as tf  # noqa: E402
+
+from tools.export.formats import saved_model_format  # noqa: E402
 
 __all__ = ["load", "write"]
 
