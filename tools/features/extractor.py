@@ -56,7 +56,8 @@ class FeatureExtractor(EngineUser):
 
     Args:
       checkpoint: a path, as for ``checkpoints.open_checkpoint``, or a key of the catalog of published weights.
-      end_points: one or more names or aliases, which are also the keys of the results.
+      end_points: one or more names or aliases, which are also the keys of the results; None for the network's first
+        one, for those who look at others by ``tensor``.
       net: name of a network, which also selects one of several in the file; or a function
         ``images -> (net, end_points)`` that builds one for inference, or its name 'module:function', which require
         ``image_size`` and ``preprocessing``.
@@ -97,7 +98,7 @@ class FeatureExtractor(EngineUser):
     def __init__(
         self,
         checkpoint: str | Path,
-        end_points: str | Sequence[str],
+        end_points: str | Sequence[str] | None,
         *,
         net: str | NetworkFn | None = None,
         num_classes: int | None = None,
@@ -143,12 +144,12 @@ class FeatureExtractor(EngineUser):
         self._restored = {"scope": choice.scope, "exclude": self.exclude, "ema": self.ema}
         self._restored["num_classes"] = choice.convert_to
         if choice.cut_off:
-            self._restored["variables"] = self._needed_variables()
+            self._restored["variables"] = self._variables_of(list(self._features.values()))
         # The name of a function does not tell what it builds.
         self.engine_key = self._key(choice) if choice.expected_input else None
         try:
             self._restore(self.reader)
-            self._check_excluded()
+            self.check_restored(*self._features.values())
             if self._freeze_asked:
                 self._freeze()
         except BaseException:
@@ -162,6 +163,7 @@ class FeatureExtractor(EngineUser):
         with graph.as_default(), building():
             self._batch = self._input()
             _, self._network = choice.build(self._batch)
+            names = names or [next(iter(endpoint_info.reachable(self._network)))]
             described = endpoint_info.describe(self._batch, self._network, names)
             self.end_points = dict(zip(names, described, strict=True))
             self._features = {name: reduced(point.tensor, self.pool) for name, point in self.end_points.items()}
@@ -188,12 +190,6 @@ class FeatureExtractor(EngineUser):
         self._pipeline = ImagePipeline(self.preprocessing, self.image_size, self.threads)
         batch = self._pipeline.batch
         return v1.placeholder_with_default(batch, batch.shape, name="images")
-
-    def _needed_variables(self) -> list[tf.Variable]:
-        """Returns the variables that the end points depend on."""
-        needed = {op.name for op in guards.ancestors(self._features.values())}
-        with self.graph.as_default():
-            return [variable for variable in v1.global_variables() if variable.op.name in needed]
 
     def _restore(self, reader: CheckpointReader) -> None:
         self.report = restore(self.session, reader, **self._restored)
@@ -253,17 +249,6 @@ class FeatureExtractor(EngineUser):
         del variables
         release_memory()
         self._fixed = ("The weights were frozen into the graph", "make the extractor with freeze=False")
-
-    def _check_excluded(self) -> None:
-        """Raises ValueError if an end point depends on an excluded variable, which has no value."""
-        if not self.exclude:
-            return
-        names = [variable.op.name for variable in self._needed_variables()]
-        if without := [name for name in names if name not in self.report.loaded]:
-            raise ValueError(
-                f"exclude={self.exclude!r} leaves {without[0]} without a value, which an end point needs: "
-                "exclude less, or ask for end points before it."
-            )
 
     @property
     def input_known(self) -> bool:

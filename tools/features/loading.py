@@ -45,7 +45,9 @@ def load(folder: str | Path) -> Features:
     folders = shard_folders(folder, record)
     if not is_complete(folder):
         done, shards = sum(shards_done(folders, record)), len(folders)
-        raise InputError(f"{folder} is not complete, {done} of {shards} shards are done: run the same command again.")
+        raise InputError(
+            f"{folder} is not complete, {done} of {shards} shards are done: run the command that makes it again."
+        )
     return Features(*open_shards(folders, record), record)
 
 
@@ -67,7 +69,7 @@ def open_shards(
             return kind.open_arrays(folders[shard], layout, bounds[shard + 1] - bounds[shard])
 
     def read_index(shard: int) -> Iterator[IndexRow]:
-        images = None
+        images, count, rows = None, 0, bounds[shard + 1] - bounds[shard]
         with readable(folders[shard]):
             # Rows are numbered again, because an update may have removed images from earlier shards.
             for i, row in enumerate(kind.read_index(folders[shard])):
@@ -75,7 +77,10 @@ def open_shards(
                 if "\\x" in path:  # most formats write a name that is not UTF-8 so
                     images = images or read_images(folders[shard])
                     path = images.names[i] if images and utf8(images.names[i]) == path else path
+                count += 1
                 yield row._replace(row=bounds[shard] + i, path=path)
+            if count != rows:
+                raise ValueError(f"its index has {count:,} rows, and {rows:,} are expected")
 
     index = LazyIndex(bounds[1:], read_index)
     if record["format"] == "npy" and len(folders) == 1:

@@ -774,6 +774,14 @@ def test_checkpoint_without_the_logits_that_are_there(tiny_checkpoint, pictures)
         )
 
 
+def test_without_end_points_it_computes_the_first(tiny_checkpoint, pictures):
+    with FeatureExtractor(tiny_checkpoint, None, freeze=False) as extractor:
+        assert extractor.tensor("block3").shape[-1] == 256
+        found = extractor(pictures)
+    assert list(found) == [f"{SCOPE}/conv1"]
+    assert_as_exact(found[f"{SCOPE}/conv1"], by_hand(tiny_checkpoint, pictures)[f"{SCOPE}/conv1"])
+
+
 @pytest.mark.parametrize(
     ("end_points", "options", "error", "words"),
     [

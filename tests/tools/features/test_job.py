@@ -176,7 +176,7 @@ def test_only_what_is_missing_is_made(features, tmp_path, whole, capfd):
     for left in (shard(1, 5), shard(3, 5)):
         shutil.rmtree(output / left)
     (output / "run.json").unlink()
-    with pytest.raises(InputError, match="out is not complete, 3 of 5 shards are done: run the same command again"):
+    with pytest.raises(InputError, match="out is not complete, 3 of 5 shards are done: run the command that makes"):
         load(output)
     before = {i: (output / shard(i, 5)).stat().st_mtime_ns for i in (0, 2, 4)}
     _, _, stderr = features(output)  # the number of shards is the manifest's
@@ -313,6 +313,14 @@ def test_a_damaged_shard_is_named(three):
         InputError, match=rf"{shard(1, 3)} is damaged \(.*\): remove it, and run the command that made it again"
     ):
         np.asarray(load(three).arrays["block2"])
+    index = three / shard(1, 3) / "index.csv"
+    whole = index.read_text().splitlines(keepends=True)
+    index.write_text("".join(whole[:-1]))
+    features = load(three)
+    with pytest.raises(
+        InputError, match=rf"damaged \(its index has {len(whole) - 2:,} rows, and {len(whole) - 1:,} are expected"
+    ):
+        features.index[len(features.index) // 2]
 
 
 def test_overwrite_keeps_what_is_not_ours(features, tmp_path):

@@ -1,12 +1,13 @@
 """The ways into an extractor's network: its session, its graph and its tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 import tensorflow as tf
 
-from nets import endpoint_info
+from checkpoints import RestoreReport
+from nets import endpoint_info, guards
 
 __all__ = ["OpenNetwork"]
 
@@ -26,11 +27,13 @@ class OpenNetwork:
     """
 
     # Set by the subclass: the session, None once closed; the input; the end points of the whole network by full name,
-    # None once it was replaced; and then what has replaced it, and what keeps it.
+    # None once it was replaced; and then what has replaced it, and what keeps it; what was restored, and what was not.
     _session: v1.Session | None
     _batch: tf.Tensor
     _network: Mapping[str, tf.Tensor] | None
     _fixed: tuple[str, str] | None = None
+    report: RestoreReport
+    exclude: list[str]
 
     @property
     def session(self) -> v1.Session:
@@ -73,6 +76,28 @@ class OpenNetwork:
     def tensors(self) -> dict[str, tf.Tensor]:
         """Returns the tensors of all end points and layers by full name, in graph order. Raises as ``tensor`` does."""
         return endpoint_info.reachable(self._open_network("other tensors"))
+
+    def check_restored(self, *tensors: tf.Tensor) -> None:
+        """Raises ValueError if a tensor depends on a variable that was not restored, and so has no value."""
+        if without := self.not_restored(*tensors):
+            cause, repair = f"exclude={self.exclude!r} leaves", "exclude less"
+            if not self.exclude:
+                cause, repair = "The checkpoint leaves", "take one of the whole network"
+            raise ValueError(
+                f"{cause} {without[0]} without a value, which an end point needs: {repair}, or ask for end points "
+                "before it."
+            )
+
+    def not_restored(self, *tensors: tf.Tensor) -> list[str]:
+        """Returns the names of the variables that tensors depend on and that were not restored."""
+        loaded = {*self.report.loaded}
+        return [name for variable in self._variables_of(tensors) if (name := variable.op.name) not in loaded]
+
+    def _variables_of(self, tensors: Sequence[tf.Tensor]) -> list[tf.Variable]:
+        """Returns the variables that tensors depend on."""
+        needed = {op.name for op in guards.ancestors(tensors)}
+        with self.graph.as_default():
+            return [variable for variable in v1.global_variables() if variable.op.name in needed]
 
     def _open_network(self, wanted: str) -> Mapping[str, tf.Tensor]:
         self._check_open()

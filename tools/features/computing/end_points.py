@@ -11,10 +11,10 @@ __all__ = ["POOLS", "checked", "reduced"]
 POOLS = {"none": None, "mean": tf.reduce_mean, "max": tf.reduce_max}
 
 
-def checked(end_points: str | Sequence[str], batch_size: int, pool: str) -> list[str]:
-    """Returns the names of the end points. Raises ValueError for arguments that cannot be honoured."""
-    names = [end_points] if isinstance(end_points, str) else list(end_points)
-    if not names:
+def checked(end_points: str | Sequence[str] | None, batch_size: int, pool: str) -> list[str]:
+    """Returns the names of the end points, none for None. Raises ValueError for arguments that cannot be honoured."""
+    names = [end_points] if isinstance(end_points, str) else list(end_points or [])
+    if not names and end_points is not None:
         raise ValueError(f"end_points must be a list of at least one name, and is {names!r}.")
     if repeated := [name for name, count in collections.Counter(names).items() if count > 1]:
         raise ValueError(f"end_points names {repeated[0]!r} more than once.")
