@@ -4,6 +4,7 @@ import argparse
 import json
 
 from tools.commands.arguments import positive
+from tools.terminal.stopping import stoppable
 from tools.terminal.tables import print_table
 
 __all__ = ["add"]
@@ -55,13 +56,15 @@ def _run(arguments: argparse.Namespace) -> int:
     from tools.visualization import feature_map
 
     names = ("method", "color", "num_clusters", "end_point", "sample", "seed", "overwrite")
-    result = feature_map(
-        arguments.features,
-        arguments.output,
-        **{name: getattr(arguments, name) for name in names},
-        probe_labels=arguments.probe,
-        images=open_inputs(arguments.images) if arguments.images else None,
-    )
+    images = open_inputs(arguments.images) if arguments.images else None
+    with stoppable():
+        result = feature_map(
+            arguments.features,
+            arguments.output,
+            **{name: getattr(arguments, name) for name in names},
+            probe_labels=arguments.probe,
+            images=images,
+        )
     found = result.probe
     if arguments.as_json:
         record = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.commands.arguments import positive
 from tools.terminal.progress import progress
+from tools.terminal.stopping import stoppable
 from tools.terminal.tables import print_table
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     names = ("top", "metric", "end_point", "method", "checkpoint", "output", "overwrite")
     images = open_inputs(arguments.images) if arguments.images else None
-    with progress("neighbours", None, "rows", brief=True) as advance:
+    with stoppable(), progress("neighbours", None, "rows", brief=True) as advance:
         result = neighbours(
             arguments.features,
             arguments.query,

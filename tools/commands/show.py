@@ -1,7 +1,9 @@
 """``slimnets show``: draws what a network sees in images."""
 
 import argparse
+import json
 import sys
+from typing import TYPE_CHECKING, Any
 
 from tools.commands.arguments import (
     add_images,
@@ -15,7 +17,12 @@ from tools.commands.arguments import (
 from tools.terminal.network_input import described_input
 from tools.terminal.progress import progress
 from tools.terminal.skipped import say_skipped
+from tools.terminal.stopping import stoppable
 from tools.terminal.tables import print_table
+
+if TYPE_CHECKING:
+    from tools.images import Inputs
+    from tools.visualization import Shown
 
 __all__ = ["add"]
 
@@ -51,6 +58,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results in the folder")
     add_labels(parser)
     add_restoration(parser, engines=False)
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     parser.set_defaults(run=_run)
 
 
@@ -72,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
     say_skipped(inputs.skipped)
     names = names_in(arguments.end_points) if arguments.end_points else None
     options = {**restoration_of(arguments), "freeze": False if arguments.precision == "float32" else None}
-    with FeatureExtractor(end_points=names or ["conv1"], **options) as extractor:
+    with stoppable(), FeatureExtractor(end_points=names, **options) as extractor:
         print(f"{extractor.net} from {arguments.checkpoint}, {described_input(extractor)}", file=sys.stderr)
         with progress("show", len(inputs), "images", brief=True) as advance:
             result = show(
@@ -86,6 +94,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 overwrite=arguments.overwrite,
                 advance=advance,
             )
+    if arguments.as_json:
+        print(json.dumps(_record(inputs, result), indent=2))
+        return 0
     if result.classes:
         rows = [
             (inputs.name(i), f"{share:.4f}", str(number), label)
@@ -96,3 +107,10 @@ def _run(arguments: argparse.Namespace) -> int:
     count = f"{result.images:,} image{'s' * (result.images != 1)}"
     print(f"{count} shown by {', '.join(result.end_points)}: {result.page}")
     return 0
+
+
+def _record(inputs: "Inputs", result: "Shown") -> dict[str, Any]:
+    images: list[dict[str, Any]] = [{"path": inputs.name(number)} for number in range(result.images)]
+    for image, (number, label, share) in zip(images, result.classes, strict=False):
+        image |= {"class": number, "label": label, "probability": share}
+    return {"page": str(result.page), "end_points": result.end_points, "images": images}

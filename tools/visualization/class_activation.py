@@ -4,6 +4,7 @@ Grad-CAM: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via
 CAM: Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016.
 """
 
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ v1 = tf.compat.v1
 # Ops between a map and the logits that change no value, and that reduce height and width.
 _UNCHANGED = {"Identity", "Reshape", "Squeeze"}
 _POOLINGS = {"AvgPool", "Max", "MaxPool", "Mean"}
+
+# Threads may share an extractor: only one of them adds the operations.
+_ADDING = threading.Lock()
 
 
 class ClassActivation(NamedTuple):
@@ -61,7 +65,7 @@ def grad_cam(
         not affect the logits.
       RuntimeError: if the extractor is closed.
       UnknownEndPointError: for an unknown end point.
-      ValueError: if the network is frozen, or for anything but images.
+      ValueError: if the network is frozen or a variable that it needs was excluded, or for anything but images.
     """
     return ClassActivations(extractor, end_point).of(images, classes)
 
@@ -99,13 +103,15 @@ class ClassActivations:
         self._extractor = extractor
         # Kept in the graph, so that a second call does not add the operations again.
         key = f"slimnets/class_activation/{'cam' if weighted else end_point}"
-        kept = extractor.graph.get_collection(key)
-        if not kept:
-            logits = _logits(extractor)
-            with extractor.graph.as_default():
-                kept = _cam(extractor, logits) if weighted else _grad_cam(extractor, logits, end_point)
-            for tensor in kept:
-                extractor.graph.add_to_collection(key, tensor)
+        with _ADDING:
+            kept = extractor.graph.get_collection(key)
+            if not kept:
+                logits = _logits(extractor)
+                extractor.check_restored(logits)
+                with extractor.graph.as_default():
+                    kept = _cam(extractor, logits) if weighted else _grad_cam(extractor, logits, end_point)
+                for tensor in kept:
+                    extractor.graph.add_to_collection(key, tensor)
         self._chosen, self._logits, self._heatmaps = kept
         self.num_classes: int = self._logits.shape[-1]
 
@@ -145,8 +151,8 @@ class ClassActivations:
 
     def _checked(self, classes: int | Sequence[int], count: int) -> np.ndarray:
         numbers = np.asarray(classes)
-        if not np.issubdtype(numbers.dtype, np.integer):
-            raise InputError(f"classes must be whole numbers, and is {classes!r}.")
+        if numbers.ndim > 1 or (numbers.size and not np.issubdtype(numbers.dtype, np.integer)):
+            raise InputError(f"classes must be a whole number, or one for each image, and is {classes!r}.")
         if numbers.ndim and len(numbers) != count:
             raise InputError(f"There are {len(numbers)} classes for {count} images: give one for each, or one for all.")
         if wrong := [number for number in numbers.ravel().tolist() if not 0 <= number < self.num_classes]:

@@ -13,17 +13,18 @@ from tools.errors import InputError
 from tools.features.formats import utf8
 from tools.images import Inputs
 from tools.visualization.matrix import FeatureMatrix, open_matrix
-from tools.visualization.output import check_output, new_output
+from tools.visualization.output import Names, check_output, new_output
 from tools.visualization.pages.map_page import MapPoint, colour_of, map_page
-from tools.visualization.pictures import Thumbnails, data_uri, enlarged
+from tools.visualization.pictures import Thumbnails, data_uri, enlarged, one_line
 from tools.visualization.projection import Probe, Projection, cluster_centres, nearest_centres, probe, project
 
 __all__ = ["FeatureMap", "feature_map"]
 
-_OURS = r"map\.png|index\.html|points\.csv|projector"
+_OURS = Names("index.html", r"map\.png|points\.csv|projector")
 
-# Images on the page and in the projector, and the sides of their thumbnails: smaller ones for many images.
-_SHOWN, _FEW, _SIDES = 2000, 300, (96, 40)
+# Images on the page and in the projector, and the sides of their thumbnails and of those without loss: smaller ones for
+# many images.
+_SHOWN, _FEW, _SIDES, _LOSSLESS = 2000, 300, (96, 40), (48, 16)
 
 # Side of an image on TensorBoard's sprite.
 _SPRITE = 48
@@ -136,9 +137,11 @@ def _write(folder: Path, matrix: FeatureMatrix, result: FeatureMap, method: str,
     named = sorted({*result.groups} - {""}, key=_natural)
     most = [name for name, _ in Counter(name for name in result.groups if name).most_common(_GROUPS)]
     kept = [name for name in named if name in most]
-    others = "others" if len(named) > len(kept) else None
-    legend = [*kept, others] if others else kept
+    legend = [*kept, *(["others"] if len(named) > len(kept) else [])]
     numbers = {name: kept.index(name) if name in most else len(kept) for name in named}
+    if named and "" in result.groups:
+        numbers[""] = len(legend)
+        legend.append("no label")
     with (folder / "points.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["row", "path", "group", "x", "y"])
@@ -149,14 +152,15 @@ def _write(folder: Path, matrix: FeatureMatrix, result: FeatureMap, method: str,
     shown = _evenly(len(rows), _SHOWN)
     if len(shown) < len(rows):
         notes.append(f"The page shows {len(shown):,} of the {len(rows):,} images; map.png and points.csv have all.")
-    thumbnails = Thumbnails(_SIDES[len(shown) > _FEW], images, enlarge=False)
+    many = len(shown) > _FEW
+    thumbnails = Thumbnails(_SIDES[many], images, enlarge=False)
     pictures = [thumbnails[result.names[number]] for number in shown]
     drawn = [
         MapPoint(
             result.names[number],
             int(rows[number]),
             numbers.get(result.groups[number]),
-            None if picture is None else data_uri(picture, photograph=True),
+            None if picture is None else data_uri(picture, photograph=True, lossless=_LOSSLESS[many]),
         )
         for number, picture in zip(shown, pictures, strict=True)
     ]
@@ -165,10 +169,11 @@ def _write(folder: Path, matrix: FeatureMatrix, result: FeatureMap, method: str,
     _draw(folder / "map.png", title, notes[0], points, [numbers.get(group) for group in result.groups], legend)
 
 
-def _natural(name: str) -> tuple[int, str]:
+def _natural(name: str) -> tuple[str, int, str]:
     """Sorts numbers at the end of names by value: cluster 2 before cluster 10."""
-    digits = name[len(name.rstrip("0123456789")) :]
-    return int(digits or 0), name
+    start = name.rstrip("0123456789")
+    digits = name[len(start) :].lstrip("0")
+    return start, len(digits), digits
 
 
 def _described(method: str, explained: tuple[float, float] | None, result: FeatureMap) -> str:
@@ -197,7 +202,7 @@ def _write_projector(
     folder.mkdir()
     np.savetxt(folder / "vectors.tsv", matrix.take(result.projection.rows[shown]), fmt="%.6g", delimiter="\t")
     lines = ["image\tgroup"]
-    lines += ["\t".join(_one_line(text[number]) for text in (result.names, result.groups)) for number in shown]
+    lines += ["\t".join(one_line(text[number]) or "-" for text in (result.names, result.groups)) for number in shown]
     (folder / "metadata.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     columns = int(np.ceil(np.sqrt(len(shown))))
     sprite = Image.new("RGB", (columns * _SPRITE, columns * _SPRITE), (128, 128, 128))
@@ -214,10 +219,6 @@ def _write_projector(
     )
 
 
-def _one_line(name: str) -> str:
-    return " ".join(str(utf8(name)).split()) or "-"
-
-
 def _draw(path: Path, title: str, note: str, points: np.ndarray, groups: list[int | None], names: list[str]) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -231,13 +232,23 @@ def _draw(path: Path, title: str, note: str, points: np.ndarray, groups: list[in
     size = 30 if len(points) <= 500 else 8 if len(points) <= 5000 else 2
     of = np.array([-1 if group is None else group for group in groups])
     for group in sorted({*of.tolist()}):
-        label = None if group < 0 else str(utf8(names[group])).replace("$", r"\$")
         colour = colour_of(None if group < 0 else group)
-        axes.scatter(*points[of == group].T, s=size, color=colour, label=label, linewidths=0, alpha=0.8)
+        axes.scatter(*points[of == group].T, s=size, color=colour, label=str(group), linewidths=0, alpha=0.8)
     axes.set_aspect("equal", "datalim")
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, loc="left", fontweight="bold")
     axes.set_xlabel(note, loc="left", fontsize=9, wrap=True)
     if names:
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, ncols=1 + len(names) // 25)
-    figure.savefig(path, dpi=120)
+        legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, ncols=1 + len(names) // 25)
+        # Names are set here, since matplotlib leaves out those that begin with "_", and may read them as formulas.
+        for text in legend.get_texts():
+            text.set(text=_short(names[int(text.get_text())]), parse_math=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of characters that its font lacks
+        figure.savefig(path, dpi=120)
+
+
+def _short(name: str, most: int = 30) -> str:
+    """Returns a name with an ellipsis in its middle, if it is long."""
+    name = one_line(name)
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2) + 1 :]}"

@@ -1,6 +1,7 @@
 """Finds the images that are most like others, by their features in a folder."""
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,22 +10,22 @@ import numpy as np
 
 from tools.errors import InputError
 from tools.features import FeatureExtractor
-from tools.features.folder import MANIFEST, RUN
+from tools.features.folder import read_record
 from tools.features.formats import utf8
 from tools.features.record import engine_of
 from tools.images import Inputs, open_inputs
 from tools.visualization.matrix import FeatureMatrix, finite, open_matrix
-from tools.visualization.output import check_output, new_output
+from tools.visualization.output import Names, check_output, new_output
 from tools.visualization.pictures import Thumbnails, sheet
 from tools.visualization.search import MANY_ROWS, METRICS, exact, open_index, with_index
 
 __all__ = ["Neighbour", "Neighbours", "neighbours"]
 
 _CSV, _SHEET = "neighbours.csv", "neighbours.png"
-_OURS = r"neighbours\.(csv|png)"
+_OURS = Names(_CSV, re.escape(_SHEET))
 
-# Number of queries on the sheet.
-_SHOWN = 24
+# Numbers of queries and of their neighbours on the sheet.
+_SHOWN, _ACROSS = 24, 20
 
 
 class Neighbour(NamedTuple):
@@ -116,7 +117,8 @@ def neighbours(
     queries = _queries(matrix, query, checkpoint)
     index_file = None
     if method == "faiss" or (method is None and len(matrix.rows) >= MANY_ROWS and _has_faiss()):
-        index, index_file = open_index(matrix, metric, advance)
+        index = open_index(matrix, metric, advance)
+        index_file = index.path
         rows, distances = with_index(index, matrix, queries.vectors, top, metric, leave_out=queries.rows)
     else:
         rows, distances = exact(matrix, queries.vectors, top, metric, leave_out=queries.rows, advance=advance)
@@ -145,16 +147,19 @@ def _has_faiss() -> bool:
 
 
 def _queries(matrix: FeatureMatrix, query: Any, checkpoint: str | Path | None) -> _Queries:
-    if isinstance(query, int | np.integer):
+    if isinstance(query, int | np.integer) and not isinstance(query, bool):
         return _row(matrix, int(query))
+    paths = [query] if isinstance(query, str | Path) else query
+    if not isinstance(paths, list | tuple) or not all(isinstance(path, str | Path) for path in paths):
+        raise InputError(
+            f"query must be an image, a list of images, the number of a row, or a folder of features, and is {query!r}."
+        )
     if isinstance(query, str | Path):
-        folder = Path(query)
-        if any((folder / name).is_file() for name in (RUN, MANIFEST)):
-            return _other_features(matrix, folder)
-        if not folder.exists() and str(query).isdecimal():
+        if read_record(Path(query)) is not None:
+            return _other_features(matrix, Path(query))
+        if re.fullmatch(r"-?\d+", str(query)) and not Path(query).exists():
             return _row(matrix, int(query))
-        query = [query]
-    return _images(matrix, open_inputs(query), checkpoint)
+    return _images(matrix, open_inputs(paths), checkpoint)
 
 
 def _row(matrix: FeatureMatrix, row: int) -> _Queries:
@@ -255,6 +260,6 @@ def _sheet(result: Neighbours, images: Inputs | None) -> Any:
     rows = []
     for query, found in list(zip(result.queries, result.found, strict=True))[:_SHOWN]:
         tiles = [(thumbnails[query], query, True)]
-        tiles += [(thumbnails[one.path], f"{one.value:.3f} {one.label}", False) for one in found]
+        tiles += [(thumbnails[one.path], f"{one.value:.3f} {one.label}", False) for one in found[:_ACROSS]]
         rows.append(tiles)
     return sheet(rows)

@@ -4,19 +4,31 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from checkpoints.files.atomic import new_folder
 from tools.errors import InputError
 
-__all__ = ["check_output", "new_output"]
+__all__ = ["Names", "check_output", "new_output"]
 
 
-def check_output(output: str | Path, ours: str, *, overwrite: bool = False) -> None:
+class Names(NamedTuple):
+    """The names of the files of a kind of results.
+
+    main: name of the file that all such results have. Without it, other files are somebody else's.
+    others: regular expression of the names of the others.
+    """
+
+    main: str
+    others: str
+
+
+def check_output(output: str | Path, names: Names, *, overwrite: bool = False) -> None:
     """Checks that results can be written to a folder.
 
     Args:
       output: the folder.
-      ours: regular expression of the names that such results have.
+      names: of the files of such results.
       overwrite: whether earlier results may be replaced.
 
     Raises:
@@ -29,8 +41,9 @@ def check_output(output: str | Path, ours: str, *, overwrite: bool = False) -> N
     if output.resolve() == Path.cwd():
         raise InputError("The output folder is the current one, which cannot be replaced: name another.")
     there = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    if others := [name for name in there if not re.fullmatch(ours, name)]:
-        raise InputError(f"The output folder {output} holds {min(others)}, which is no such result: name another.")
+    ours = {names.main, *(name for name in there if re.fullmatch(names.others, name))}
+    if others := there - ours if names.main in there else there:
+        raise InputError(f"The output folder {output} holds other files, such as {min(others)}: name another folder.")
     if there and not overwrite:
         raise InputError(
             f"The output folder {output} holds earlier results: name another, or replace them with overwrite=True."
@@ -38,16 +51,18 @@ def check_output(output: str | Path, ours: str, *, overwrite: bool = False) -> N
 
 
 @contextmanager
-def new_output(output: str | Path, ours: str, *, overwrite: bool = False) -> Iterator[Path]:
+def new_output(output: str | Path, names: Names, *, overwrite: bool = False) -> Iterator[Path]:
     """Yields a folder to write into that becomes ``output`` at the end of the block. The arguments are as above.
 
     Raises:
       InputError: as ``check_output``, or if it cannot be written.
     """
     output = Path(output)
-    check_output(output, ours, overwrite=overwrite)
+    check_output(output, names, overwrite=overwrite)
     try:
         with new_folder(output, replace=overwrite) as folder:
             yield folder
+    except BrokenPipeError:  # of the terminal that shows the progress
+        raise
     except OSError as error:
         raise InputError(f"{output} cannot be written ({error.strerror or error}): name another folder.") from None

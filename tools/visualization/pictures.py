@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tools.errors import ImageError
+from tools.features.formats import utf8
 from tools.images import Inputs, decode
 
-__all__ = ["COLOURS", "Thumbnails", "as_text", "blended", "coloured", "data_uri", "enlarged", "sheet"]
+__all__ = ["COLOURS", "Thumbnails", "as_text", "blended", "coloured", "data_uri", "enlarged", "one_line", "sheet"]
 
 # Colours of numbers from low to high, in steps of equal size. They rise in lightness, so that they can also be told
 # apart in grey and by people who see fewer colours.
@@ -26,12 +28,20 @@ COLOURS = np.array(
 # Images up to this side are enlarged in whole steps, and kept without loss.
 _SMALL = 48
 
+# Control characters but for white space.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+
 _PAPER, _INK, _GREY, _MARK = (255, 255, 255), (24, 24, 24), (110, 110, 110), (0, 114, 178)
 
 
 def as_text(name: str) -> str:
-    """Returns a name that can be written as UTF-8. Bytes of a file's name that are not UTF-8 become ``\\xff``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """Returns a name that can be shown. Bytes that are not UTF-8 and control characters become ``\\xff``."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(utf8(name)))
+
+
+def one_line(name: str) -> str:
+    """Returns a name as text without line breaks, tabs and repeated spaces."""
+    return " ".join(as_text(name).split())
 
 
 def coloured(values: np.ndarray, high: float | None = None, low: float = 0.0) -> np.ndarray:
@@ -70,9 +80,15 @@ def png(pixels: np.ndarray | Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def data_uri(pixels: np.ndarray, *, photograph: bool = False) -> str:
-    """Returns an address that holds the picture itself: PNG, or JPEG for a large photograph, which takes less room."""
-    if not photograph or max(pixels.shape[:2]) <= _SMALL:
+def data_uri(pixels: np.ndarray, *, photograph: bool = False, lossless: int = _SMALL) -> str:
+    """Returns an address that holds the picture itself: PNG, or JPEG for a photograph, which takes less room.
+
+    Args:
+      pixels: uint8 [height, width, 3].
+      photograph: whether some loss is not seen.
+      lossless: longest side up to which there is no loss all the same.
+    """
+    if not photograph or max(pixels.shape[:2]) <= lossless:
         return f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=80)
@@ -140,7 +156,7 @@ def sheet(rows: Sequence[Sequence[tuple[np.ndarray | None, str, bool]]], size: i
 
 def _cut(caption: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """Returns the end of a caption that fits, since the names of files differ at the end."""
-    caption = as_text(caption)
+    caption = one_line(caption)
     if font.getlength(caption) <= width:
         return caption
     while caption and font.getlength(f"…{caption}") > width:

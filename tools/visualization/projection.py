@@ -24,7 +24,8 @@ _BYTES = {"tsne": 12_000, "umap": 16_000}
 # Rows of a probe, neighbours that vote, and parts of the cross-validation.
 _PROBED, _VOTERS, _FOLDS = 5_000, 5, 5
 
-_ROUNDS = 50
+# Rounds of k-means, and images of a map at least.
+_ROUNDS, _LEAST = 50, 3
 
 
 class Projection(NamedTuple):
@@ -72,18 +73,25 @@ def project(matrix: FeatureMatrix, method: str = "pca", *, sample: int | None = 
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, and is {method!r}.")
     count = len(matrix.rows)
-    if sample is not None and sample < 3:
-        raise InputError(f"sample must be at least 3, and is {sample}.")
+    if sample is not None and sample < _LEAST:
+        raise InputError(f"sample must be at least {_LEAST}, and is {sample}.")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must be a number from 0 to {2**32 - 1}, and is {seed}.")
     chosen = np.arange(count)
     if sample is not None and sample < count:
         chosen = np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))
     _check_memory(method, len(chosen))
-    reducer = _reducer(method, len(chosen), seed)
+    _reducer(method, len(chosen), seed)  # raises what can be known before the rows are read
     kept = np.zeros(count, bool)
     kept[chosen] = True
-    rows, points, explained = _principal(matrix, kept, 2 if reducer is None else _COMPONENTS)
-    if reducer is None:
+    rows, points, explained = _principal(matrix, kept, 2 if method == "pca" else _COMPONENTS)
+    if method == "pca":
         return Projection(rows, points, (float(explained[0]), float(explained[1])))
+    # Both methods compare distances with each other, and compute in float32.
+    size = points[:, 0].std()
+    if size == 0:  # all rows are equal, which makes scikit-learn crash
+        return Projection(rows, np.zeros([len(rows), 2]), None)
+    points, reducer = points / size, _reducer(method, len(rows), seed)
     with warnings.catch_warnings():
         # umap-learn says that with a seed it uses one thread, and scikit-learn that it has other defaults than others.
         warnings.simplefilter("ignore")
@@ -95,7 +103,7 @@ def _check_memory(method: str, count: int) -> None:
     free = available_memory()
     needed = _BYTES.get(method, 0) * count
     if free is not None and needed > free:
-        fitting = max(3, int(free // _BYTES[method] // 2))
+        fitting = max(_LEAST, int(free // _BYTES[method] // 2))
         raise InputError(
             f"{method} of {count:,} rows takes some {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: take a "
             f"sample, such as sample={fitting}, or method='pca', which reads the rows in blocks."
@@ -112,7 +120,9 @@ def _reducer(method: str, count: int, seed: int) -> Any:
         if method == "umap":
             from umap import UMAP
 
-            return UMAP(n_neighbors=min(15, count - 1), random_state=seed, n_jobs=1)
+            # Its usual start requires more rows than axes.
+            init = "spectral" if count > _LEAST else "random"
+            return UMAP(n_neighbors=min(15, count - 1), init=init, random_state=seed, n_jobs=1)
     except ModuleNotFoundError:
         package = {"tsne": "scikit-learn", "umap": "umap-learn"}[method]
         raise InputError(f"{method} requires {package}: pip install 'slimnets[map]', or use method='pca'.") from None
@@ -135,8 +145,11 @@ def _principal(matrix: FeatureMatrix, kept: np.ndarray, components: int) -> tupl
         total += values.sum(axis=0)
         squares += values.T @ values
     rows = np.concatenate(rows)
-    if len(rows) < 3:
-        raise InputError(f"{matrix.folder} has {len(rows)} images with finite features, and a map needs at least 3.")
+    if len(rows) < _LEAST:
+        whose, more = f"{matrix.folder} has", "make features of more images"
+        if not kept.all():
+            whose, more = f"the sample of {matrix.folder} has", "take a larger sample"
+        raise InputError(f"A map needs at least {_LEAST} images with finite features, and {whose} {len(rows)}: {more}.")
     mean = total / len(rows)
     variances, axes = np.linalg.eigh(squares / len(rows) - np.outer(mean, mean))
     components = min(components, channels)

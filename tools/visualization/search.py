@@ -20,12 +20,16 @@ METRICS = ("cosine", "euclidean")
 # Number of rows from which an index is made, if faiss is installed.
 MANY_ROWS = 1_000_000
 
-# Queries that are compared with a block at a time, and candidates whose distances are computed once more.
-_QUERIES, _MORE = 1024, 8
+# Queries that are compared with a block at a time, at most, and bytes of their distances; candidates whose distances
+# are computed once more.
+_QUERIES, _DISTANCES, _MORE = 1024, 2**28, 8
 
 # Rows that an index computes its clusters from, for each cluster; the share of the clusters that is searched, and their
 # least number. Clusters grow with the square root of the rows, as faiss' guidelines advise.
 _TRAINING, _SEARCHED, _LEAST_SEARCHED = 64, 1 / 12, 32
+
+# Rows that tell where the rows of an index are and how far apart, and the largest number in it.
+_SCALING, _FAR = 1000, 1e9
 
 # Candidates of an index, as a multiple of the neighbours: their distances are computed exactly.
 _CANDIDATES = 8
@@ -34,7 +38,7 @@ _CANDIDATES = 8
 class Found(NamedTuple):
     """The nearest rows of queries, the nearest first.
 
-    rows: int64 [queries, top]; -1 where there are not so many.
+    rows: int64 [queries, top], or as many as there are; -1 where there are fewer.
     distances: float64 [queries, top]: Euclidean distances, or 1 - cosine; infinite where there is no row.
     """
 
@@ -62,21 +66,25 @@ def exact(
       advance: called with the number of rows whenever some have been compared.
     """
     queries = _prepared(np.asarray(queries, np.float64), metric)
-    kept = top + _MORE
+    kept = min(top, len(matrix.rows)) + _MORE
     left_out = _left_out(leave_out, len(queries))
     best = Found(np.full([len(queries), kept], -1), np.full([len(queries), kept], np.inf))
+    origin = None
     for start, block in matrix.blocks():
         valid = np.flatnonzero(finite(block))
-        if not len(valid):
-            continue
-        rows = _prepared(block[valid], metric)
-        squares = np.sum(rows**2, axis=1)
-        for first in range(0, len(queries), _QUERIES):
-            part = slice(first, first + _QUERIES)
-            # The square of the distance but for that of the query, which changes no order.
-            near = squares - 2 * queries[part] @ rows.T
-            _mask(near, start + valid, left_out[part])
-            _merge(best, part, start + valid, near)
+        if len(valid):
+            rows = _prepared(block[valid], metric)
+            # Squares of rows far from 0 would lose the digits that tell close ones apart.
+            origin = rows.mean(axis=0) if origin is None else origin
+            rows = rows - origin
+            squares = np.sum(rows**2, axis=1)
+            step = max(1, min(_QUERIES, _DISTANCES // (8 * len(rows))))
+            for first in range(0, len(queries), step):
+                part = slice(first, first + step)
+                # The square of the distance but for that of the query, which changes no order.
+                near = squares - 2 * (queries[part] - origin) @ rows.T
+                _mask(near, start + valid, left_out[part])
+                _merge(best, part, start + valid, near)
         advance(len(block))
     return _by_distance(matrix, queries, best.rows, top, metric)
 
@@ -121,6 +129,7 @@ def _merge(best: Found, part: slice, rows: np.ndarray, near: np.ndarray) -> None
 
 def _by_distance(matrix: FeatureMatrix, queries: np.ndarray, candidates: np.ndarray, top: int, metric: str) -> Found:
     """Returns the nearest candidates by distances that do not suffer from cancellation. Equal ones stay in order."""
+    top = min(top, len(matrix.rows))
     found = Found(np.full([len(queries), top], -1), np.full([len(queries), top], np.inf))
     for query, rows in enumerate(candidates):
         rows = np.sort(rows[rows >= 0])
@@ -135,9 +144,28 @@ def _by_distance(matrix: FeatureMatrix, queries: np.ndarray, candidates: np.ndar
 # An index of faiss.
 
 
-def open_index(
-    matrix: FeatureMatrix, metric: str, advance: Callable[[int], None] = lambda count: None
-) -> tuple[Any, Path]:
+class Index(NamedTuple):
+    """An index of faiss of rows of a matrix, as ``scaled`` returns them.
+
+    faiss: the index.
+    origin, scale: of ``scaled``.
+    path: its file beside the features.
+    """
+
+    faiss: Any
+    origin: np.ndarray
+    scale: float
+    path: Path
+
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        """Returns prepared rows as the index has them: near 0 and of about length 1, as float32 has most digits there.
+
+        The order of distances stays. Larger values would overflow in the squares of float32, and smaller ones vanish.
+        """
+        return np.clip((rows - self.origin) / self.scale, -_FAR, _FAR).astype(np.float32)
+
+
+def open_index(matrix: FeatureMatrix, metric: str, advance: Callable[[int], None] = lambda count: None) -> Index:
     """Returns an index of the rows, and its file beside the features. A file made of the same features is read.
 
     The index keeps a byte for each number (``IVF, SQ8``). Its rows are added block by block.
@@ -146,28 +174,38 @@ def open_index(
       InputError: if faiss is not installed, or the file cannot be written.
     """
     faiss = _faiss()
-    _prepared(np.empty([0, 1]), metric)
     path = matrix.folder / f"search-{matrix.end_point.replace('/', '.')}-{metric}.faiss"
     note = path.with_suffix(".faiss.json")
-    state = {"features": matrix.fingerprint, "shape": list(matrix.rows.shape), "faiss": faiss.__version__}
+    count, channels = matrix.rows.shape
+    some = _spread(matrix, metric, _SCALING)
+    origin = some.mean(axis=0) if len(some) else np.zeros(channels)
+    scale = np.linalg.norm(some - origin, axis=1).max(initial=0.0) or 1.0
+    index = Index(None, origin, scale, path)
+    state = {"features": matrix.fingerprint, "shape": [count, channels], "faiss": faiss.__version__}
+    state["scale"] = f"{scale:.6g}"
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         if json.loads(note.read_text(encoding="utf-8")) == state:
-            return faiss.read_index(str(path)), path
-    index = _new_index(faiss, matrix, metric)
+            read = faiss.read_index(str(path))
+            if read.d == channels and read.ntotal <= count:  # else it is another's
+                return index._replace(faiss=read)
+    sample = index.scaled(_spread(matrix, metric, _TRAINING * _clusters(count)))
+    index = index._replace(faiss=_new_index(faiss, count, channels, sample))
     for start, block in matrix.blocks():
         valid = np.flatnonzero(finite(block))
-        index.add_with_ids(_prepared(block[valid], metric).astype(np.float32), start + valid)
+        if len(valid):
+            index.faiss.add_with_ids(index.scaled(_prepared(block[valid], metric)), start + valid)
         advance(len(block))
     try:
         with tempfile.TemporaryDirectory(prefix=".search-", suffix=".incomplete", dir=matrix.folder) as folder:
-            faiss.write_index(index, str(Path(folder, path.name)))
+            faiss.write_index(index.faiss, str(Path(folder, path.name)))
             note.unlink(missing_ok=True)
             Path(folder, path.name).replace(path)
         write_whole(note, json.dumps(state))
     except (OSError, RuntimeError) as error:
-        said = " ".join(str(error).split())
+        # faiss tells the cause in brackets at the end, after names of its own functions and files.
+        said = getattr(error, "strerror", None) or " ".join(str(error).split()).rpartition("(")[2].rstrip(").")
         raise InputError(f"The index {path} cannot be written ({said}): make room, or search exactly.") from None
-    return index, path
+    return index
 
 
 def _faiss() -> Any:
@@ -178,21 +216,28 @@ def _faiss() -> Any:
     return faiss
 
 
-def _new_index(faiss: Any, matrix: FeatureMatrix, metric: str) -> Any:
-    """Returns an index without rows, whose clusters are computed from rows that are spread evenly."""
-    count, channels = matrix.rows.shape
-    clusters = max(1, min(round(2 * count**0.5), count // _TRAINING))
-    sample = matrix.take(np.unique(np.linspace(0, count - 1, min(count, _TRAINING * clusters)).astype(np.int64)))
-    sample = _prepared(sample[finite(sample)], metric).astype(np.float32)
-    index = faiss.index_factory(channels, f"IVF{min(clusters, max(1, len(sample)))},SQ8")
+def _new_index(faiss: Any, count: int, channels: int, sample: np.ndarray) -> Any:
+    """Returns an index without rows, whose clusters are those of a sample of the ``count`` rows."""
+    index = faiss.index_factory(channels, f"IVF{max(1, min(_clusters(count), len(sample)))},SQ8")
     index.cp.min_points_per_centroid = 1  # does not warn that the sample is small
     index.train(sample)
     index.nprobe = min(index.nlist, max(_LEAST_SEARCHED, round(index.nlist * _SEARCHED)))
     return index
 
 
+def _clusters(count: int) -> int:
+    return max(1, min(round(2 * count**0.5), count // _TRAINING))
+
+
+def _spread(matrix: FeatureMatrix, metric: str, most: int) -> np.ndarray:
+    """Returns the finite ones of at most ``most`` rows that are spread evenly, prepared."""
+    count = len(matrix.rows)
+    some = matrix.take(np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)))
+    return _prepared(some[finite(some)], metric)
+
+
 def with_index(
-    index: Any,
+    index: Index,
     matrix: FeatureMatrix,
     queries: np.ndarray,
     top: int,
@@ -202,6 +247,6 @@ def with_index(
 ) -> Found:
     """Returns the nearest rows among those that an index proposes, with their exact distances; see ``exact``."""
     queries = _prepared(np.asarray(queries, np.float64), metric)
-    _, candidates = index.search(queries.astype(np.float32), _CANDIDATES * top + 1)
+    _, candidates = index.faiss.search(index.scaled(queries), _CANDIDATES * min(top, len(matrix.rows)) + 1)
     candidates[candidates == _left_out(leave_out, len(queries))[:, np.newaxis]] = -1
     return _by_distance(matrix, queries, candidates, top, metric)

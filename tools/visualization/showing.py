@@ -1,6 +1,8 @@
 """Shows what a network sees in images: its input, its strongest feature maps, class activation, receptive fields."""
 
 import difflib
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +18,13 @@ from tools.images import Inputs
 from tools.images.given import arrays_or_inputs
 from tools.visualization.class_activation import ClassActivations, is_map
 from tools.visualization.inputs import input_batches, shown
-from tools.visualization.output import check_output, new_output
+from tools.visualization.output import Names, check_output, new_output
 from tools.visualization.pages.show_page import FRAMES, Activation, Channel, Field, Maps, Seen, field_box, show_page
 from tools.visualization.pictures import blended, coloured, enlarged, sheet
 
 __all__ = ["Shown", "show", "usual_end_points"]
 
-_OURS = r"index\.html|\d+-.*\.png"
+_OURS = Names("index.html", r"\d{4,}-.*\.png")
 
 # End points that are shown if none are named, channels of each, and sides of the pictures in files.
 _END_POINTS, _CHANNELS, _TILE, _SIDE = 8, 16, 112, 448
@@ -46,10 +48,14 @@ class Shown(NamedTuple):
 def usual_end_points(extractor: FeatureExtractor) -> list[str]:
     """Returns aliases of the end points to look at: the maps with a short name, such as conv1 and block1 to block4.
 
-    Of more than 8 of them, it returns the last one of each size.
+    Of more than 8 of them, it returns the last one of each size. Those that need excluded variables are left out.
     """
     points = endpoint_info.describe(extractor.images, extractor.tensors())
-    chosen = [point for point in points if "/" not in point.alias and is_map(point.tensor)]
+    chosen = [
+        point
+        for point in points
+        if "/" not in point.alias and is_map(point.tensor) and not extractor.not_restored(point.tensor)
+    ]
     if len(chosen) > _END_POINTS:
         chosen = list({tuple(point.shape[1:3]): point for point in chosen}.values())
     return [point.alias for point in chosen]
@@ -86,17 +92,19 @@ def show(
         cannot be written.
       RuntimeError: if the extractor is closed.
       UnknownEndPointError: for an unknown end point.
-      ValueError: if the network is frozen.
+      ValueError: if the network is frozen, or a variable that it needs was excluded.
     """
     check_output(output, _OURS, overwrite=overwrite)
-    place = (0.5, 0.5) if place is None else tuple(place)
-    if len(place) != 2 or not all(0 <= share <= 1 for share in place):
+    place = (0.5, 0.5) if place is None else place
+    if not _is_place(place):
         raise InputError(f"place must be two numbers from 0 to 1, and is {place!r}.")
     given = arrays_or_inputs(images)
     if not len(given):
         raise InputError("There are no images to show: give at least one.")
-    names = list(usual_end_points(extractor) if end_points is None else end_points)
-    points = _maps_of(extractor, names)
+    if end_points is None:
+        end_points = usual_end_points(extractor)
+    points = _maps_of(extractor, [end_points] if isinstance(end_points, str) else list(end_points))
+    names = [point.alias for point in points]
     activations = None if cam is None else _Activations(extractor, cam, labels)
     seen: list[Seen] = []
     classes: list[tuple[int, str, float]] = []
@@ -132,10 +140,23 @@ def _name(given: Inputs | Sequence[np.ndarray], number: int) -> str:
     return given.name(number) if isinstance(given, Inputs) else f"image {number + 1}"
 
 
+def _is_place(place: Any) -> bool:
+    try:
+        vertical, horizontal = place
+        return 0 <= vertical <= 1 and 0 <= horizontal <= 1
+    except (TypeError, ValueError):
+        return False
+
+
 def _maps_of(extractor: FeatureExtractor, names: Sequence[str]) -> list[endpoint_info.EndPoint]:
     if not names:
-        raise InputError(f"{extractor.net} has no end point with height and width at {extractor.image_size}.")
+        raise InputError(
+            f"{extractor.net} has no end point with height and width at {extractor.image_size}: take a larger "
+            "image_size."
+        )
     points = endpoint_info.describe(extractor.images, extractor.tensors(), names)
+    if repeated := [alias for alias, count in Counter(point.alias for point in points).items() if count > 1]:
+        raise InputError(f"end_points names {repeated[0]} more than once: name it once.")
     for name, point in zip(names, points, strict=True):
         if not is_map(point.tensor):
             size = "x".join(map(str, point.shape[1:]))
@@ -143,6 +164,7 @@ def _maps_of(extractor: FeatureExtractor, names: Sequence[str]) -> list[endpoint
                 f"The end point {name} is {size} an image and has no height and width to show: name others, such as "
                 f"{', '.join(usual_end_points(extractor)[-3:]) or 'none at this image size'}."
             )
+    extractor.check_restored(*(point.tensor for point in points))
     return points
 
 
@@ -156,21 +178,40 @@ class _Activations:
         except InputError:
             self._cam = None
         self._labels = list(class_names(None, extractor) if labels is None else labels)
+        count = self._grad_cam.num_classes
+        if len(self._labels) != count:
+            raise InputError(f"There are {len(self._labels)} labels for {count} classes: give one for each.")
         self._number = None if wanted == "top" else self._class(wanted, extractor)
 
     def _class(self, wanted: str | int, extractor: FeatureExtractor) -> int:
-        """Returns the number of a class by its number or its name."""
+        """Returns the number of a class by its number or its name, or by one of several names between commas."""
         count = self._grad_cam.num_classes
-        if isinstance(wanted, str) and not wanted.lstrip("-").isdecimal():
-            names = [label.casefold() for label in self._labels]
-            if wanted.casefold() in names:
-                return names.index(wanted.casefold())
-            near = difflib.get_close_matches(wanted.casefold(), names, n=3)
-            hint = f": did you mean {' or '.join(self._labels[names.index(name)] for name in near)}?" if near else "."
-            raise InputError(f"{extractor.net} has no class {wanted!r}{hint}")
-        if not 0 <= int(wanted) < count:
-            raise InputError(f"There is no class {wanted}: {extractor.net} has {count}, numbered from 0.")
-        return int(wanted)
+        if isinstance(wanted, str) and re.fullmatch(r"-?\d+", wanted):
+            wanted = int(wanted)
+        if isinstance(wanted, int | np.integer) and not isinstance(wanted, bool):
+            if not 0 <= wanted < count:
+                raise InputError(f"There is no class {wanted}: {extractor.net} has {count}, numbered from 0.")
+            return int(wanted)
+        if not isinstance(wanted, str):
+            raise InputError(f"cam must be the number or the name of a class, or 'top', and is {wanted!r}.")
+        names = [str(label).casefold() for label in self._labels]
+        if wanted.casefold() in names:
+            return names.index(wanted.casefold())
+        parts: dict[str, set[int]] = {}
+        for number, name in enumerate(names):
+            for part in name.split(","):
+                parts.setdefault(part.strip(), set()).add(number)
+        found = parts.get(wanted.casefold(), set())
+        if len(found) == 1:
+            return found.pop()
+        near = found or {
+            number for name in difflib.get_close_matches(wanted.casefold(), parts, n=3) for number in parts[name]
+        }
+        what = "several classes" if found else "no class"
+        hint = f"give a number from 0 to {count - 1}, or a name, such as {self._labels[0]}."
+        if near:
+            hint = f"did you mean {' or '.join(f'{self._labels[number]} ({number})' for number in sorted(near)[:3])}?"
+        raise InputError(f"{extractor.net} has {what} {wanted!r}: {hint}")
 
     def of(self, batch: np.ndarray, pixels: np.ndarray) -> tuple[list[list[Activation]], list[tuple[int, str, float]]]:
         """Returns the activations of each image, and its class with its name and probability."""

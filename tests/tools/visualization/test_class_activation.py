@@ -3,6 +3,8 @@
 The weights are random: see tests/conftest.py.
 """
 
+from concurrent.futures import ThreadPoolExecutor as Threads
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -187,7 +189,7 @@ def test_files(extractor, tmp_path):
     (tmp_path / "two.png").write_text("no image")
     with pytest.raises(ImageError, match=r"two\.png: the file is not an image"):
         grad_cam(extractor, [tmp_path / "two.png"])
-    assert grad_cam(extractor, []).heatmaps.shape == (0, 2, 2)
+    assert grad_cam(extractor, []).heatmaps.shape == grad_cam(extractor, [], []).heatmaps.shape == (0, 2, 2)
 
 
 def test_operations_are_added_once(extractor):
@@ -199,13 +201,23 @@ def test_operations_are_added_once(extractor):
     assert len(extractor.graph.get_operations()) == before
 
 
+def test_threads_share_the_operations(tiny_checkpoint):
+    images = noise(2, 48, 48, 3)
+    with FeatureExtractor(tiny_checkpoint, None, image_size=SIZE, freeze=False) as extractor, Threads(4) as threads:
+        found = list(threads.map(lambda _: grad_cam(extractor, images, 3, end_point="block3").heatmaps, range(8)))
+        expected = grad_cam(extractor, images, 3, end_point="block3").heatmaps
+    assert all(np.array_equal(heatmaps, expected) for heatmaps in found)
+
+
 @pytest.mark.parametrize(
     ("classes", "words"),
     [
         (10, "There is no class 10: resnet_v2_tiny has 10, numbered from 0"),
         ([0, -1], "There is no class -1: resnet_v2_tiny has 10"),
         ([1, 2, 3], "There are 3 classes for 2 images: give one for each, or one for all"),
-        (0.5, "classes must be whole numbers, and is 0.5"),
+        (0.5, "classes must be a whole number, or one for each image, and is 0.5"),
+        (True, "classes must be a whole number, or one for each image, and is True"),
+        ([[1], [2]], r"classes must be a whole number, or one for each image, and is \[\[1\], \[2\]\]"),
     ],
 )
 def test_classes_that_do_not_exist(extractor, classes, words):

@@ -3,8 +3,10 @@
 import csv
 import json
 import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +20,12 @@ from tools.digits import CHECKPOINT, HELD_OUT
 from tools.errors import InputError
 from tools.features import FeatureExtractor, extract
 from tools.images import decode
-from tools.visualization import feature_map
+from tools.visualization import feature_map, pages
 from tools.visualization.matrix import open_matrix
+from tools.visualization.pages.map_page import COLOURS, DARK
 from tools.visualization.projection import probe, project
+
+PAGES = Path(pages.__file__).parent
 
 
 def groups_of(count, channels, spread=1.0, seed=0):
@@ -67,6 +72,34 @@ def test_principal_components_are_those_of_scikit_learn(tmp_path, monkeypatch):
 def test_a_single_channel(tmp_path):
     matrix = open_matrix(write_features(tmp_path / "features", [[1.0], [2.0], [4.0]]))
     assert project(matrix).points.tolist() == pytest.approx(np.array([[-4 / 3, 0], [-1 / 3, 0], [5 / 3, 0]]))
+
+
+def test_t_sne_of_equal_rows_and_of_few(tmp_path):
+    """scikit-learn crashes on equal rows, and wants more rows than its usual perplexity, failed ones not counted."""
+    equal = write_features(tmp_path / "equal", np.ones([40, 3]))
+    assert project(open_matrix(equal), "tsne").points.tolist() == [[0, 0]] * 40
+    rows = groups_of(40, 4)[0]
+    rows[4:] = np.nan
+    found = project(open_matrix(write_features(tmp_path / "few", rows)), "tsne")
+    assert found.rows.tolist() == [0, 1, 2, 3]
+    assert np.isfinite(found.points).all()
+
+
+@pytest.mark.full
+def test_umap_of_three_rows(tmp_path):
+    found = project(open_matrix(write_features(tmp_path / "features", np.eye(3))), "umap")
+    assert np.isfinite(found.points).all()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("size", [1e-30, 1e36])
+@pytest.mark.parametrize("method", ["tsne", "umap"])
+def test_other_methods_at_any_size_of_numbers(tmp_path, method, size):
+    from sklearn.metrics import silhouette_score
+
+    vectors, names = groups_of(60, 10)
+    matrix = open_matrix(write_features(tmp_path / "features", (vectors.astype(np.float64) - 100) * size))
+    assert silhouette_score(project(matrix, method).points, names) > 0.5
 
 
 @pytest.mark.full
@@ -155,6 +188,13 @@ def test_the_command(labelled, tmp_path, capfd):
     assert json.loads(capfd.readouterr().out)["probe"] is None
 
 
+def test_a_stopped_command_leaves_nothing(labelled, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("tools.visualization.mapping._draw", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert main(["map", str(labelled), "--output", str(tmp_path / "map")]) == 1
+    assert capfd.readouterr().err == "slimnets: interrupted; unfinished work is not kept\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_command_probes(tmp_path, capfd):
     vectors, names = groups_of(60, 4)
     folder = write_features(tmp_path / "features", vectors, names)
@@ -179,6 +219,48 @@ def test_clusters(tmp_path):
     assert {*feature_map(equal, color="cluster").groups} == {"cluster 1"}
 
 
+def test_names_of_groups(tmp_path, monkeypatch):
+    """They are sorted by the numbers at their ends. The picture's legend has all of them, as they are."""
+    figures = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: figures.append(figure))
+    names = ["b10", "b2", "_hidden", "a$x$b$", "c" * 50, "\x1b[31mred\n", "日本語", ""]
+    folder = write_features(tmp_path / "features", np.random.default_rng(0).normal(size=(16, 3)), names * 2)
+    feature_map(folder, tmp_path / "map")
+    (figure,) = figures
+    long = "c" * 15 + "…" + "c" * 14
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == [r"\x1b[31mred", "_hidden", "a$x$b$", "b2", "b10", long, "日本語", "no label"]
+    page = (tmp_path / "map" / "index.html").read_text()
+    assert re.findall(r"<bdi>(.*?)</bdi> \(2\)", page, re.DOTALL) == [
+        *("\\x1b[31mred\n", "_hidden", "a$x$b$", "b2", "b10", "c" * 50, "日本語", "no label")
+    ]
+    assert page.count('class="group-7"') == 3  # two images without a label, and the legend
+    assert "\x1b" not in page
+
+
+def contrast(*colours):
+    """Returns the contrast of two colours by the Web Content Accessibility Guidelines 2.2."""
+    lights = []
+    for colour in colours:
+        shares = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+        lights.append(np.dot(linear, [0.2126, 0.7152, 0.0722]) + 0.05)
+    return max(lights) / min(lights)
+
+
+def test_colours_can_be_seen():
+    """Text has a contrast of 4.5 at least, points have 3, as the guidelines ask for, in the light and in the dark."""
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    styles = re.findall(r":root \{(.*?)\}", (PAGES / "page.css").read_text())
+    for style, colours in zip(styles, (COLOURS, DARK), strict=True):
+        of = dict(re.findall(r"--(\w+): (#\w+);", style))
+        of = {name: colour if len(colour) == 7 else f"#{colour[1:] * 2}" for name, colour in of.items()}
+        for paper in ("paper", "panel"):
+            assert min(contrast(of[paper], of[name]) for name in ("ink", "soft", "mark")) >= 4.5
+        assert min(contrast(of["panel"], colour) for colour in colours) >= 3
+        assert len({*colours}) == len(COLOURS)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -188,6 +270,7 @@ def test_clusters(tmp_path):
         ({"color": "size"}, "color must be label, cluster or none, and is 'size'"),
         ({"num_clusters": 0}, "num_clusters must be at least 1, and is 0"),
         ({"sample": 2}, "sample must be at least 3, and is 2"),
+        ({"seed": -1}, "seed must be a number from 0 to 4294967295, and is -1"),
         ({"end_point": "logits"}, "has no end point 'logits': there is global_pool"),
     ],
 )
@@ -201,8 +284,11 @@ def test_bad_input(tmp_path, options, words):
 def test_features_that_cannot_be_mapped(tmp_path, monkeypatch):
     rows = groups_of(20, 4)[0]
     rows[2:] = np.nan
-    with pytest.raises(InputError, match="has 2 images with finite features, and a map needs at least 3"):
-        feature_map(write_features(tmp_path / "failed", rows))
+    failed = write_features(tmp_path / "failed", rows)
+    with pytest.raises(InputError, match=r"^A map needs at least 3 images .* has 2: make features of more images\.$"):
+        feature_map(failed, method="tsne")
+    with pytest.raises(InputError, match=r"and the sample of .*failed has [012]: take a larger sample"):
+        feature_map(failed, sample=5)
     with pytest.raises(InputError, match=r"has block2 \[5, 2, 2, 3\], and a vector an image is required"):
         feature_map(write_features(tmp_path / "maps", np.ones([5, 2, 2, 3]), alias="block2"))
     few = write_features(tmp_path / "few", groups_of(20, 4)[0], ["a"] * 16 + ["b"] * 4)
@@ -271,7 +357,7 @@ def test_names_are_text(tmp_path):
     assert page.count("<script") == 2  # its data and its own code
     assert "<img src=x" not in page
     assert "<b>" not in page
-    assert "&lt;b&gt;bold&lt;/b&gt; (2)" in page
+    assert "<bdi>&lt;b&gt;bold&lt;/b&gt;</bdi> (2)" in page
     assert "default-src &#x27;none&#x27;" in page
 
 

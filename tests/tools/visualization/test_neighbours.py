@@ -3,7 +3,10 @@
 import csv
 import json
 import shutil
+import signal
+import sys
 
+import faiss
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,6 +57,28 @@ def test_neighbours_are_those_of_brute_force(tmp_path, metric, monkeypatch):
     np.testing.assert_allclose(found.distances, distances, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["exact", "faiss"])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize(("size", "offset"), [(2.0**-4, 1e6), (2.0**123, 0), (2.0**-120, 0)])
+def test_values_of_any_size(tmp_path, metric, method, size, offset):
+    """Squares that lose digits, or that overflow or vanish in float32, which faiss computes in."""
+    whole = np.random.default_rng(0).integers(-9, 10, [400, 16])
+    rows = (whole * size + offset).astype(np.float32)
+    found = neighbours(write_features(tmp_path / "features", rows), 7, top=10, metric=metric, method=method).found[0]
+    by_differences = whole if metric == "euclidean" else rows.astype(np.float64) / size
+    expected, _ = brute_force(by_differences, by_differences[[7]], 11, metric)
+    assert [one.row for one in found] == expected[0, 1:].tolist()
+
+
+def test_more_neighbours_than_rows(tmp_path):
+    folder = write_features(tmp_path / "features", np.eye(30))
+    for method in ("exact", "faiss"):
+        found = neighbours(folder, 3, top=10**9, method=method, output=tmp_path / "out", overwrite=True)
+        assert [one.row for one in found.found[0]] == [*range(3), *range(4, 30)]
+    with Image.open(tmp_path / "out" / "neighbours.png") as sheet:
+        assert sheet.width == 10 + 21 * 122  # the query and the 20 nearest
+
+
 @pytest.mark.full
 @pytest.mark.numerical
 def test_an_image_is_computed_by_the_engine_of_the_features(tmp_path, monkeypatch):
@@ -97,6 +122,9 @@ def test_an_index_is_saved_and_made_again_when_it_must_be(tmp_path, metric):
     assert [1499 - one.row for one in again.found[0]] == expected[0, 1:].tolist()
     # So does a damaged file.
     first.index.write_bytes(b"damaged")
+    assert neighbours(folder, 1492, method="faiss", metric=metric).found == again.found
+    # So does an index of something else.
+    faiss.write_index(faiss.index_factory(5, "Flat"), str(first.index))
     assert neighbours(folder, 1492, method="faiss", metric=metric).found == again.found
 
 
@@ -184,6 +212,14 @@ def test_the_command(folder, tmp_path, capfd):
     assert main([*arguments, "--output", str(output), "--overwrite"]) == 0
 
 
+def test_a_stopped_command_leaves_nothing(folder, tmp_path, monkeypatch, capfd):
+    module = sys.modules["tools.visualization.neighbours"]  # a function hides it in its room
+    monkeypatch.setattr(module, "_sheet", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert main(["neighbours", str(folder), "3", "--output", str(tmp_path / "out")]) == 1
+    assert capfd.readouterr().err.endswith("slimnets: interrupted; unfinished work is not kept\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_images_in_an_archive_are_drawn(tmp_path, capfd):
     shutil.make_archive(str(tmp_path / "digits"), "tar", HELD_OUT, ".")
     with FeatureExtractor(CHECKPOINT, "global_pool") as extractor:
@@ -202,6 +238,9 @@ def test_images_in_an_archive_are_drawn(tmp_path, capfd):
         ({"end_point": "block2"}, r"has block2 \[40, 2, 2, 128\], and a vector an image is required: .*pool='mean'"),
         ({"end_point": "block7"}, "has no end point 'block7': there is block2, global_pool"),
         ({"query": 40}, "has no row 40: it has 40, numbered from 0"),
+        ({"query": "-1"}, "has no row -1: it has 40, numbered from 0"),
+        ({"query": True}, "query must be an image, a list of images, the number of a row, .* and is True"),
+        ({"query": [3]}, r"query must be an image, a list of images, the number of a row, .* and is \[3\]"),
         ({"metric": "manhattan"}, "metric must be one of cosine, euclidean, and is 'manhattan'"),
         ({"method": "guess"}, "method must be 'exact' or 'faiss', and is 'guess'"),
         ({"top": 0}, "top must be at least 1, and is 0"),
@@ -225,7 +264,7 @@ def test_folders_that_are_not_complete(folder, tmp_path):
 
 
 def test_without_faiss(folder, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(InputError, match=r"requires faiss: pip install 'slimnets\[search\]', or search exactly"):
         neighbours(folder, 0, method="faiss")
 
@@ -248,7 +287,7 @@ def recall_of_an_index(folder, count, queries=100):
     matrix = open_matrix(write_features(folder, rows))
     chosen = rng.choice(count, queries, replace=False).tolist()
     expected = exact(matrix, rows[chosen], 10, leave_out=chosen).rows
-    index, path = open_index(matrix, "cosine")
-    assert path.stat().st_size < 0.3 * rows.nbytes
+    index = open_index(matrix, "cosine")
+    assert index.path.stat().st_size < 0.3 * rows.nbytes
     found = with_index(index, matrix, rows[chosen], 10, leave_out=chosen).rows
     return np.mean([len({*one} & {*other}) / 10 for one, other in zip(expected.tolist(), found.tolist(), strict=True)])

@@ -1,16 +1,19 @@
 """Compares what ``slimnets show`` writes with the extractor's features, and with formulas that are written here."""
 
+import json
 import re
+import signal
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from nets import endpoint_info
+from nets import endpoint_info, nets_factory
 from nets.endpoint_info import UnknownEndPointError
 from nets.preprocessing import preprocess
 from tests.helpers.browser import Browser
+from tests.helpers.reference import assign, random_values
 from tools.cli import main
 from tools.digits import CHECKPOINT, HELD_OUT
 from tools.errors import ImageError, InputError
@@ -175,6 +178,9 @@ def test_usual_end_points(extractor):
     assert usual_end_points(extractor) == ["conv1", "pool1", "block1", "block2", "block3", "block4", "postnorm"]
 
 
+CATS = ["tabby, tabby cat", "tiger, tabby", *"23456789"]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
@@ -187,9 +193,22 @@ def test_usual_end_points(extractor):
         ({"end_points": ["blok3"]}, UnknownEndPointError, "did you mean block3"),
         ({"cam": 10}, InputError, "There is no class 10: resnet_v2_tiny has 10, numbered from 0"),
         ({"cam": "-1"}, InputError, "There is no class -1"),
-        ({"cam": "mug"}, InputError, r"resnet_v2_tiny has no class 'mug'\."),
+        ({"cam": "mug"}, InputError, "has no class 'mug': give a number from 0 to 9, or a name, such as 0"),
+        ({"cam": "--5"}, InputError, "has no class '--5'"),
+        ({"cam": 1.5}, InputError, "cam must be the number or the name of a class, or 'top', and is 1.5"),
+        ({"cam": True}, InputError, "cam must be the number or the name of a class, or 'top', and is True"),
+        ({"cam": 3, "labels": ["a", "b"]}, InputError, "There are 2 labels for 10 classes: give one for each"),
+        (
+            {"cam": "tabby", "labels": CATS},
+            InputError,
+            r"has several classes 'tabby': .* cat \(0\) or tiger, tabby \(1\)",
+        ),
+        ({"cam": "tabbi", "labels": CATS}, InputError, r"has no class 'tabbi': did you mean tabby, tabby cat \(0\)"),
         ({"cam": "coffee mag", "labels": ["coffee mug", *"bcdefghij"]}, InputError, "did you mean coffee mug"),
         ({"place": (0.5, 1.5)}, InputError, r"place must be two numbers from 0 to 1, and is \(0\.5, 1\.5\)"),
+        ({"place": 0.5}, InputError, "place must be two numbers from 0 to 1, and is 0.5"),
+        ({"place": (None, 1)}, InputError, r"place must be two numbers from 0 to 1, and is \(None, 1\)"),
+        ({"end_points": ["block1", "resnet_v2_tiny/block1"]}, InputError, "end_points names block1 more than once"),
         ({"images": []}, InputError, "There are no images to show"),
     ],
 )
@@ -206,8 +225,13 @@ def test_images_and_networks_that_cannot_be_shown(extractor, tmp_path, tiny_chec
     assert not (tmp_path / "out").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
-    with pytest.raises(InputError, match=r"holds letter\.txt, which is no such result"):
+    with pytest.raises(InputError, match=r"holds other files, such as letter\.txt: name another folder"):
         show(DIGITS[:1], extractor, tmp_path / "full", overwrite=True)
+    # Pictures that were not written by slimnets stay, though their names could be those of results.
+    (tmp_path / "trips").mkdir()
+    (tmp_path / "trips" / "2023-sea.png").write_bytes(DIGITS[0].read_bytes())
+    with pytest.raises(InputError, match=r"trips holds other files, such as 2023-sea\.png: name another folder"):
+        show(DIGITS[:1], extractor, tmp_path / "trips", overwrite=True)
     with (
         FeatureExtractor(tiny_checkpoint, "logits", freeze=True) as frozen,
         pytest.raises(ValueError, match="frozen into the graph"),
@@ -215,11 +239,68 @@ def test_images_and_networks_that_cannot_be_shown(extractor, tmp_path, tiny_chec
         show(DIGITS[:1], frozen, tmp_path / "out")
 
 
+def test_a_network_whose_end_points_have_other_names(tmp_path, capfd):
+    """The command needs no end point of a given name. Its record holds what the page shows."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        nets_factory.get_network_fn("resnet_cifar_20", 10)(v1.placeholder(tf.float32, [None, 32, 32, 3]))
+        assign(session, random_values(v1.global_variables()))
+        path = v1.train.Saver().save(session, str(tmp_path / "model.ckpt"), write_meta_graph=False)
+    arguments = ["show", str(DIGITS[0]), "--checkpoint", path, "--output", str(tmp_path / "out"), "--cam", "7"]
+    assert main([*arguments, "--net", "resnet_cifar_20", "--json"]) == 0
+    record = json.loads(capfd.readouterr().out)
+    with FeatureExtractor(path, "predictions", net="resnet_cifar_20") as extractor:
+        expected = extractor([DIGITS[0]])["predictions"][0, 7]
+    assert record.pop("images") == [
+        {"path": str(DIGITS[0]), "class": 7, "label": "7", "probability": pytest.approx(expected, rel=1e-4)}
+    ]
+    assert record["page"] == str(tmp_path / "out" / "index.html")
+    assert {f"0001-{name.replace('/', '.')}.png" for name in record["end_points"]} < {
+        file.name for file in (tmp_path / "out").iterdir()
+    }
+
+
+def test_variables_that_were_excluded(tmp_path):
+    """What needs them is refused by name; the usual end points do without them."""
+    options = {"image_size": 80, "freeze": False, "exclude": "*block3*"}
+    with FeatureExtractor(CHECKPOINT, None, **options) as extractor:
+        assert usual_end_points(extractor) == ["conv1", "pool1", "block1", "block2"]
+        assert show(DIGITS[:1], extractor, tmp_path / "out").end_points == usual_end_points(extractor)
+        words = r"^exclude=\['\*block3\*'\] leaves resnet_v2_tiny/block3/.* without a value, .*: exclude less, or ask"
+        for other in ({"cam": "top"}, {"end_points": ["block4"]}):
+            with pytest.raises(ValueError, match=words):
+                show(DIGITS[:1], extractor, tmp_path / "other", **other)
+        with pytest.raises(ValueError, match=words):
+            grad_cam(extractor, DIGITS[:1])
+
+
+def test_a_stopped_command_leaves_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("tools.visualization.showing._write_pictures", lambda *_: signal.raise_signal(signal.SIGTERM))
+    arguments = ["show", str(DIGITS[0]), "--checkpoint", str(CHECKPOINT), "--output", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    assert capfd.readouterr().err.endswith("slimnets: interrupted; unfinished work is not kept\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_terminal_that_is_closed_is_no_fault_of_the_output(extractor, tmp_path):
+    def advance(_):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        show(DIGITS[:1], extractor, tmp_path / "out", end_points=["block4"], advance=advance)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_class_by_its_name(extractor, tmp_path):
     labels = ["zero", "one", "two", "Three", *"456789"]
     result = show(DIGITS[:1], extractor, tmp_path / "out", cam="three", labels=labels, end_points=["block4"])
     assert result.classes[0][:2] == (3, "Three")
     assert "class 3, Three, probability" in (tmp_path / "out" / "index.html").read_text()
+    # One of several names, as ImageNet's classes have.
+    for name, number in {"Tabby Cat": 0, "tiger": 1, "tiger, tabby": 1}.items():
+        result = show(
+            DIGITS[:1], extractor, tmp_path / "out", cam=name, labels=CATS, end_points=["block4"], overwrite=True
+        )
+        assert result.classes[0][0] == number
 
 
 HOSTILE = "<img src=x onerror=document.title='run'><script>document.title='run'<:script>\"'.png"

@@ -23,7 +23,7 @@ def text(value: object) -> str:
     return html.escape(as_text(str(value)), quote=True)
 
 
-def page(title: str, body: str, *, script: str | None = None, data: Any = None) -> str:
+def page(title: str, body: str, *, script: str | None = None, data: Any = None, style: str = "") -> str:
     """Returns a page.
 
     Args:
@@ -31,9 +31,10 @@ def page(title: str, body: str, *, script: str | None = None, data: Any = None) 
       body: HTML below the heading.
       script: name of a file of JavaScript beside this one; None for none.
       data: what the script reads from the element ``data``, as values of JSON.
+      style: rules of CSS besides those of all pages.
     """
     colours = ", ".join(f"rgb({red:.0f}, {green:.0f}, {blue:.0f})" for red, green, blue in COLOURS)
-    style = (_HERE / "page.css").read_text(encoding="utf-8") + f":root{{--colours: {colours}}}\n"
+    style = f"{(_HERE / 'page.css').read_text(encoding='utf-8')}:root{{--colours: {colours}}}\n{style}"
     code = (_HERE / script).read_text(encoding="utf-8") if script else ""
     policy = f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; base-uri 'none'; form-action 'none'"
     if script:

@@ -54,10 +54,13 @@ function nearest(event) {
   return best;
 }
 
-plot.addEventListener("pointermove", (event) => {
+function follow(event) {
   const number = nearest(event);
   if (number === null) leave(); else if (number !== now) look(number);
-});
+}
+
+plot.addEventListener("pointermove", follow);
+plot.addEventListener("pointerdown", follow);  // of a finger, which does not hover
 plot.addEventListener("pointerleave", leave);
 
 const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };

@@ -8,12 +8,17 @@ import numpy as np
 from tools.visualization.pages import page, text
 from tools.visualization.pictures import as_text
 
-__all__ = ["COLOURS", "MapPoint", "colour_of", "map_page"]
+__all__ = ["COLOURS", "DARK", "MapPoint", "colour_of", "map_page"]
 
-# Colours that people with any colour vision tell apart (P. Tol's, and M. Okabe and K. Ito's), on light and on dark.
+# Colours of groups after P. Tol's and M. Okabe and K. Ito's, which people with any colour vision tell apart. On light
+# paper they are darker, and on dark paper lighter, for a contrast of at least 3 to 1.
 COLOURS = (
-    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b3a114", "#9467bd", "#8c564b"),
-    *("#7f7f7f", "#332288", "#117733", "#882255", "#44aa99", "#aa4499", "#6699cc"),
+    *("#0072b2", "#b37700", "#008a63", "#c55a93", "#d55e00", "#2a8fcb", "#857a00", "#8659b5", "#84503f"),
+    *("#6f6f6f", "#332288", "#117733", "#882255", "#2b8577", "#aa4499", "#4c78b8"),
+)
+DARK = (
+    *("#3f9fdc", "#e69f00", "#1fb98c", "#dd8fb9", "#f0803c", "#8fd0f5", "#d3c53a", "#b79be0", "#c08a7c"),
+    *("#a8a8a8", "#8f85e8", "#4fb56e", "#d46b9c", "#74d4c4", "#d285ca", "#9fc3f0"),
 )
 
 _WIDTH, _HEIGHT, _MARGIN = 1000.0, 680.0, 24.0
@@ -35,8 +40,20 @@ class MapPoint(NamedTuple):
 
 
 def colour_of(group: int | None) -> str:
-    """Returns the colour of a group; groups beyond the number of colours share them."""
-    return "#0072b2" if group is None else COLOURS[group % len(COLOURS)]
+    """Returns the colour of a group on light paper; groups beyond the number of colours share them."""
+    return COLOURS[(group or 0) % len(COLOURS)]
+
+
+def _class_of(group: int | None) -> str:
+    return f"group-{(group or 0) % len(COLOURS)}"
+
+
+def _style() -> str:
+    light, dark = (
+        "".join(f".group-{number}{{fill:{colour}}}" for number, colour in enumerate(colours))
+        for colours in (COLOURS, DARK)
+    )
+    return f"{light}\n@media (prefers-color-scheme: dark) {{{dark}}}\n"
 
 
 def map_page(
@@ -54,7 +71,7 @@ def map_page(
     x, y = _on_paper(places)
     radius = 5 if len(points) <= 500 else 3.5
     circles = "\n".join(
-        f'<circle cx="{across:.1f}" cy="{down:.1f}" r="{radius}" fill="{colour_of(point.group)}"/>'
+        f'<circle cx="{across:.1f}" cy="{down:.1f}" r="{radius}" class="{_class_of(point.group)}"/>'
         for across, down, point in zip(x, y, points, strict=True)
     )
     body = [
@@ -75,7 +92,7 @@ def map_page(
         "points": [[as_text(point.name), point.group] for point in points],
         "pictures": [point.picture for point in points],
     }
-    return page(title, "\n".join(body), script="map.js", data=data)
+    return page(title, "\n".join(body), script="map.js", data=data, style=_style())
 
 
 def _on_paper(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -93,8 +110,8 @@ def _legend(points: Sequence[MapPoint], groups: Sequence[str]) -> str:
     numbers = [sum(point.group == group for point in points) for group in range(len(groups))]
     boxes = "\n".join(
         f'<label><input type="checkbox" checked value="{group}">'
-        f'<svg viewBox="0 0 14 14" aria-hidden="true"><circle cx="7" cy="7" r="6" fill="{colour_of(group)}"/></svg>'
-        f"{text(name)} ({numbers[group]:,})</label>"
+        f'<svg viewBox="0 0 14 14" aria-hidden="true"><circle cx="7" cy="7" r="6" class="{_class_of(group)}"/></svg>'
+        f"<span><bdi>{text(name)}</bdi> ({numbers[group]:,})</span></label>"
         for group, name in enumerate(groups)
     )
     return f'<fieldset class="legend" aria-label="What the map shows">\n{boxes}\n</fieldset>'
