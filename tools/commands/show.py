@@ -72,7 +72,6 @@ _place.__name__ = "pair of numbers"
 
 def _run(arguments: argparse.Namespace) -> int:
     from tools.features import FeatureExtractor
-    from tools.features.classification import class_names
     from tools.images import open_inputs
     from tools.visualization import show
 
@@ -89,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 arguments.output,
                 end_points=names,
                 cam=arguments.cam,
-                labels=class_names(arguments.labels, extractor) if arguments.labels else None,
+                labels=arguments.labels,
                 place=arguments.place,
                 overwrite=arguments.overwrite,
                 advance=advance,

@@ -67,14 +67,20 @@ def has_constant_predictions(extractor: FeatureExtractor) -> bool:
     return extractor.num_classes == 1 and extractor.end_points[_END_POINT].tensor.op.type != "Sigmoid"
 
 
-def class_names(labels: str | Path | None, extractor: FeatureExtractor) -> list[str]:
+def class_names(labels: str | Path | None, extractor: FeatureExtractor, num_classes: int | None = None) -> list[str]:
     """Returns the names of an extractor's classes: those in a file, else the checkpoint's own, else ImageNet's.
 
     If the number of classes is not ImageNet's, the numbers of the classes are the last resort.
+
+    Args:
+      labels: the file; None for none.
+      extractor: of the network.
+      num_classes: number of classes; None for the extractor's, or those of its 'predictions' if a function builds it.
     """
+    num_classes = num_classes or extractor.num_classes or extractor.shapes[_END_POINT][-1]
     if labels:
-        return read_labels(labels, extractor.num_classes)
-    return list(extractor.labels or labels_for(extractor.num_classes))
+        return read_labels(labels, num_classes)
+    return list(extractor.labels or labels_for(num_classes))
 
 
 def classify(

@@ -155,6 +155,8 @@ def _write(folder: Path, matrix: FeatureMatrix, result: FeatureMap, method: str,
     many = len(shown) > _FEW
     thumbnails = Thumbnails(_SIDES[many], images, enlarge=False)
     pictures = [thumbnails[result.names[number]] for number in shown]
+    if missing := sum(picture is None for picture in pictures):
+        notes.append(f"{missing:,} of them have no thumbnail: the images were not found at their names.")
     drawn = [
         MapPoint(
             result.names[number],

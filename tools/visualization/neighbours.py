@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nets import nets_factory
 from tools.errors import InputError
 from tools.features import FeatureExtractor
 from tools.features.folder import read_record
@@ -211,9 +212,19 @@ def _fingerprint(sha256: dict[str, str]) -> str:
 def _images(matrix: FeatureMatrix, inputs: Inputs, checkpoint: str | Path | None) -> _Queries:
     run = matrix.run
     stored = run["checkpoint"]
+    if ":" not in run["net"] and run["net"] not in nets_factory.networks_map:
+        raise InputError(
+            f"The network of {matrix.folder} was built by a function, {run['net']}, which run.json cannot bring back: "
+            "query by a row or by other features, or make the features with net='module:function'."
+        )
+    path = Path(stored["path"])
+    if checkpoint is None and not any(file.exists() for file in (path, path.with_name(f"{path.name}.index"))):
+        raise InputError(
+            f"The checkpoint of {matrix.folder} is not at {path} any more: say where it is by checkpoint='PATH'."
+        )
     engine, model = engine_of(run)
     extractor = FeatureExtractor(
-        checkpoint or stored["path"],
+        checkpoint or path,
         [matrix.end_point],
         net=run["net"],
         num_classes=run["num_classes"],

@@ -19,7 +19,17 @@ from tools.images.given import arrays_or_inputs
 from tools.visualization.class_activation import ClassActivations, is_map
 from tools.visualization.inputs import input_batches, shown
 from tools.visualization.output import Names, check_output, new_output
-from tools.visualization.pages.show_page import FRAMES, Activation, Channel, Field, Maps, Seen, field_box, show_page
+from tools.visualization.pages.show_page import (
+    FRAMES,
+    Activation,
+    Channel,
+    Field,
+    Maps,
+    Seen,
+    field_box,
+    section,
+    show_page,
+)
 from tools.visualization.pictures import blended, coloured, enlarged, sheet
 
 __all__ = ["Shown", "show", "usual_end_points"]
@@ -68,7 +78,7 @@ def show(
     *,
     end_points: Sequence[str] | None = None,
     cam: str | int | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | str | Path | None = None,
     place: tuple[float, float] | None = None,
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda count: None,
@@ -81,7 +91,7 @@ def show(
       output: folder to write.
       end_points: names or aliases of maps; None for ``usual_end_points``.
       cam: a class, by number or name, or 'top' for the most probable one of each image; None for no class activation.
-      labels: names of the classes; None for those of the checkpoint, or ImageNet's.
+      labels: names of the classes, or a file with one a line; None for those of the checkpoint, or ImageNet's.
       place: (vertical, horizontal) in [0, 1], the place whose receptive fields are drawn; None for the middle.
       overwrite: whether an earlier result in the folder may be replaced.
       advance: called with the number of images whenever some are done.
@@ -106,7 +116,8 @@ def show(
     points = _maps_of(extractor, [end_points] if isinstance(end_points, str) else list(end_points))
     names = [point.alias for point in points]
     activations = None if cam is None else _Activations(extractor, cam, labels)
-    seen: list[Seen] = []
+    names_shown: list[str] = []
+    sections: list[str] = []
     classes: list[tuple[int, str, float]] = []
     with new_output(output, _OURS, overwrite=overwrite) as folder:
         for batch in input_batches(extractor, given):
@@ -118,22 +129,23 @@ def show(
                 classes += chosen
             for row in range(len(batch)):
                 one = Seen(
-                    _name(given, len(seen)),
+                    _name(given, len(sections)),
                     pixels[row],
                     found[row],
                     [field for point in points if (field := _field(point, place)) is not None],
                     [_strongest(point, values[point.alias][row]) for point in points],
                 )
-                seen.append(one)
-                _write_pictures(folder, len(seen), one)
+                names_shown.append(one.name)
+                sections.append(section(len(names_shown), one, len(given)))
+                _write_pictures(folder, len(names_shown), one)
             advance(len(batch))
-        title = f"What {extractor.net} sees in {len(seen):,} image{'s' * (len(seen) != 1)}"
+        title = f"What {extractor.net} sees in {len(given):,} image{'s' * (len(given) != 1)}"
         notes = [
             f"Checkpoint {extractor.reader.path}; preprocessing {extractor.preprocessing} at {extractor.image_size}.",
             "The strongest maps are those with the largest mean; the colours of an end point's maps share one scale.",
         ]
-        (folder / "index.html").write_text(show_page(title, notes, seen), encoding="utf-8")
-    return Shown(len(seen), names, Path(output) / "index.html", classes)
+        (folder / "index.html").write_text(show_page(title, notes, names_shown, sections), encoding="utf-8")
+    return Shown(len(given), names, Path(output) / "index.html", classes)
 
 
 def _name(given: Inputs | Sequence[np.ndarray], number: int) -> str:
@@ -151,8 +163,8 @@ def _is_place(place: Any) -> bool:
 def _maps_of(extractor: FeatureExtractor, names: Sequence[str]) -> list[endpoint_info.EndPoint]:
     if not names:
         raise InputError(
-            f"{extractor.net} has no end point with height and width at {extractor.image_size}: take a larger "
-            "image_size."
+            f"{extractor.net} has no end point with height and width at {extractor.image_size}: take larger images, "
+            "by image_size=N."
         )
     points = endpoint_info.describe(extractor.images, extractor.tensors(), names)
     if repeated := [alias for alias, count in Counter(point.alias for point in points).items() if count > 1]:
@@ -171,47 +183,21 @@ def _maps_of(extractor: FeatureExtractor, names: Sequence[str]) -> list[endpoint
 class _Activations:
     """Grad-CAM of a class, and CAM where the network allows it."""
 
-    def __init__(self, extractor: FeatureExtractor, wanted: str | int, labels: Sequence[str] | None) -> None:
+    def __init__(
+        self, extractor: FeatureExtractor, wanted: str | int, labels: Sequence[str] | str | Path | None
+    ) -> None:
         self._grad_cam = ClassActivations(extractor)
         try:
             self._cam: ClassActivations | None = ClassActivations(extractor, weighted=True)
         except InputError:
             self._cam = None
-        self._labels = list(class_names(None, extractor) if labels is None else labels)
         count = self._grad_cam.num_classes
-        if len(self._labels) != count:
-            raise InputError(f"There are {len(self._labels)} labels for {count} classes: give one for each.")
-        self._number = None if wanted == "top" else self._class(wanted, extractor)
-
-    def _class(self, wanted: str | int, extractor: FeatureExtractor) -> int:
-        """Returns the number of a class by its number or its name, or by one of several names between commas."""
-        count = self._grad_cam.num_classes
-        if isinstance(wanted, str) and re.fullmatch(r"-?\d+", wanted):
-            wanted = int(wanted)
-        if isinstance(wanted, int | np.integer) and not isinstance(wanted, bool):
-            if not 0 <= wanted < count:
-                raise InputError(f"There is no class {wanted}: {extractor.net} has {count}, numbered from 0.")
-            return int(wanted)
-        if not isinstance(wanted, str):
-            raise InputError(f"cam must be the number or the name of a class, or 'top', and is {wanted!r}.")
-        names = [str(label).casefold() for label in self._labels]
-        if wanted.casefold() in names:
-            return names.index(wanted.casefold())
-        parts: dict[str, set[int]] = {}
-        for number, name in enumerate(names):
-            for part in name.split(","):
-                parts.setdefault(part.strip(), set()).add(number)
-        found = parts.get(wanted.casefold(), set())
-        if len(found) == 1:
-            return found.pop()
-        near = found or {
-            number for name in difflib.get_close_matches(wanted.casefold(), parts, n=3) for number in parts[name]
-        }
-        what = "several classes" if found else "no class"
-        hint = f"give a number from 0 to {count - 1}, or a name, such as {self._labels[0]}."
-        if near:
-            hint = f"did you mean {' or '.join(f'{self._labels[number]} ({number})' for number in sorted(near)[:3])}?"
-        raise InputError(f"{extractor.net} has {what} {wanted!r}: {hint}")
+        if labels is None or isinstance(labels, str | Path):
+            labels = class_names(labels, extractor, count)
+        if len(labels) != count:
+            raise InputError(f"There are {len(labels)} labels for {count} classes: give one for each.")
+        self._labels = list(labels)
+        self._number = None if wanted == "top" else _class_of(wanted, self._labels, extractor.net)
 
     def of(self, batch: np.ndarray, pixels: np.ndarray) -> tuple[list[list[Activation]], list[tuple[int, str, float]]]:
         """Returns the activations of each image, and its class with its name and probability."""
@@ -236,6 +222,35 @@ class _Activations:
                 activation = Activation(name, f"{caption}, probability {share:.3f}", picture, max(0.0, heatmap.max()))
                 found[row].append(activation)
         return found, chosen
+
+
+def _class_of(wanted: str | int, labels: Sequence[str], net: str) -> int:
+    """Returns the number of a class by its number or its name, or by one of several names between commas."""
+    if isinstance(wanted, str) and re.fullmatch(r"-?\d+", wanted):
+        wanted = int(wanted)
+    if isinstance(wanted, int | np.integer) and not isinstance(wanted, bool):
+        if not 0 <= wanted < len(labels):
+            raise InputError(f"There is no class {wanted}: {net} has {len(labels)}, numbered from 0.")
+        return int(wanted)
+    if not isinstance(wanted, str):
+        raise InputError(f"cam must be the number or the name of a class, or 'top', and is {wanted!r}.")
+    name = wanted.casefold()
+    parts: dict[str, list[int]] = {}
+    for number, label in enumerate(labels):
+        for part in dict.fromkeys(str(label).casefold().split(",")):
+            parts.setdefault(part.strip(), []).append(number)
+    whole = [number for number, label in enumerate(labels) if str(label).casefold() == name]
+    found = whole or parts.get(name, [])
+    if len(found) == 1:
+        return found[0]
+    what, near = "several classes", [(wanted, number) for number in found]
+    if not found:
+        names = [part for part in parts if name in part.split()] or difflib.get_close_matches(name, parts)
+        what, near = "no class", [(part, number) for part in names for number in parts[part]]
+    hint = f"give a number from 0 to {len(labels) - 1}, or a name, such as {labels[0]}."
+    if near:
+        hint = f"did you mean {' or '.join(f'{part} ({number})' for part, number in near[:4])}?"
+    raise InputError(f"{net} has {what} {wanted!r}: {hint}")
 
 
 def _field(point: endpoint_info.EndPoint, place: tuple[float, float]) -> Field | None:

@@ -1,10 +1,13 @@
 """Tests networks that a module's function builds, by the name module:function."""
 
+import json
+
 import numpy as np
 import pytest
 
 from tests.helpers.processes import ROOT
 from tools.cli import main
+from tools.digits import HELD_OUT
 from tools.features import FeatureExtractor
 from tools.features.network_choice import imported_network
 
@@ -44,6 +47,16 @@ def test_features_equal_those_of_the_network_by_its_own_name(module):
         assert (extractor.net, extractor.num_classes, extractor.warnings) == (f"{module}:tiny", None, ())
     with FeatureExtractor(DIGITS, ["global_pool"]) as extractor:
         assert np.array_equal(features["global_pool"], extractor(images)["global_pool"])
+
+
+def test_commands_that_name_classes(module, tmp_path, capfd):
+    """The network, which is not in the table, tells how many classes it has."""
+    image = str(sorted(HELD_OUT.glob("*_3.png"))[0])
+    options = ["--checkpoint", DIGITS, "--net", f"{module}:tiny", "--image-size", "32", "--preprocessing", "inception"]
+    assert main(["show", image, *options, "--cam", "--output", str(tmp_path / "shown"), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["images"][0]["label"] == "3"
+    assert main(["classify", image, *options, "--top", "1", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)[0]["classes"][0]["label"] == "3"
 
 
 def test_the_number_of_classes_is_passed_on(module):

@@ -203,7 +203,9 @@ def test_the_command_probes(tmp_path, capfd):
     found = feature_map(folder, probe_labels=True).probe
     for name, value in {"nearest 5 neighbours": found.k_nearest, "linear classifier": found.linear}.items():
         assert re.search(rf"^{name} +{value:.4f} +60 *$", out, re.MULTILINE)
-    assert f"right for {100 * found.linear:.1f} %" in (tmp_path / "map" / "index.html").read_text()
+    page = (tmp_path / "map" / "index.html").read_text()
+    assert f"right for {100 * found.linear:.1f} %" in page
+    assert "60 of them have no thumbnail: the images were not found at their names." in page
 
 
 def test_clusters(tmp_path):

@@ -180,6 +180,23 @@ def test_features_of_another_checkpoint(folder, tmp_path, tiny_checkpoint):
     assert neighbours(folder, DIGITS[0], checkpoint=CHECKPOINT, top=1).found[0][0].row == 0
 
 
+def test_a_checkpoint_or_a_network_that_is_not_there(folder, tmp_path):
+    """Rows and other features need neither."""
+    shutil.copytree(folder, tmp_path / "features")
+    run = json.loads((folder / "run.json").read_text())
+    moved = {"checkpoint": {**run["checkpoint"], "path": str(tmp_path / "away.ckpt")}}
+    for change, words in (
+        (moved, r"features is not at .*away\.ckpt any more: say where it is by checkpoint='PATH'"),
+        ({"net": "my_net"}, "was built by a function, my_net, .*: query by a row or by other features"),
+    ):
+        (tmp_path / "features" / "run.json").write_text(json.dumps({**run, **change}))
+        with pytest.raises(InputError, match=words):
+            neighbours(tmp_path / "features", DIGITS[0])
+        assert len(neighbours(tmp_path / "features", 0, top=3).found[0]) == 3
+    (tmp_path / "features" / "run.json").write_text(json.dumps({**run, **moved}))
+    assert neighbours(tmp_path / "features", DIGITS[0], checkpoint=CHECKPOINT, top=1).found[0][0].row == 0
+
+
 def test_the_command(folder, tmp_path, capfd):
     output = tmp_path / "out"
     arguments = ["neighbours", str(folder), str(DIGITS[5]), "--top", "4"]

@@ -9,7 +9,7 @@ from nets.endpoint_info import ReceptiveField
 from tools.visualization.pages import page, text
 from tools.visualization.pictures import coloured, data_uri, enlarged
 
-__all__ = ["Activation", "Channel", "Field", "Maps", "Seen", "field_box", "show_page"]
+__all__ = ["Activation", "Channel", "Field", "Maps", "Seen", "field_box", "section", "show_page"]
 
 # Colours of the frames of receptive fields, on pictures of any brightness.
 FRAMES = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#9467bd", "#ffffff")
@@ -99,26 +99,33 @@ def field_box(field: ReceptiveField, position: tuple[int, int]) -> tuple[int, in
     return top, left, *field.size
 
 
-def show_page(title: str, notes: Sequence[str], images: Sequence[Seen]) -> str:
+def show_page(title: str, notes: Sequence[str], names: Sequence[str], sections: Sequence[str]) -> str:
     """Returns the page.
 
     Args:
       title: of the page.
       notes: sentences below it.
-      images: what the network sees in each image. Of many images, the pictures are smaller and fewer.
+      names: of the images.
+      sections: what ``section`` returned for each image.
     """
-    room = next((room for room in _ROOMS if len(images) <= room.images), _LEAST)
     body = [f'<p class="soft">{text(note)}</p>' for note in notes]
-    if len(images) > 1:
+    if len(names) > 1:
         links = "\n".join(
-            f'<li><a href="#image-{number}">{text(seen.name)}</a></li>' for number, seen in enumerate(images, 1)
+            f'<li><a href="#image-{number}">{text(name)}</a></li>' for number, name in enumerate(names, 1)
         )
         body.append(f'<nav aria-label="Images">\n<ul>\n{links}\n</ul>\n</nav>')
-    body += [_section(number, seen, room) for number, seen in enumerate(images, 1)]
-    return page(title, "\n".join(body))
+    return page(title, "\n".join([*body, *sections]))
 
 
-def _section(number: int, seen: Seen, room: _Room) -> str:
+def section(number: int, seen: Seen, count: int) -> str:
+    """Returns the part of the page that shows one image.
+
+    Args:
+      number: of the image, from 1.
+      seen: what the network sees in it.
+      count: number of images on the page. Of many images, the pictures are smaller and fewer.
+    """
+    room = next((room for room in _ROOMS if count <= room.images), _LEAST)
     figures = [
         _figure(
             _image(seen.pixels, room.side, f"The network's input for {seen.name}"),
