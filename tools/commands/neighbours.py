@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--top", type=positive, default=10, metavar="N", help="number of neighbours (default 10)")
     parser.add_argument(
-        "--metric", choices=("cosine", "euclidean"), default="cosine", help="measure of likeness (default cosine)"
+        "--metric", choices=("cosine", "euclidean"), default="cosine", help="measure of similarity (default cosine)"
     )
     parser.add_argument(
         "--end-point", metavar="NAME", help="end point to compare (default: the only one, or global_pool)"

@@ -37,7 +37,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--end-points",
         metavar="NAME[,NAME...]",
-        help="end points whose maps to show (default: conv1, pool1, the blocks and postnorm, as far as they are maps)",
+        help="end points whose maps to show (default: those with a short name, such as conv1 and block1; of more than "
+        "8, the last one of each size)",
     )
     parser.add_argument(
         "--cam",

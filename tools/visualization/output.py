@@ -32,10 +32,14 @@ def check_output(output: str | Path, names: Names, *, overwrite: bool = False) -
       overwrite: whether earlier results may be replaced.
 
     Raises:
-      InputError: if it is a file or the current folder, holds something else, or holds results and may not be
-        overwritten.
+      InputError: if it is a file or the current folder, holds something else, holds results and may not be overwritten,
+        or cannot be read.
     """
-    output = Path(output)
+    with _writing(output):
+        _check(Path(output), names, overwrite=overwrite)
+
+
+def _check(output: Path, names: Names, *, overwrite: bool) -> None:
     if output.exists() and not output.is_dir():
         raise InputError(f"The output {output} is a file: name a folder.")
     if output.resolve() == Path.cwd():
@@ -57,12 +61,19 @@ def new_output(output: str | Path, names: Names, *, overwrite: bool = False) -> 
     Raises:
       InputError: as ``check_output``, or if it cannot be written.
     """
-    output = Path(output)
     check_output(output, names, overwrite=overwrite)
+    with _writing(output), new_folder(output, replace=overwrite) as folder:
+        yield folder
+
+
+@contextmanager
+def _writing(output: str | Path) -> Iterator[None]:
+    """Turns errors of the system into an InputError that names the folder."""
     try:
-        with new_folder(output, replace=overwrite) as folder:
-            yield folder
+        yield
     except BrokenPipeError:  # of the terminal that shows the progress
         raise
     except OSError as error:
-        raise InputError(f"{output} cannot be written ({error.strerror or error}): name another folder.") from None
+        raise InputError(
+            f"{output} cannot be written ({error.strerror or error}): make room, or name another folder."
+        ) from None

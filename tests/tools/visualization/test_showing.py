@@ -232,6 +232,9 @@ def test_images_and_networks_that_cannot_be_shown(extractor, tmp_path, tiny_chec
     (tmp_path / "full" / "letter.txt").write_text("dear")
     with pytest.raises(InputError, match=r"holds other files, such as letter\.txt: name another folder"):
         show(DIGITS[:1], extractor, tmp_path / "full", overwrite=True)
+    for place in (tmp_path / ("x" * 300), tmp_path / "full" / "letter.txt" / "out"):
+        with pytest.raises(InputError, match=r"cannot be written \(.*\): make room, or name another folder"):
+            show(DIGITS[:1], extractor, place, end_points=["block4"])
     # Pictures that were not written by slimnets stay, though their names could be those of results.
     (tmp_path / "trips").mkdir()
     (tmp_path / "trips" / "2023-sea.png").write_bytes(DIGITS[0].read_bytes())
