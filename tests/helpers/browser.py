@@ -138,12 +138,23 @@ class Page:
 
     def hover(self, selector: str, number: int = 0) -> None:
         """Moves the pointer to the middle of an element."""
-        place = self.run(
+        x, y = self._middle(selector, number)
+        self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def tap(self, selector: str, number: int = 0) -> None:
+        """Touches the middle of an element with a finger, and lifts it."""
+        x, y = self._middle(selector, number)
+        self._call("Emulation.setTouchEmulationEnabled", enabled=True)
+        for kind, points in {"touchStart": [{"x": x, "y": y}], "touchEnd": []}.items():
+            self._call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+
+    def _middle(self, selector: str, number: int) -> tuple[float, float]:
+        """Returns the middle of an element, in view."""
+        return self.run(
             f"(() => {{ const e = document.querySelectorAll({json.dumps(selector)})[{number}];"
             "e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
             "return [(b.left + b.right) / 2, (b.top + b.bottom) / 2]; })()"
         )
-        self._call("Input.dispatchMouseEvent", type="mouseMoved", x=place[0], y=place[1])
 
     def press(self, key: str) -> None:
         """Presses a key, such as 'Tab' or 'ArrowRight'."""

@@ -385,6 +385,9 @@ def test_the_page_in_a_browser(tmp_path):
             for key, number in [("Home", 0), ("ArrowRight", 1), ("ArrowUp", 3), ("ArrowLeft", 2), ("ArrowDown", 0)]:
                 page.press(key)
                 assert page.run("document.getElementById('said').textContent") == f"{paths[number]}, {labels[number]}"
+            page.tap("#plot circle", 1)
+            assert page.run("document.getElementById('card').textContent") == f"{paths[1]}, {labels[1]}"
+            assert page.run("document.getElementById('card').hidden") is False
             # Without its label, an image cannot be seen or reached.
             page.run("document.querySelector('.legend input').click()")
             assert page.run("document.querySelectorAll('#plot circle.off').length") == labels.count(sorted(labels)[0])

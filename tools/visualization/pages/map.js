@@ -60,8 +60,9 @@ function follow(event) {
 }
 
 plot.addEventListener("pointermove", follow);
-plot.addEventListener("pointerdown", follow);  // of a finger, which does not hover
-plot.addEventListener("pointerleave", leave);
+// A finger does not hover: what it has touched stays until it touches something else.
+plot.addEventListener("pointerdown", follow);
+plot.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") leave(); });
 
 const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
