@@ -29,6 +29,7 @@ from tools.commands import (
 )
 from tools.runtime.importing import check_nets, import_tensorflow
 from tools.terminal.option_names import as_options
+from tools.terminal.visible import visible
 
 __all__ = ["main"]
 
@@ -69,12 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (ImportError, OSError, ValueError) as error:
         # The library's message says what is wrong with the input. Any other exception is a bug and shows its traceback.
-        print(f"slimnets: error: {as_options(str(error))}", file=sys.stderr)
+        print(f"slimnets: error: {visible(as_options(str(error)))}", file=sys.stderr)
         return 1
 
 
 def _show_warning(message: Warning | str, *where: object, **rest: object) -> None:
-    print(f"slimnets: warning: {as_options(str(message))}", file=sys.stderr)
+    print(f"slimnets: warning: {visible(as_options(str(message)))}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

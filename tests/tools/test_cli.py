@@ -7,6 +7,7 @@ Araujo, Norris, Sim, Distill 2019. Tests that concern a whole process start one.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,6 +155,24 @@ def test_unknown_network(capsys):
     assert stderr.count("\n") == 1
     assert stderr.startswith("slimnets: error: ")
     assert "'resnet_v2_51'; did you mean resnet_v2_50" in stderr
+
+
+def test_control_characters_of_names_reach_no_terminal(tmp_path, tiny_checkpoint, image, capfd):
+    """The first name would clear the terminal, and the second one begin another row."""
+    for name in ("a\x1b[2Jb.png", "c\nd.png"):
+        shutil.copy(image, tmp_path / name)
+    (tmp_path / "broken\x1b]0;title\x07.png").write_bytes(b"no image")
+    assert main(["classify", str(tmp_path), "--checkpoint", str(tiny_checkpoint), "--top", "1"]) == 1
+    missing = str(tmp_path / "no\x1b[2J.ckpt")
+    assert main(["inspect", missing]) == 1
+    assert main(["classify", str(image), "--checkpoint", missing]) == 1
+    stdout, stderr = capfd.readouterr()
+    assert not {"\x1b", "\x07"} & {*stdout, *stderr}
+    assert "a\\x1b[2Jb.png" in stdout
+    assert "c\\x0ad.png" in stdout
+    assert "broken\\x1b]0;title\\x07.png" in stdout
+    assert "no\\x1b[2J.ckpt" in stdout
+    assert "no\\x1b[2J.ckpt" in stderr
 
 
 WRONG = ([], ["teach"], ["nets", "--yaml"], ["nets", "--layers"], ["nets", "resnet_v2_50", "resnet_v2_101"])

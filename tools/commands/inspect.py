@@ -11,6 +11,7 @@ from tools.terminal.network_input import described_input
 from tools.terminal.option_names import as_options
 from tools.terminal.progress import progress
 from tools.terminal.tables import print_table
+from tools.terminal.visible import visible
 
 if TYPE_CHECKING:
     from checkpoints import Diagnosis
@@ -162,9 +163,9 @@ def _others(found: "Diagnosis") -> list[str]:
 
 def _print(found: "Diagnosis", checked: bool, variables: bool) -> None:
     for label, value in _facts(found):
-        print(f"{label:<14}{value}")
+        print(visible(f"{label:<14}{value}"))
     for problem in found.problems:
-        print(f"{'problem':<14}{as_options(problem.sentence)}")
+        print(visible(f"{'problem':<14}{as_options(problem.sentence)}"))
     if found.usable:
         damage = "without damage" if checked else "not looked for damage; --check does"
         print(f"{'usable':<14}as it is ({damage})")

@@ -10,6 +10,7 @@ from tools.terminal.option_names import as_options
 from tools.terminal.progress import progress
 from tools.terminal.skipped import REASONS, say_skipped
 from tools.terminal.stopping import stoppable
+from tools.terminal.visible import visible
 
 if TYPE_CHECKING:
     from tools.training import Event, Job, Training
@@ -210,7 +211,7 @@ def _figures(event: "Event") -> str:
 
 def _report(result: "Training") -> int:
     for name, reason in list(result.failed.items())[:REASONS]:
-        print(f"failed: {name}: {reason}", file=sys.stderr)
+        print(visible(f"failed: {name}: {reason}"), file=sys.stderr)
     if failed := len(result.failed):
         were = "was" if failed == 1 else "were"
         images = f"{failed:,} {_plural('image', failed)} failed and {were} left out"

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Mapping
 
+from tools.terminal.visible import visible
+
 __all__ = ["REASONS", "say_failed", "say_skipped"]
 
 # Number of reasons that are printed; a command's files or --json have all of them.
@@ -18,4 +20,4 @@ def say_skipped(skipped: Mapping[str, int]) -> None:
 def say_failed(reasons: Mapping[str, int]) -> None:
     """Prints the most frequent reasons why images failed, and how many failed for each."""
     for reason, number in list(reasons.items())[:REASONS]:
-        print(f"failed, {number:,}: {reason}", file=sys.stderr)
+        print(f"failed, {number:,}: {visible(reason)}", file=sys.stderr)

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Iterable, Sequence
 
+from tools.terminal.visible import visible
+
 __all__ = ["print_table"]
 
 # Wide enough for any row. Only on a narrower terminal rows are folded.
@@ -30,4 +32,4 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 def _text(cell: object) -> str:
     if cell is None:
         return "-"
-    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+    return f"{cell:,}" if isinstance(cell, int) else visible(str(cell), lines=False)
