@@ -14,10 +14,12 @@ from checkpoints import open_checkpoint
 from checkpoints.files.graph import GraphFile
 from tests.helpers.exports import TARGETS, expected, in_one_process, pictures
 from tests.helpers.float64 import assert_as_exact
-from tests.helpers.processes import environment
+from tests.helpers.processes import environment, run
 from tests.tools.export.conftest import POINTS
 from tools.cli import main
 from tools.export import export
+from tools.export.staging import DESCRIPTION, INPUTS, write_batches
+from tools.export.staging import OUTPUTS as OUTPUTS_FOLDER
 
 IMAGES = pictures(2, 45, 37)
 
@@ -44,6 +46,15 @@ SAVES = """
 names = sys.argv[3:]
 found = outputs if isinstance(outputs, list) else [outputs[name] for name in names]
 np.savez(sys.argv[2], **{name: np.asarray(value) for name, value in zip(names, found, strict=True)})
+"""
+
+
+# Runs a file as the proof does, and prints which packages of the network's side it has imported.
+PROOF = """
+import sys
+from tools.export.worker import main
+assert main(["run", *sys.argv[1:]]) == 0
+print([name for name in ("checkpoints.opening", "checkpoints.restoring", "nets", "tf_slim") if name in sys.modules])
 """
 
 
@@ -241,3 +252,16 @@ def test_what_the_command_prints(tiny, tmp_path, capsys):
     assert sorted(record["files"]) == ["b.pb", "b.pb.slimnets.json"]
     assert [one["output"] for one in record["agreements"]] == ["global_pool", "predictions"]
     assert record["tolerance"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    "format", ["pb", *(pytest.param(name, marks=pytest.mark.full) for name in ("saved_model", "tflite", "onnx"))]
+)
+def test_the_proof_runs_a_file_without_our_networks(exported, tmp_path, format):
+    done = exported(format)
+    done.description.save(tmp_path / DESCRIPTION)
+    write_batches(tmp_path / INPUTS, [IMAGES])
+    found = run(tmp_path, done.target, code=PROOF)
+    assert found.stdout == "[]\n", found.stderr
+    with np.load(tmp_path / OUTPUTS_FOLDER / "00000.npz") as computed:
+        assert {*computed.files} >= {"global_pool", "predictions"}

@@ -5,7 +5,8 @@ One format a file, with two functions that the processes of ``tools.export.worke
     write(folder: Path, description: Description, target: Path) -> None
     load(target: Path, description: Description) -> Callable[[images], dict[name, values]]
 
-Nothing here imports TensorFlow or a runtime, so that listing the formats takes no time.
+``load`` runs what users have: it imports the runtime, and nothing of slimnets' networks or checkpoints. Nothing in this
+file imports TensorFlow or a runtime, so that listing the formats takes no time.
 """
 
 import importlib.util

@@ -8,15 +8,8 @@ import numpy as np
 
 from tools.export.description import Description
 from tools.export.staging import GRAPH
-from tools.runtime.importing import import_tensorflow
-
-import_tensorflow()
-
-import tensorflow as tf  # noqa: E402
 
 __all__ = ["load", "write"]
-
-v1 = tf.compat.v1
 
 
 def write(folder: Path, description: Description, target: Path) -> None:
@@ -29,6 +22,9 @@ def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[
 
     Its optimizer would take ten times the memory of the weights, and the whole graph beside the part that is run once.
     """
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(v1.GraphDef.FromString(target.read_bytes()), name="")
     config = v1.ConfigProto()

@@ -13,20 +13,18 @@ from tools.export.description import Description
 from tools.export.staging import GRAPH
 from tools.runtime.importing import import_tensorflow
 
-import_tensorflow()
-
-import tensorflow as tf  # noqa: E402
-
-from checkpoints.restoring.assignment import assign  # noqa: E402
-from tools.runtime.freezing import import_thawed  # noqa: E402
-
 __all__ = ["load", "write"]
-
-v1 = tf.compat.v1
 
 
 def write(folder: Path, description: Description, target: Path) -> None:
     """Writes the folder, with the labels as an asset."""
+    import_tensorflow()
+    import tensorflow as tf
+
+    from checkpoints.restoring.assignment import assign
+    from tools.runtime.freezing import import_thawed
+
+    v1 = tf.compat.v1
     with tf.Graph().as_default() as graph, v1.Session() as session:
         assign(session, import_thawed(v1.GraphDef.FromString((folder / GRAPH).read_bytes())))
         assets = None
@@ -36,7 +34,7 @@ def write(folder: Path, description: Description, target: Path) -> None:
             v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, tf.constant(str(labels), name="labels_file"))
             assets = v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS)
 
-        def info(tensor: str) -> tf.compat.v1.TensorInfo:
+        def info(tensor: str) -> v1.TensorInfo:
             return v1.saved_model.build_tensor_info(graph.get_tensor_by_name(tensor))
 
         signature = v1.saved_model.build_signature_def(
@@ -57,6 +55,8 @@ def write(folder: Path, description: Description, target: Path) -> None:
 
 def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Loads the folder as a program of TensorFlow 2 does, without the optimizer, which takes ten times the weights."""
+    import tensorflow as tf
+
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     loaded = tf.saved_model.load(str(target))
 

@@ -6,21 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from tools.export.description import Description
+from tools.export.formats import saved_model_format
 from tools.export.staging import CALIBRATION, read_batches
 from tools.runtime.importing import import_tensorflow
 from tools.runtime.machine import release_memory
-
-import_tensorflow()
-
-import tensorflow as tf  # noqa: E402
-
-from tools.export.formats import saved_model_format  # noqa: E402
 
 __all__ = ["load", "write"]
 
 
 def write(folder: Path, description: Description, target: Path) -> None:
     """Converts the graph; int8 makes all weights and activations whole numbers."""
+    import_tensorflow()
+    import tensorflow as tf
+
     model = folder / "saved_model"
     saved_model_format.write(folder, description, model)
     release_memory()
@@ -41,5 +39,7 @@ def write(folder: Path, description: Description, target: Path) -> None:
 
 def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Loads the file into the interpreter, which takes images of another size with each call."""
+    import tensorflow as tf
+
     runner = tf.lite.Interpreter(str(target)).get_signature_runner()
     return lambda images: runner(**{description.images.name: images})
