@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nets
 
-__all__ = ["COMMAND", "ROOT", "environment", "run"]
+__all__ = ["COMMAND", "ROOT", "environment", "run", "run_stopped"]
 
 ROOT = Path(nets.__file__).parent.parent
 
@@ -32,3 +32,25 @@ def run(*arguments, code=COMMAND, before=(), **options):
     command = [sys.executable, "-c", code, *(str(argument) for argument in arguments)]
     options = {"capture_output": True, "text": True, "timeout": 120, **options}
     return subprocess.run(command, env=environment(*before), **options)
+
+
+# Runs a command in which a function is stopped by SIGTERM, as a scheduler would stop it.
+STOPPED = """
+import importlib, signal, sys, time
+from tools.runtime.importing import import_tensorflow
+import_tensorflow()
+from tools.cli import main
+def stop(*_):
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(60)
+setattr(importlib.import_module(sys.argv[1]), sys.argv[2], stop)
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def run_stopped(module, function, *arguments):
+    """Runs a command that a SIGTERM stops in a function of a module, in a process of its own.
+
+    Workers of pytest that sent the signal to themselves have ended at times.
+    """
+    return run(module, function, *arguments, code=STOPPED)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from checkpoints import open_checkpoint
 from checkpoints.files import Notes
 from tests.helpers.digit_folders import training_digits
-from tests.helpers.processes import run
+from tests.helpers.processes import run_stopped
 from tools.cli import main
 from tools.errors import InputError
 from tools.runtime.locks import lock
@@ -203,18 +203,8 @@ def test_a_folder_that_cannot_be_made_is_named(digits, tmp_path):
 
 
 def test_a_stopped_command_says_how_to_go_on(digits, tmp_path):
-    """In a process of its own, which a signal that came at another moment would end."""
-    program = (
-        "import signal, sys, time, tools.training\n"
-        "from tools.cli import main\n"
-        "def stop(job, watch):\n"
-        "    signal.raise_signal(signal.SIGTERM)\n"
-        "    time.sleep(60)\n"
-        "tools.training.run = stop\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    command = ["train", str(digits), "--output", str(tmp_path / "o"), "--net", "resnet_v2_tiny", "--batch-size", "8"]
-    finished = run(*command, code=program)
+    command = ["train", digits, "--output", tmp_path / "o", "--net", "resnet_v2_tiny", "--batch-size", "8"]
+    finished = run_stopped("tools.training", "run", *command)
     assert finished.returncode == 1
     assert finished.stderr.endswith(
         "slimnets: stopped; run the same command again to go on from the last saved state\n"

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.browser import Browser
-from tests.helpers.processes import environment
+from tests.helpers.processes import environment, run_stopped
 from tests.tools.visualization.feature_folders import write_features
 from tools.cli import main
 from tools.digits import CHECKPOINT, HELD_OUT
@@ -188,10 +187,10 @@ def test_the_command(labelled, tmp_path, capfd):
     assert json.loads(capfd.readouterr().out)["probe"] is None
 
 
-def test_a_stopped_command_leaves_nothing(labelled, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("tools.visualization.mapping._draw", lambda *_: signal.raise_signal(signal.SIGTERM))
-    assert main(["map", str(labelled), "--output", str(tmp_path / "map")]) == 1
-    assert capfd.readouterr().err == "slimnets: interrupted; unfinished work is not kept\n"
+def test_a_stopped_command_leaves_nothing(labelled, tmp_path):
+    done = run_stopped("tools.visualization.mapping", "_draw", "map", labelled, "--output", tmp_path / "map")
+    assert done.returncode == 1
+    assert done.stderr.endswith("slimnets: interrupted; unfinished work is not kept\n")
     assert list(tmp_path.iterdir()) == []
 
 

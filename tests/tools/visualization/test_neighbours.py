@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import signal
 import sys
 
 import faiss
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.processes import run_stopped
 from tests.tools.visualization.feature_folders import write_features
 from tools.cli import main
 from tools.digits import CHECKPOINT, HELD_OUT, digits
@@ -229,11 +229,11 @@ def test_the_command(folder, tmp_path, capfd):
     assert main([*arguments, "--output", str(output), "--overwrite"]) == 0
 
 
-def test_a_stopped_command_leaves_nothing(folder, tmp_path, monkeypatch, capfd):
-    module = sys.modules["tools.visualization.neighbours"]  # a function hides it in its room
-    monkeypatch.setattr(module, "_sheet", lambda *_: signal.raise_signal(signal.SIGTERM))
-    assert main(["neighbours", str(folder), "3", "--output", str(tmp_path / "out")]) == 1
-    assert capfd.readouterr().err.endswith("slimnets: interrupted; unfinished work is not kept\n")
+def test_a_stopped_command_leaves_nothing(folder, tmp_path):
+    arguments = ["neighbours", folder, "3", "--output", tmp_path / "out"]
+    done = run_stopped("tools.visualization.neighbours", "_sheet", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.endswith("slimnets: interrupted; unfinished work is not kept\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from nets import endpoint_info, nets_factory
 from nets.endpoint_info import UnknownEndPointError
 from nets.preprocessing import preprocess
 from tests.helpers.browser import Browser
+from tests.helpers.processes import run_stopped
 from tests.helpers.reference import assign, random_values
 from tools.cli import main
 from tools.digits import CHECKPOINT, HELD_OUT
@@ -281,11 +281,11 @@ def test_variables_that_were_excluded(tmp_path):
             grad_cam(extractor, DIGITS[:1])
 
 
-def test_a_stopped_command_leaves_nothing(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("tools.visualization.showing._write_pictures", lambda *_: signal.raise_signal(signal.SIGTERM))
-    arguments = ["show", str(DIGITS[0]), "--checkpoint", str(CHECKPOINT), "--output", str(tmp_path / "out")]
-    assert main(arguments) == 1
-    assert capfd.readouterr().err.endswith("slimnets: interrupted; unfinished work is not kept\n")
+def test_a_stopped_command_leaves_nothing(tmp_path):
+    arguments = ["show", DIGITS[0], "--checkpoint", CHECKPOINT, "--output", tmp_path / "out"]
+    done = run_stopped("tools.visualization.showing", "_write_pictures", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.endswith("slimnets: interrupted; unfinished work is not kept\n")
     assert list(tmp_path.iterdir()) == []
 
 
