@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["check_nets", "import_tensorflow", "import_without_keras"]
+__all__ = ["check_nets", "import_tensorflow", "import_tensorflow_alone", "import_without_keras"]
 
 # TensorFlow's own variables of the environment: the least severity of its messages, from 0 (all) to 3 (fatal errors),
 # and two that ask for messages for its developers, which have severity 0.
@@ -60,6 +60,12 @@ def import_without_keras() -> None:
     """
     with _without_what_can_wait():
         import nets  # noqa: F401
+
+
+def import_tensorflow_alone() -> None:
+    """Imports TensorFlow without Keras, and without slimnets' networks, for a process that must not have them."""
+    with _without_what_can_wait(), _without_collections():
+        import tensorflow  # noqa: F401
 
 
 def _messages_wanted(environment: Mapping[str, str]) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tools.export.description import Description
 from tools.export.staging import GRAPH
+from tools.runtime.importing import import_tensorflow_alone
 
 __all__ = ["load", "write"]
 
@@ -22,6 +23,7 @@ def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[
 
     Its optimizer would take ten times the memory of the weights, and the whole graph beside the part that is run once.
     """
+    import_tensorflow_alone()
     import tensorflow as tf
 
     v1 = tf.compat.v1

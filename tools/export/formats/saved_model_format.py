@@ -11,7 +11,7 @@ import numpy as np
 
 from tools.export.description import Description
 from tools.export.staging import GRAPH
-from tools.runtime.importing import import_tensorflow
+from tools.runtime.importing import import_tensorflow, import_tensorflow_alone
 
 __all__ = ["load", "write"]
 
@@ -55,6 +55,7 @@ def write(folder: Path, description: Description, target: Path) -> None:
 
 def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Loads the folder as a program of TensorFlow 2 does, without the optimizer, which takes ten times the weights."""
+    import_tensorflow_alone()
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})

@@ -8,7 +8,7 @@ import numpy as np
 from tools.export.description import Description
 from tools.export.formats import saved_model_format
 from tools.export.staging import CALIBRATION, read_batches
-from tools.runtime.importing import import_tensorflow
+from tools.runtime.importing import import_tensorflow, import_tensorflow_alone
 from tools.runtime.machine import release_memory
 
 __all__ = ["load", "write"]
@@ -39,6 +39,7 @@ def write(folder: Path, description: Description, target: Path) -> None:
 
 def load(target: Path, description: Description) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Loads the file into the interpreter, which takes images of another size with each call."""
+    import_tensorflow_alone()
     import tensorflow as tf
 
     runner = tf.lite.Interpreter(str(target)).get_signature_runner()
