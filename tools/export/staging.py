@@ -45,7 +45,7 @@ CALIBRATION, INPUTS, OUTPUTS = "calibration", "inputs", "outputs"
 
 
 class Request(NamedTuple):
-    """What an export was asked for: the arguments of ``export``, checked as far as that goes without the network."""
+    """The arguments of ``export``, checked as far as is possible without the network."""
 
     checkpoint: str | Path
     end_points: str | Sequence[str] | None

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from checkpoints import CheckpointError
 from nets import nets_factory
 from tools.errors import InputError
 from tools.features import FeatureExtractor
@@ -217,27 +218,30 @@ def _images(matrix: FeatureMatrix, inputs: Inputs, checkpoint: str | Path | None
             f"The network of {matrix.folder} was built by a function, {run['net']}, which run.json cannot bring back: "
             "query by a row or by other features, or make the features with net='module:function'."
         )
-    path = Path(stored["path"])
-    if checkpoint is None and not any(file.exists() for file in (path, path.with_name(f"{path.name}.index"))):
-        raise InputError(
-            f"The checkpoint of {matrix.folder} is not at {path} any more: say where it is by checkpoint='PATH'."
-        )
     engine, model = engine_of(run)
-    extractor = FeatureExtractor(
-        checkpoint or path,
-        [matrix.end_point],
-        net=run["net"],
-        num_classes=run["num_classes"],
-        image_size=run["image_size"],
-        preprocessing=run["preprocessing"],
-        precision=run["precision"],
-        scope=stored["scope"],
-        exclude=stored["exclude"],
-        ema=stored["ema"],
-        pool=run["pool"],
-        freeze=False if run["precision"] == "float32" else None,
-        engine=engine,
-    )
+    try:
+        extractor = FeatureExtractor(
+            checkpoint or stored["path"],
+            [matrix.end_point],
+            net=run["net"],
+            num_classes=run["num_classes"],
+            image_size=run["image_size"],
+            preprocessing=run["preprocessing"],
+            precision=run["precision"],
+            scope=stored["scope"],
+            exclude=stored["exclude"],
+            ema=stored["ema"],
+            pool=run["pool"],
+            freeze=False if run["precision"] == "float32" else None,
+            engine=engine,
+        )
+    except CheckpointError as error:
+        if checkpoint is None and error.kind == "missing":
+            raise InputError(
+                f"The checkpoint of {matrix.folder} is not at {stored['path']} any more: say where it is by "
+                "checkpoint='PATH'."
+            ) from None
+        raise
     with extractor:
         sha256 = extractor.reader.sha256()
         if sorted(sha256.values()) != sorted(stored["sha256"].values()):

@@ -41,7 +41,7 @@ _END_POINTS, _CHANNELS, _TILE, _SIDE = 8, 16, 112, 448
 
 
 class Shown(NamedTuple):
-    """What ``show`` has written.
+    """The result of ``show``.
 
     images: number of images.
     end_points: names of the end points whose maps are shown.
@@ -116,7 +116,7 @@ def show(
     points = _maps_of(extractor, [end_points] if isinstance(end_points, str) else list(end_points))
     names = [point.alias for point in points]
     activations = None if cam is None else _Activations(extractor, cam, labels)
-    names_shown: list[str] = []
+    fields = [field for point in points if (field := _field(point, place)) is not None]
     sections: list[str] = []
     classes: list[tuple[int, str, float]] = []
     with new_output(output, _OURS, overwrite=overwrite) as folder:
@@ -132,19 +132,19 @@ def show(
                     _name(given, len(sections)),
                     pixels[row],
                     found[row],
-                    [field for point in points if (field := _field(point, place)) is not None],
+                    fields,
                     [_strongest(point, values[point.alias][row]) for point in points],
                 )
-                names_shown.append(one.name)
-                sections.append(section(len(names_shown), one, len(given)))
-                _write_pictures(folder, len(names_shown), one)
+                sections.append(section(len(sections) + 1, one, len(given)))
+                _write_pictures(folder, len(sections), one)
             advance(len(batch))
         title = f"What {extractor.net} sees in {len(given):,} image{'s' * (len(given) != 1)}"
         notes = [
             f"Checkpoint {extractor.reader.path}; preprocessing {extractor.preprocessing} at {extractor.image_size}.",
             "The strongest maps are those with the largest mean; the colours of an end point's maps share one scale.",
         ]
-        (folder / "index.html").write_text(show_page(title, notes, names_shown, sections), encoding="utf-8")
+        images = [_name(given, number) for number in range(len(given))]
+        (folder / "index.html").write_text(show_page(title, notes, images, sections), encoding="utf-8")
     return Shown(len(given), names, Path(output) / "index.html", classes)
 
 

@@ -511,8 +511,10 @@ def test_torch_compile_without_a_compiler_is_a_sentence(tmp_path, monkeypatch):
         torch_engine.prepare(problem, "torch-compile")
 
 
-def agree(problem, names):
-    for run in compare(problem, names, steps=2, burn_in=0).runs.values():
+def assert_agreement(problem, names):
+    runs = compare(problem, names, steps=2, burn_in=0).runs
+    assert {*names} <= runs.keys()
+    for run in runs.values():
         assert run.refused is None
         assert len(run.durations) == 2
         assert run.relative_difference < TOLERANCE
@@ -522,20 +524,22 @@ def agree(problem, names):
 @pytest.mark.full
 @pytest.mark.parametrize("end_point", ["logits", "predictions", "block2/unit_1"])
 def test_engines_agree_in_their_processes(tmp_path, end_point):
-    agree(network_problem(tmp_path, "resnet_v2_tiny", batch_size=2, end_point=end_point), ["slim", "keras", "torch"])
+    assert_agreement(
+        network_problem(tmp_path, "resnet_v2_tiny", batch_size=2, end_point=end_point), ["slim", "keras", "torch"]
+    )
 
 
 @pytest.mark.numerical
 @pytest.mark.full
 def test_torch_compile_agrees(tmp_path):
-    agree(network_problem(tmp_path, "resnet_v2_tiny", batch_size=2), ["torch-compile"])
+    assert_agreement(network_problem(tmp_path, "resnet_v2_tiny", batch_size=2), ["torch-compile"])
 
 
 @pytest.mark.numerical
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "size"), [("resnet_v2_tiny", 33), ("resnet_cifar_20", 32), ("resnet_basic_18", 64)])
 def test_engines_with_models_agree(tmp_path, name, size):
-    agree(network_problem(tmp_path, name, batch_size=2, image_size=size), ["onnxruntime", "openvino"])
+    assert_agreement(network_problem(tmp_path, name, batch_size=2, image_size=size), ["onnxruntime", "openvino"])
 
 
 @pytest.mark.numerical

@@ -62,7 +62,7 @@ class Field(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What the network sees in one image.
+    """One image as the network sees it.
 
     name: of the image.
     pixels: uint8 [height, width, 3], its input.
